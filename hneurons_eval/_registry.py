@@ -1,0 +1,1 @@
+"""What Inspect discovers. Every `inspect` command imports this, so nothing heavy is imported here."""
