@@ -1,0 +1,546 @@
+"""Whether a response is right, without a model: aliases, refusals, and the replies of LLM judges.
+
+```python
+judge_by_rule("I think it's Paris.", ["Paris"])        # "correct"
+judge_by_rule("Paris or Lyon", ["Paris"])              # "incorrect": it does not decide
+judge_by_rule("I don’t know.", ["Paris"])              # "not_attempted"
+parse_verdict('{"verdict": "incorrect"}')              # "incorrect"
+parse_choice("Based on the context, C", choices)       # "C"
+```
+
+The rule is strict: it rather misses a right answer in an unlisted spelling than takes a wrong one for right.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from hneurons_eval.spans import (
+    ARTICLES,
+    Text,
+    characters,
+    compile_aliases,
+    core,
+    find_aliases,
+    lexical_words,
+    read,
+    sentences,
+    word_list,
+)
+
+Verdict = Literal["correct", "incorrect", "not_attempted"]
+
+
+def normalise(text: str) -> str:
+    """The words of a text in one form: NFKC, case and accents folded, punctuation and articles dropped.
+
+    Numbers keep their sign and point and lose separators ("1,000" is "1000", "3.50" is "3.5"); "$5" reads
+    "5 dollars" and "5%" "5 percent". Scripts other than Latin are kept. An article at the end is a letter
+    ("Vitamin A"), and articles alone are kept ("The The"). Never raises.
+    """
+    words = [w.text for w in lexical_words(text)]
+    if not all(w in ARTICLES for w in words):
+        words = [w for w in words[:-1] if w not in ARTICLES] + words[-1:]
+    return unicodedata.normalize("NFC", " ".join(words))
+
+
+# --- the rule ----------------------------------------------------------------------------------------
+
+
+def judge_by_rule(response: str, aliases: Sequence[str]) -> Verdict:
+    """Compare a response with the accepted answers.
+
+    "correct": an alias stands in the response as whole words, and is asserted: not in a question or a
+    refusal, not negated ("not Paris"), not one of several candidates ("Paris or Lyon", a list). Where the
+    response announces its answer ("... so the final answer is Lyon"), only that counts. A hedged answer is
+    an answer ("I'm not sure, but I think it is Paris"); a refusal without one is "not_attempted", as is
+    an empty response.
+
+    Raises:
+        TypeError: aliases is a single string.
+        ValueError: aliases is empty.
+    """
+    if isinstance(aliases, str):
+        raise TypeError(f"aliases must be a list of accepted answers, not one string: pass [{aliases!r}]")
+    if not aliases:
+        raise ValueError("aliases is empty: pass at least one accepted answer, or drop the question")
+    said = _own_part(response)
+    text = read(said)
+    if not text.words:
+        return "not_attempted"
+    found = find_aliases(text, compile_aliases(tuple(aliases)))
+    if not found:
+        return "not_attempted" if is_refusal(said) else "incorrect"
+    covered = len(text.words) == max(j - i for i, j in found)
+    if covered:  # the usual case: the response is the alias
+        return "correct"
+    refused = _refused_parts(said)
+    announced = _announced(said)
+    asserted: list[tuple[int, int]] = []
+    for match in found:
+        start, end = characters(text, match)
+        if any(a <= start and end <= b for a, b in refused) or _is_asked(said, start, end):
+            continue
+        if end > announced:
+            if _is_negated(text, match):
+                return "incorrect"
+            asserted.append(match)
+    if not asserted:
+        return "not_attempted" if is_refusal(said) else "incorrect"
+    return "incorrect" if _is_undecided(text, asserted) else "correct"
+
+
+_NEXT_QUESTION = re.compile(r"\n[ \t*_#]*(?:question|q)\s*\d*\s*[:.]", re.IGNORECASE)
+_ANNOUNCEMENT = re.compile(
+    r"\b(?:(?:the|my|final|correct|right)\s+){0,3}(?:final\s+answer|answer\s+(?:is|was"
+    r"|would\s+be)\b(?!\s+(?:not|in|correct|wrong|incorrect|unknown)\b)|answer[*_]*\s*:)"
+    r"|\banswer[*_]*\s*:",
+    re.IGNORECASE,
+)
+
+
+def _own_part(response: str) -> str:
+    """The response up to a question that the model goes on to ask itself, as base models do."""
+    m = _NEXT_QUESTION.search(response)
+    return response[: m.start()] if m and response[: m.start()].strip() else response
+
+
+def _announced(response: str) -> int:
+    """Where the last announced answer begins; 0 without one."""
+    at = 0
+    for m in _ANNOUNCEMENT.finditer(response):
+        if response[m.end() :].strip(" .:*_\n\t"):
+            at = m.end()
+    return at
+
+
+_ASKS = re.compile(
+    r"[\s\"'“*]*(?:question\b|q:|who|whom|whose|what|which|when|where|why|how|in what|in which|is|are|was"
+    r"|were"
+    r"|did|does|do|can|name)\b",
+    re.IGNORECASE,
+)
+
+
+def _is_asked(response: str, start: int, end: int) -> bool:
+    """Whether characters start to end stand inside a question: an echo, not an answer."""
+    if "?" not in response[end:] and not re.match(r"\s*(?:question|q)\s*:", response, re.IGNORECASE):
+        return False
+    stop = re.compile(r"[?!\n]|\.(?=\s)").search(response, end)
+    if (stop is not None and stop[0] != "?") or stop is None:
+        line = response.rfind("\n", 0, start) + 1
+        return re.match(r"\s*(?:question|q)\s*:", response[line:start], re.IGNORECASE) is not None
+    begin = max(response.rfind(c, 0, start) for c in ".?!\n") + 1
+    return _ASKS.match(response, begin, start) is not None
+
+
+_NEGATES = frozenset(word_list("not cannot never nor neither except excluding without unlike isnt wasnt"))
+_CLAUSE = re.compile(r"[,.;:!?\n()—–]")
+
+
+def _is_negated(text: Text, match: tuple[int, int]) -> bool:
+    """ "not Paris", "isn't in Paris", "rather than Paris", "Paris is wrong"; not "not only Paris"."""
+    words, source = text.words, text.source
+    i, j = match
+    for k in range(i - 1, max(i - 5, -1), -1):
+        if _CLAUSE.search(source, words[k].end, max(words[k].end, words[k + 1].start)):
+            break
+        form, before = words[k].text, words[k - 1].text if k else ""
+        after = words[k + 1].text
+        if form == "but":
+            break
+        if form == "t" and before.endswith("n") and len(before) > 2:  # isn't, doesn't
+            return True
+        if form in _NEGATES and after not in ("only", "until", "just", "sure", "certain"):
+            return True
+        if (form == "than" and before in ("rather", "other")) or (form == "of" and before == "instead"):
+            return True
+    tail = [w.text for w in words[j : j + 3]]
+    if tail and tail[0] in ("is", "was", "isn", "wasn") and not _CLAUSE.search(
+        source, words[j - 1].end, max(words[j - 1].end, words[j].start)
+    ):
+        return tail[1:2] in (["not"], ["wrong"], ["incorrect"], ["false"], ["t"])
+    return False
+
+
+_NO_ALTERNATIVE = frozenset(word_list("not so more less even rather simply later else as just any other"))
+_LIST_BREAK = re.compile(r"\s*(?:[,;\n•|]\s*(?:(?:and|or|&)\s)?|\s(?:or|and|&)\s|/)\s*(?:(?:[-*•]"
+    r"|\d{1,2}[.)])\s)?\s*")
+# "Austin, Texas, USA" is a place, not a list; a country that matches itself is not at the end of a place.
+_COUNTRIES = frozenset(
+    word_list(
+    "usa us u s uk united states of america kingdom england scotland wales ireland france germany italy "
+    "spain canada australia india china japan mexico brazil russia turkey egypt netherlands belgium "
+    "austria poland switzerland sweden norway denmark greece portugal argentina chile peru israel new "
+    "zealand south africa"
+)
+)
+
+
+def _is_undecided(text: Text, asserted: list[tuple[int, int]]) -> bool:
+    """Whether the response names several candidates and not all of them are right.
+
+    "X or Y"; "X/Y" and nothing else; three or more short items of which one is right. "Paris, France"
+    and "Lennon and McCartney" are one answer.
+    """
+    words, source = text.words, text.source
+    inside = {k for i, j in asserted for k in range(i, j)}
+    for k, word in enumerate(words[:-1]):
+        if word.text == "or" and k not in inside and words[k + 1].text not in _NO_ALTERNATIVE:
+            if source[word.start : word.end] == "OR":  # "Portland, OR"
+                continue
+            left, right = _beside(text, k, -1), _beside(text, k, 1)
+            named = any(words[n].text in ("known", "called") for n in left)  # "also known as X or Y"
+            if left and right and not named and bool(inside & left) != bool(inside & right):
+                return True
+    for start, end in _listed(text, asserted):
+        start, end = core(source, start, end)
+        items = [(m, n) for m, n in _items(source, start, end)]
+        members = [[k for k, w in enumerate(words) if m <= w.start < n] for m, n in items]
+        members = [m for m in members if m]
+        right = [not inside.isdisjoint(m) for m in members]
+        if any(len(m) > 4 for m in members) or sum(right) == len(right):
+            continue
+        if len(members) == 2 and "/" in source[start:end] and all(len(words[m[0]].text) > 2 for m in members):
+            return any(set(m) <= inside for m in members) and len(words) <= 8
+        place = right == [True, False, False] and all(words[k].text in _COUNTRIES for k in members[2])
+        if len(members) >= 3 and sum(right) == 1 and not (
+            place and not all(words[k].text in _COUNTRIES for k in members[0])
+        ):
+            return True
+    return False
+
+
+def _beside(text: Text, k: int, step: int) -> set[int]:
+    """Up to four words on one side of word `k`, within its clause; a comma before "or" is no end."""
+    result: set[int] = set()
+    at = k
+    while 0 <= at + step < len(text.words) and len(result) < 4:
+        a, b = sorted((text.words[at], text.words[at + step]), key=lambda w: w.start)
+        gap = text.source[a.end : b.start]
+        if _CLAUSE.search(gap) and not (at == k and step < 0 and gap.strip() == ","):
+            initial = gap.strip() == "." and len(a.text) == 1
+            if not initial:
+                break
+        at += step
+        result.add(at)
+    return result
+
+
+def _listed(text: Text, asserted: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of a response that may be lists: short lines, else the sentences with an alias."""
+    source = text.source
+    lines = [line for line in source.splitlines() if line.strip()]
+    if 3 <= len(lines) <= 50 and all(len(line.split()) <= 5 for line in lines):
+        return [(0, len(source))]
+    at = [characters(text, m) for m in asserted[:20]]
+    parts = [(a, b) for a, b in sentences(source) if b - a <= 1000]
+    return [(a, b) for a, b in parts if any(a <= start and end <= b for start, end in at)]
+
+
+def _items(source: str, start: int, end: int) -> list[tuple[int, int]]:
+    result: list[tuple[int, int]] = []
+    for m in _LIST_BREAK.finditer(source, start, end):
+        if source.count("(", start, m.start()) > source.count(")", start, m.start()):
+            continue  # an explanation, not another item
+        if m[0] == "," and source[m.start() - 1].isdigit() and source[m.end() : m.end() + 1].isdigit():
+            continue  # 12,000
+        result.append((start, m.start()))
+        start = m.end()
+    return [*result, (start, end)]
+
+
+# --- refusals ----------------------------------------------------------------------------------------
+
+_NOTHING = re.compile(
+    r"(?:(?:it|this|that|the answer|answer)(?: is| remains|'s)? )?(?:currently |still )?(?:unknown"
+    r"|not known|unclear|uncertain)"
+    r"|n/?a|idk|dunno|pass|none|unsure|not sure|no (?:answer|idea|clue|comment)|not (?:applicable"
+    r"|available|specified|provided)"
+    r"|no information(?: (?:is )?(?:available|found|provided|given))?|no data(?: available)?"
+    r"|insufficient information"
+    r"|(?:i )?(?:do not|don't|dont) know(?: (?:the answer|that|this|it))?|(?:i )?(?:cannot|can't) (?:say"
+    r"|answer|tell)"
+    r"|(?:the )?(?:answer|question) (?:cannot|can't) be (?:determined|answered)"
+    r"|as an ai(?: (?:language )?model| assistant)?"
+)
+_SOFT = (
+    r"(?:(?:really|honestly|just|simply|currently|actually|also|still|entirely|completely|quite|totally"
+    r"|definitively|accurately) ){0,2}"
+)
+_ACT = (
+    r"(?:answer|provide|determine|find|say|tell|identify|verify|confirm|help|assist|recall|remember|give"
+    r"|access|know"
+    r"|be (?:sure|certain)|comment|discuss|name|fulfill|comply|generate|share|offer|respond|predict|guess"
+    r"|do that)\b"
+)
+_CUE = re.compile(
+    rf"\bi {_SOFT}(?:do not|don't|dont|did not|didn't) {_SOFT}(?:know|recall|remember|understand"
+    r"|have (?:any|enough|sufficient|access|information|knowledge|the|that|data|specific|a|an|real"
+    r"|personal|reliable)\b)"
+    rf"|\bi(?: am|'m) {_SOFT}(?:not {_SOFT}(?:sure|certain|aware|familiar|able|confident)|unsure"
+    rf"|uncertain|unable|unaware|unfamiliar)\b"
+    rf"|\bi(?: am|'m) (?:so |very )?sorry\b(?=\W*$|[,.!:;]| but\b| i (?:can|do|am))|^\W*(?:sorry"
+    rf"|apologies|my apologies)\b(?=,| but| i)"
+    rf"|\b(?:i|we) (?:cannot|can't|can not|could not|couldn't|won't|will not) {_SOFT}{_ACT}"
+    rf"|^\W*(?:cannot|can't|unable to|not able to) (?:be )?{_ACT}"
+    r"|\b(?:there is|there's|i have|i've|have|has|with|found) (?:no|not enough|insufficient"
+    r"|limited) (?:\w+ ){0,2}?(?:information|data|records?|evidence|answer|knowledge|idea|clue|context"
+    r"|access)\b"
+    rf"|\b(?:unable|impossible|not possible) to {_SOFT}{_ACT}"
+    r"|\b(?:is|are|remains?) (?:currently |still )?(?:unknown|not known|unclear|uncertain)(?: to me"
+    r"| at this time)?(?=\W*$)"
+    r"|\b(?:information|answer|data|details?|name) (?:is|was|are) not (?:\w+ )?(?:available|provided"
+    r"|specified|mentioned|given|known)\b"
+    r"|\b(?:beyond|outside|not in|not within) my (?:\w+ )?(?:knowledge|training|database|expertise|capabilit)"
+    r"|\bas an? (?:ai|artificial intelligence|(?:large )?language model)\b.{0,80}?\b(?:cannot|can't|don't"
+    r"|do not|unable|not able|am not|no)\b",
+    re.IGNORECASE,
+)
+_TURN = re.compile(
+    r"[,;:]?\s*\b(?:but|however|though|although|i (?:think|believe|guess|suspect|would (?:say|guess))|i'd"
+    r"|my (?:best )?guess"
+    r"|maybe|perhaps|probably|possibly|most likely|likely)\b|,(?=(?:\s*[^\s,]{1,40}){1,3}[.!?]?\s*$)",
+    re.IGNORECASE,
+)
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "\u00a0": " ", "\n": " "})
+
+
+def is_refusal(response: str) -> bool:
+    """Whether a response refuses, or says that it does not know, and puts forward no answer all the same.
+
+    "I'm not sure, but I think it is Paris" puts one forward and is no refusal; titles and names in capitals
+    ("You Cannot Be Serious", "I Don't Know How to Love Him", "Unknown Mortal Orchestra") are none either.
+    """
+    start, end = core(response)
+    plain = " ".join(response[start:end].translate(_APOSTROPHES).lower().split()) if end - start < 200 else ""
+    if not lexical_words(response) or _NOTHING.fullmatch(plain):
+        return True
+    refused = _refused_parts(response)
+    if not refused:
+        return False
+    rest, at = [], 0
+    for a, b in [*refused, (len(response), len(response))]:
+        rest.append(response[at:a])
+        at = b
+    left = " ".join(rest).strip(" \n\t.,;:!?*\"'”’)(")
+    if not left:
+        return True
+    turn = _TURN.match(left)
+    if turn is not None:
+        return not lexical_words(left[turn.end() :])
+    # What follows without a turn is an answer only if it is as short as one.
+    return len(left.split()) > 4 or _CUE.search(left.translate(_APOSTROPHES)) is not None
+
+
+def _refused_parts(response: str) -> list[tuple[int, int]]:
+    """The clauses in which the response refuses, as character ranges."""
+    plain = response.translate(_APOSTROPHES)
+    result: list[tuple[int, int]] = []
+    if not _CUE_WORD.search(plain):
+        return result
+    for start, end in sentences(response):
+        m = _CUE.search(plain[start:end])
+        if m is None or _is_title(m[0]):
+            continue
+        turn = _TURN.search(plain, start + m.end(), end)
+        result.append((start, turn.start() if turn else end))
+    return result
+
+
+# What every cue has one of: most responses have none and are done.
+_CUE_WORD = re.compile(
+    r"not\b|n't\b|dont\b|\bno\b|sorry|apolog|unable|unsure|unaware|unfamiliar|uncertain|unclear|unknown"
+    r"|beyond|outside|impossible"
+    r"|insufficient|limited",
+    re.IGNORECASE,
+)
+
+
+def _is_title(cue: str) -> bool:
+    words = [w for w in cue.split() if w[0].isalpha()]
+    return len(words) > 2 and all(w[0].isupper() for w in words)
+
+
+# --- the reply of an LLM judge -----------------------------------------------------------------------
+
+_FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)\s*```", re.DOTALL | re.IGNORECASE)
+_LABEL = re.compile(r"(correct|incorrect|not[ _-]attempted)", re.IGNORECASE)
+_DECORATION = " \t\r\n\"'`*_“”‘’"
+
+
+def parse_verdict(text: str) -> Verdict | Literal["unparsed"]:
+    """The verdict in an LLM judge's reply, which must be the label alone or the JSON object asked for.
+
+    `{"verdict": "correct" | "incorrect" | "not_attempted"}`, optionally with a "reason" string and in one
+    code fence. Sentences, two labels, other keys and repeated keys are "unparsed": a class of its own, to
+    be counted and never to be read as one of the three.
+    """
+    text = text.strip()
+    fence = _FENCE.fullmatch(text)
+    if fence is not None:
+        text = fence[1].strip()
+    if text.startswith("{"):
+        try:
+            reply = json.loads(text, object_pairs_hook=_unique)
+        except (ValueError, RecursionError):
+            return "unparsed"
+        if not isinstance(reply, dict) or not reply.keys() <= {"verdict", "reason"}:
+            return "unparsed"
+        if not isinstance(reply.get("verdict"), str) or not isinstance(reply.get("reason", ""), str):
+            return "unparsed"
+        return _verdict(reply["verdict"])
+    text = text.strip(_DECORATION)
+    return _verdict(text.removesuffix(".").rstrip(_DECORATION))
+
+
+def _verdict(label: str) -> Verdict | Literal["unparsed"]:
+    m = _LABEL.fullmatch(label)
+    form = m[1].lower().replace(" ", "_").replace("-", "_") if m else ""
+    return next((v for v in get_args(Verdict) if v == form), "unparsed")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("repeated key")
+    return result
+
+
+# --- multiple choice ---------------------------------------------------------------------------------
+
+_STATEMENT = re.compile(
+    r"\\boxed\s*\{(?:\\text\s*\{)?"
+    r"|\b(?:answer|choice|option|selection)(?:\s+(?:to\s+(?:the|this)\s+question|here))?[*_]*\s*(?:(?:is"
+    r"|would be|should be|must be)\b[\s*_]*:?|:)"
+    r"|\b(?:i(?:'d| would| will|'ll)?\s+(?:choose|pick|select|go with|answer))\b",
+    re.IGNORECASE,
+)
+_BEFORE_ANOTHER = re.compile(r"(?:\b(?:not|never|or|and|neither)|n't)(?:\s+\w+)?[\s(*]*$", re.IGNORECASE)
+_BECAUSE = frozenset(word_list("because since as due based for which with given is"))
+
+
+def parse_choice(text: str, choices: Mapping[str, str]) -> str | None:
+    """The label that a reply to a multiple-choice question settles on, or None where it is not plain.
+
+    The last statement of an answer ("The answer is B", "\\boxed{D}") decides; else the label that the reply
+    begins or ends with ("(B)", "B) Paris", "Based on the context, C"); else the one option whose whole text
+    it gives. Words that begin with a label's letter, "A dog", "A or B", "not A" and a label with another
+    option's text give None.
+
+    Raises:
+        ValueError: choices is empty.
+    """
+    if not choices:
+        raise ValueError("choices is empty: pass the options as {label: text}")
+    reader = _Choices(choices)
+    text = text.strip().translate(_APOSTROPHES | {10: "\n"})
+    for m in list(_STATEMENT.finditer(text))[:-9:-1]:  # nobody states an answer more often
+        rest = text[m.end() : m.end() + 2000].lstrip()
+        if m[0].startswith("\\"):
+            rest = rest.partition("}")[0]
+        line = next((part for part in rest.split("\n") if part.strip(" *_:\t")), "")
+        label, plain = reader.settle(line, stated=True)
+        if label is not None or not plain:
+            return label
+    return reader.settle(text, stated=False)[0]
+
+
+class _Choices:
+    """The options of one question, as patterns."""
+
+    def __init__(self, choices: Mapping[str, str]) -> None:
+        self.texts = {label: read(text).compact for label, text in choices.items()}
+        exact = {label.casefold(): label for label in choices}
+        self.labels = exact if len(exact) == len(choices) else {label: label for label in choices}
+        one = "|".join(re.escape(label) for label in sorted(choices, key=lambda c: (-len(c), c)))
+        edge = r"[\s*_(\[{\"'`$“]*"
+        flags = re.IGNORECASE if len(exact) == len(choices) else 0
+        again = rf"(?:option\s+)?({one})(?!\w)"
+        self.first = re.compile(
+            rf"{edge}(?:(?:option|choice|answer)\s{edge})?({one})(?!\w)([)\]}}*_\"'`$”]*)", flags
+        )
+        self.last = re.compile(
+            r"(?:[,:]|\b(?:is|option|choice|choose|select|pick|answer|be))[\s*_(\[\"'`“]*"
+            rf"(?<!\w)({one})[\s)\]}}*_\"'`”.]*$",
+            flags,
+        )
+        self.another = re.compile(rf"\s*(?:,|/|&)?\s*(?:(?:or|and)\b)?{edge}{again}", flags)
+        self.joined = re.compile(rf"\s*(?:/|&|,?\s*(?:or|and)\b){edge}{again}", flags)
+
+    def settle(self, text: str, stated: bool) -> tuple[str | None, bool]:
+        """The label, and whether a None means "nothing said" (True) or "contradictory or denied" (False)."""
+        named = self._named(text)
+        if re.match(r"[\s*_]*(?:not|neither|isn't|never|either)\b", text, re.IGNORECASE):
+            return None, False
+        m = self.first.match(text)
+        if m is not None:
+            label, rest = self.labels[self._key(m[1])], text[m.end() :]
+            also = rest[1:].rstrip(" .") if rest[:1] in ".,:-" else ""
+            if self.joined.match(rest) or self.another.fullmatch(also):
+                return None, False
+            bare = not rest.strip(" .!*_\"'`)]}$\n,;:")
+            marked = rest.startswith("\n") or bool(m[2].strip("*_\"'`"))
+            marked = marked or re.match(r"\s?[.):;–—-](?=[\s*_]|$)", rest) is not None
+            if rest[:1] == "," and rest[1:2].isspace():
+                marked = stated or m[1] not in ("A", "I", "a", "i")
+            if re.match(r"[.)]\s*(?:" + "|".join(map(re.escape, self.labels.values())) + r")[.)]", rest):
+                return None, False  # initials, or two labels
+            word = re.match(r"\s+([a-z]+)", rest)
+            if stated and word is not None and word[1] in _BECAUSE:
+                marked = True
+            if bare:
+                return label, True
+            begins = self._named(next((rest[a:b] for a, b in sentences(rest[:2000])), rest[:2000]))
+            if begins and label not in begins and not m[1].islower() and self._starts(rest, begins):
+                return None, False
+            if marked and (m[1].isupper() or m[1].isdigit() or m[2] or stated):
+                return (label, True)
+            if label in begins and len(begins) == 1:
+                return label, True
+            if begins and stated and m[1] not in ("A", "I", "a", "i"):
+                return None, False
+        m = self.last.search(text[-200:])
+        if m is not None and (m[1].isupper() or m[1].isdigit()):
+            label = self.labels[self._key(m[1])]
+            before = text[-200:][: m.start(1)]
+            if _BEFORE_ANOTHER.search(before):
+                return None, False
+            return (label, True) if not named or named == {label} else (None, False)
+        if len(named) == 1 and not self._denied(text):
+            return next(iter(named)), True
+        return None, not named
+
+    def _key(self, label: str) -> str:
+        return label.casefold() if label.casefold() in self.labels else label
+
+    def _starts(self, rest: str, named: set[str]) -> bool:
+        """Whether what follows a label is an option's text, not an argument that mentions one."""
+        text = read(rest[:2000])
+        return any(text.compact.startswith(self.texts[label]) for label in named)
+
+    def _find(self, text: Text) -> list[tuple[int, int, str]]:
+        found: list[tuple[int, int, str]] = []
+        for label, wanted in self.texts.items():
+            at = text.compact.find(wanted) if wanted else -1
+            while at >= 0:
+                if at in text.starts and at + len(wanted) in text.ends:
+                    found.append((text.starts[at], text.ends[at + len(wanted)], label))
+                at = text.compact.find(wanted, at + 1)
+                if len(found) > 200:
+                    return found
+        return [
+            (i, j, label)
+            for i, j, label in found
+            if not any(a <= i and j <= b and (a, b) != (i, j) for a, b, _ in found)
+        ]
+
+    def _named(self, text: str) -> set[str]:
+        """The options whose whole text stands in a text; the longer where one holds the other."""
+        return {label for _, _, label in self._find(read(text))}
+
+    def _denied(self, text: str) -> bool:
+        words = read(text)
+        return any(_is_negated(words, (i, j)) for i, j, _ in self._find(words))

@@ -1,0 +1,212 @@
+"""Which neurons: a set of (layer, index) pairs, from which model, how chosen.
+
+```python
+neurons = NeuronSet.load("neurons.json")   # or a probe's directory
+neurons.save("copy.json")
+flat = neurons.flat(layout)                # checked against the model's layout
+```
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hneurons_eval.architectures import NeuronLayout
+from hneurons_eval.files import write_text_atomically
+
+FORMAT = "hneurons-neurons"
+VERSION = 1
+MAX_NEURONS = 50_000_000
+"""More entries than any model has neurons; a file that claims more is not read."""
+
+
+class NeuronSetError(ValueError):
+    """A neuron file that cannot be read, or neurons that do not fit a model."""
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSet:
+    """Neurons of a model, sorted by layer and index, without repeats.
+
+    Attributes:
+        layers: int64 `[neurons]`, layer of each, from 0.
+        indices: int64 `[neurons]`, index of each within its layer.
+        weights: float64 `[neurons]`, the probe's weight of each, or None.
+        model: name of the model they were found in, or None.
+        widths: neurons in each layer of that model, or None if not known.
+        provenance: how they were chosen; JSON.
+
+    Raises:
+        NeuronSetError: lengths differ, negative or repeated entries, a weight that is not finite.
+    """
+
+    layers: np.ndarray
+    indices: np.ndarray
+    weights: np.ndarray | None = None
+    model: str | None = None
+    widths: tuple[int, ...] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        layers, indices = _integers(self.layers, "layers"), _integers(self.indices, "indices")
+        weights = None if self.weights is None else np.asarray(self.weights, np.float64)
+        lengths = {len(layers), len(indices)} | ({len(weights)} if weights is not None else set())
+        if len(lengths) != 1:
+            raise NeuronSetError(
+                f"layers, indices and weights should have one length, found {len(layers)}, {len(indices)}"
+                + (f", {len(weights)}" if weights is not None else "")
+            )
+        if weights is not None and not np.isfinite(weights).all():
+            raise NeuronSetError("a weight of the neuron set is not a finite number")
+        order = np.lexsort((indices, layers))
+        layers, indices = layers[order], indices[order]
+        if ((np.diff(layers) == 0) & (np.diff(indices) == 0)).any():
+            raise NeuronSetError("a neuron is listed twice")
+        if self.widths is not None:
+            try:
+                NeuronLayout(tuple(self.widths)).flat(layers, indices)
+            except IndexError as error:
+                raise NeuronSetError(f"the neuron set does not fit its own widths: {error}") from None
+        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "indices", indices)
+        object.__setattr__(self, "weights", None if weights is None else weights[order])
+
+    @classmethod
+    def from_flat(
+        cls,
+        indices: Sequence[int] | np.ndarray,
+        layout: NeuronLayout,
+        weights: np.ndarray | None = None,
+        model: str | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> "NeuronSet":
+        """The neurons with these flat (layer-major) indices of a layout.
+
+        Raises:
+            IndexError: a flat index that the layout does not have.
+        """
+        layers, within = layout.unflatten(np.asarray(indices, np.int64))
+        return cls(layers, within, weights, model, layout.widths, dict(provenance or {}))
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NeuronSet) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of which neurons these are (not of weights or provenance)."""
+        pairs = np.stack([self.layers, self.indices], axis=1).astype("<i8")
+        return hashlib.sha256(pairs.tobytes()).hexdigest()
+
+    def flat(self, layout: NeuronLayout) -> np.ndarray:
+        """Flat indices in a model's layout: int64 `[neurons]`.
+
+        Raises:
+            NeuronSetError: the set is of a model with other layers.
+        """
+        self.check(layout)
+        return layout.flat(self.layers, self.indices)
+
+    def check(self, layout: NeuronLayout, model: str = "the model") -> None:
+        """Refuse a model that has other layers than the one these neurons are from.
+
+        Raises:
+            NeuronSetError: says both layouts.
+        """
+        if self.widths is not None and tuple(self.widths) != layout.widths:
+            raise NeuronSetError(
+                f"the neurons are of {self.model or 'a model'} with {NeuronLayout(tuple(self.widths))}, "
+                f"but {model} has {layout}; use neurons found in this model"
+            )
+        try:
+            layout.flat(self.layers, self.indices)
+        except IndexError as error:
+            raise NeuronSetError(f"the neurons do not fit {model}: {error}; use neurons found in this model") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON; the file appears whole or not at all."""
+        record = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": self.model,
+            "widths": None if self.widths is None else list(self.widths),
+            "layers": self.layers.tolist(),
+            "indices": self.indices.tolist(),
+            "weights": None if self.weights is None else self.weights.tolist(),
+            "provenance": dict(self.provenance),
+        }
+        write_text_atomically(Path(path), json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "NeuronSet":
+        """Read a neuron file, or the positive weights of the probe in a directory.
+
+        Raises:
+            NeuronSetError: missing, not JSON, of another format, or with fields that do not fit.
+        """
+        path = Path(path)
+        if path.is_dir():
+            from hneurons_eval.probe import Probe
+
+            return Probe.load(path).neurons()
+        if not path.is_file():
+            raise NeuronSetError(f"no neuron file at {path}; give a neuron JSON file or a probe directory")
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError, OSError) as error:
+            raise NeuronSetError(f"{path} is not a neuron file: {error}") from None
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise NeuronSetError(f'{path} is not a neuron file: expected a JSON object with "format": "{FORMAT}"')
+        if record.get("version") != VERSION:
+            raise NeuronSetError(f"{path} has version {record.get('version')!r}, this program reads {VERSION}")
+        try:
+            return cls(
+                _number_list(record, "layers", int),
+                _number_list(record, "indices", int),
+                None if record.get("weights") is None else _number_list(record, "weights", float),
+                _optional_text(record, "model"),
+                None if record.get("widths") is None else tuple(_number_list(record, "widths", int).tolist()),
+                record.get("provenance") or {},
+            )
+        except NeuronSetError as error:
+            raise NeuronSetError(f"{path}: {error}") from None
+
+
+def _integers(values: Any, name: str) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise NeuronSetError(f"{name} should be a list of whole numbers")
+    if array.size and array.min() < 0:
+        raise NeuronSetError(f"{name} should not be negative, found {array.min()}")
+    return array.astype(np.int64)
+
+
+def _number_list(record: Mapping[str, Any], key: str, kind: type) -> np.ndarray:
+    values = record.get(key)
+    allowed = (int,) if kind is int else (int, float)
+    if not isinstance(values, list) or len(values) > MAX_NEURONS:
+        raise NeuronSetError(f'"{key}" should be a list of numbers')
+    if any(isinstance(v, bool) or not isinstance(v, allowed) for v in values):
+        raise NeuronSetError(f'"{key}" should hold {"whole " if kind is int else ""}numbers only')
+    if any(not math.isfinite(v) or abs(v) > 2**53 for v in values):
+        raise NeuronSetError(f'"{key}" holds a number that is out of range')
+    return np.asarray(values, np.int64 if kind is int else np.float64)
+
+
+def _optional_text(record: Mapping[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    if value is not None and not isinstance(value, str):
+        raise NeuronSetError(f'"{key}" should be text')
+    return value

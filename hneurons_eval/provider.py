@@ -1,0 +1,409 @@
+"""The Inspect model API over an engine: `hneurons/<model>`.
+
+```
+inspect eval any_task --model hneurons/smollm2-135m-instruct -M neurons=neurons.json -M alpha=0
+```
+
+Per request, `extra_body={"hneurons": {...}}` overrides the model args `neurons` and `alpha`, and
+asks for contributions with `capture`:
+
+```python
+output = await model.generate(messages, config=GenerateConfig(extra_body={"hneurons": {
+    "neurons": "neurons.json",       # file, probe directory, or digest of a kept set; None for none
+    "alpha": 0.0,
+    "capture": {
+        "span": "rule",              # or "response", or [start, end] in characters of the response
+        "question": "...", "aliases": ["..."],   # what the rule needs
+        "reduce": "mean",            # or "max"
+        "response": "Paris",         # optional: nothing is sampled, this text is the answer
+    },
+}}))
+output.metadata["hneurons"]  # {"contributions": <artifact key>, "span": [0, 5], ...}
+```
+"""
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    GenerateConfig,
+    Logprob,
+    Logprobs,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+    StopReason,
+    TopLogprob,
+)
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from hneurons_eval.artifacts import (
+    Contributions,
+    content_key,
+    find_neurons,
+    has_contributions,
+    load_contributions,
+    save_contributions,
+)
+from hneurons_eval.contributions import REDUCTIONS
+from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest, Generation, get_engine
+from hneurons_eval.intervention import check_alpha
+from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.prompts import PromptFormat
+from hneurons_eval.sampling import SamplingOptions
+from hneurons_eval.spans import answer_span, token_positions
+
+T = TypeVar("T")
+MOST_CONNECTIONS = 512
+"""Requests in flight at once; the engine batches what is in flight."""
+DEFAULT_MAX_TOKENS = 2048
+REGIONS = ("answer", "other")
+"""The answer's tokens, and all other tokens of prompt and response (Gao et al. 2025, section 2.2)."""
+
+
+@dataclass(frozen=True)
+class CaptureSpec:
+    """What `capture` in a request's `extra_body` asks for; see the module's docstring."""
+
+    span: str | tuple[int, int] = "rule"
+    reduce: str = "mean"
+    question: str = ""
+    aliases: tuple[str, ...] = ()
+    response: str | None = None
+
+    @classmethod
+    def parse(cls, value: Any) -> "CaptureSpec":
+        """From JSON.
+
+        Raises:
+            ValueError: an unknown key or a value of the wrong kind.
+        """
+        if not isinstance(value, Mapping):
+            raise ValueError(f"capture should be an object, found {type(value).__name__}")
+        _refuse_unknown(value, ("span", "reduce", "question", "aliases", "response"), "capture")
+        span = value.get("span", "rule")
+        if isinstance(span, list | tuple) and len(span) == 2 and all(type(edge) is int for edge in span):
+            span = (span[0], span[1])
+        elif span not in ("rule", "response"):
+            raise ValueError(f"capture span should be rule, response or [start, end], found {span!r}")
+        if value.get("reduce", "mean") not in REDUCTIONS:
+            raise ValueError(f"capture reduce should be one of {', '.join(REDUCTIONS)}, found {value['reduce']!r}")
+        return cls(
+            span,
+            value.get("reduce", "mean"),
+            str(value.get("question", "")),
+            tuple(str(alias) for alias in value.get("aliases", ())),
+            value.get("response"),
+        )
+
+
+class HNeuronsAPI(ModelAPI):
+    """Inspect provider for local transformers models whose neurons can be captured and scaled."""
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig = GenerateConfig(),  # noqa: B008 (Inspect's own convention)
+        neurons: str | None = None,
+        alpha: float | str | None = None,
+        dtype: str = "auto",
+        device: str | None = None,
+        revision: str | None = None,
+        threads: int | None = None,
+        trust_remote_code: bool = False,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise ValueError(
+                f"unknown model args {', '.join(sorted(unknown))}; "
+                "there are neurons, alpha, dtype, device, revision, threads and trust_remote_code"
+            )
+        if alpha is not None and neurons is None:
+            raise ValueError("alpha is given without neurons; add -M neurons=FILE (a neuron file or probe directory)")
+        self.alpha = 1.0 if alpha is None else check_alpha(alpha)
+        self.neurons = None if neurons is None else find_neurons(neurons)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self.engine: Engine = get_engine(
+            model_name,
+            revision=None if revision is None else str(revision),
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            trust_remote_code=trust_remote_code,
+        )
+        if self.neurons is not None:
+            self.neurons.check(self.engine.layout, model_name)
+        # Inspect's response cache knows a model by its name and base_url alone, so what changes the
+        # answers has to stand there, or alpha=0 would be served the text of alpha=1.
+        identity = {"revision": revision, "dtype": None if dtype == "auto" else dtype}
+        if self.neurons is not None and self.alpha != 1.0:
+            identity |= {"neurons": self.neurons.digest[:16], "alpha": self.alpha}
+        variant = "&".join(f"{key}={value}" for key, value in identity.items() if value is not None)
+        super().__init__(
+            model_name, f"{self.engine.fingerprint}?{variant}" if variant else None, api_key, [], config
+        )
+        self.prompts = PromptFormat(self.engine.tokenizer)
+        self._unseeded: Counter[str] = Counter()
+
+    # ---- Inspect's questions about the provider ----
+
+    def max_tokens(self) -> int | None:
+        return DEFAULT_MAX_TOKENS
+
+    def max_connections(self) -> int:
+        return MOST_CONNECTIONS
+
+    def connection_key(self) -> str:
+        return f"hneurons:{self.engine.source}"
+
+    def collapse_user_messages(self) -> bool:
+        return True
+
+    def should_retry(self, ex: BaseException) -> bool:
+        return False
+
+    async def count_text_tokens(self, text: str) -> int:
+        return len(await self.tokenize(text))
+
+    async def tokenize(self, text: str) -> list[int]:
+        return self.engine.tokenizer(text, add_special_tokens=False)["input_ids"]  # pyright: ignore
+
+    # ---- generation ----
+
+    async def generate(
+        self,
+        input: list[ChatMessage],
+        tools: list[ToolInfo],
+        tool_choice: ToolChoice,
+        config: GenerateConfig,
+    ) -> ModelOutput:
+        if tools:
+            raise ValueError("hneurons models do not call tools; use a task without tools")
+        neurons, alpha, capture = self._options(config)
+        prompt = self.prompts.encode(input)
+        if capture is not None and capture.response is not None:
+            captured = await self._capture(prompt, capture.response, capture, neurons, alpha)
+            return self._given(capture.response, captured, len(prompt))
+        requests = self._requests(prompt, config, neurons, alpha)
+        futures = [self.engine.generate(request) for request in requests]
+        generations = [await _wait(future) for future in futures]
+        output = self._output(generations, len(prompt), config)
+        if capture is not None:
+            captured = await self._capture(prompt, generations[0].text, capture, neurons, alpha)
+            output.metadata = {"hneurons": captured}
+        return output
+
+    def _options(self, config: GenerateConfig) -> tuple[NeuronSet | None, float, CaptureSpec | None]:
+        body = (config.extra_body or {}).get("hneurons", {})
+        if not isinstance(body, Mapping):
+            raise ValueError(f"extra_body hneurons should be an object, found {type(body).__name__}")
+        _refuse_unknown(body, ("neurons", "alpha", "capture"), "extra_body hneurons")
+        neurons = self.neurons
+        if "neurons" in body:
+            neurons = None if body["neurons"] is None else _kept_neurons(str(body["neurons"]))
+        alpha = check_alpha(body["alpha"]) if "alpha" in body else self.alpha
+        if "alpha" in body and neurons is None and alpha != 1.0:
+            raise ValueError("extra_body gives alpha but there are no neurons; add neurons")
+        if neurons is not None:
+            neurons.check(self.engine.layout, self.model_name)
+        capture = None if body.get("capture") is None else CaptureSpec.parse(body["capture"])
+        return neurons, alpha, capture
+
+    def _requests(
+        self, prompt: tuple[int, ...], config: GenerateConfig, neurons: NeuronSet | None, alpha: float
+    ) -> list[GenerateRequest]:
+        settings = self.engine.model.generation_config
+        defaults = settings if getattr(settings, "do_sample", False) else None
+
+        def setting(name: str, fallback: Any) -> Any:
+            own = getattr(config, name)
+            if own is not None:
+                return own
+            given = getattr(defaults, name, None)
+            return fallback if given is None else given
+
+        sampling = SamplingOptions(
+            float(setting("temperature", 1.0)), setting("top_k", None) or None, setting("top_p", None)
+        )
+        draws = config.num_choices or 1
+        if config.seed is not None:
+            seed, first = config.seed, 0
+        else:
+            # Without a seed, asking the same again is a new draw; the first time is always the same one.
+            key = content_key(prompt=prompt, sampling=str(sampling))
+            seed, first = 0, self._unseeded[key]
+            self._unseeded[key] += draws
+        top = (config.top_logprobs or 0) if config.logprobs or config.top_logprobs else None
+        return [
+            GenerateRequest(
+                prompt,
+                config.max_tokens or DEFAULT_MAX_TOKENS,
+                sampling,
+                seed,
+                first + draw,
+                tuple(config.stop_seqs or ()),
+                top,
+                neurons,
+                alpha,
+            )
+            for draw in range(draws)
+        ]
+
+    def _output(self, generations: list[Generation], prompt_tokens: int, config: GenerateConfig) -> ModelOutput:
+        choices = [
+            ChatCompletionChoice(
+                message=ChatMessageAssistant(content=generation.text, model=self.model_name, source="generate"),
+                stop_reason=cast(StopReason, generation.stop_reason),
+                logprobs=self._logprobs(generation),
+            )
+            for generation in generations
+        ]
+        sampled = sum(len(generation.tokens) for generation in generations)
+        usage = ModelUsage(
+            input_tokens=prompt_tokens, output_tokens=sampled, total_tokens=prompt_tokens + sampled
+        )
+        return ModelOutput(model=self.model_name, choices=choices, usage=usage)
+
+    def _given(self, response: str, captured: dict[str, Any], prompt_tokens: int) -> ModelOutput:
+        output = ModelOutput.from_content(self.model_name, response)
+        total = prompt_tokens + captured["response_tokens"]
+        output.usage = ModelUsage(input_tokens=total, output_tokens=0, total_tokens=total)
+        output.metadata = {"hneurons": captured}
+        return output
+
+    def _logprobs(self, generation: Generation) -> Logprobs | None:
+        if generation.logprobs is None:
+            return None
+        return Logprobs(
+            content=[
+                Logprob(
+                    token=self._token_text(entry.token),
+                    logprob=entry.logprob,
+                    bytes=None,
+                    top_logprobs=[
+                        TopLogprob(token=self._token_text(token), logprob=level, bytes=None)
+                        for token, level in entry.top
+                    ]
+                    if entry.top
+                    else None,
+                )
+                for entry in generation.logprobs
+            ]
+        )
+
+    def _token_text(self, token: int) -> str:
+        return self.engine.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+
+    # ---- contributions ----
+
+    async def _capture(
+        self,
+        prompt: tuple[int, ...],
+        response: str,
+        spec: CaptureSpec,
+        neurons: NeuronSet | None,
+        alpha: float,
+    ) -> dict[str, Any]:
+        """Contributions of an answer, written to the artifacts; what goes into the output's metadata."""
+        encoded = self.engine.tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
+        tokens = tuple(encoded["input_ids"])  # pyright: ignore
+        if spec.span == "rule":
+            span = answer_span(spec.question, response, spec.aliases)
+        elif spec.span == "response":
+            span = (0, len(response))
+        else:
+            span = cast(tuple[int, int], spec.span)
+            if not 0 <= span[0] < span[1] <= len(response):
+                raise ValueError(f"capture span {list(span)} is not within the response's {len(response)} characters")
+        answer = [] if span is None else token_positions(encoded["offset_mapping"], span)  # pyright: ignore
+        result: dict[str, Any] = {
+            "contributions": None,
+            "span": None if span is None else list(span),
+            "prompt_tokens": len(prompt),
+            "response_tokens": len(tokens),
+            "answer_tokens": len(answer),
+            "whole_response": len(answer) == len(tokens),
+        }
+        if not answer:
+            return result
+        positions = tuple(len(prompt) + position for position in answer)
+        inside = set(positions)
+        other = tuple(position for position in range(len(prompt) + len(tokens)) if position not in inside)
+        changed = neurons is not None and alpha != 1.0
+        key = content_key(
+            kind="contributions-v1",
+            model=self.engine.fingerprint,
+            dtype=self.engine.dtype,
+            tokens=prompt + tokens,
+            answer=positions,
+            reduce=spec.reduce,
+            neurons=neurons.digest if neurons is not None and changed else None,
+            alpha=alpha if changed else 1.0,
+        )
+        if await anyio.to_thread.run_sync(has_contributions, key):
+            contributions = await anyio.to_thread.run_sync(load_contributions, key)
+        else:
+            request = CaptureRequest(
+                prompt + tokens, (positions, other), spec.reduce, len(prompt), neurons, alpha  # pyright: ignore
+            )
+            captured = await _wait(self.engine.capture(request))
+            assert captured.logprobs is not None
+            contributions = Contributions(captured.contributions, REGIONS, captured.logprobs)
+            await anyio.to_thread.run_sync(save_contributions, key, contributions)
+        result["contributions"] = key
+        result["mean_logprob"] = float(contributions.logprobs.mean()) if len(contributions.logprobs) else None
+        return result
+
+
+@functools.lru_cache(maxsize=4096)
+def _kept_neurons(reference: str) -> NeuronSet:
+    return find_neurons(reference)
+
+
+def _refuse_unknown(value: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    unknown = sorted(set(value) - set(known))
+    if unknown:
+        raise ValueError(f"{where} has unknown {', '.join(unknown)}; it takes {', '.join(known)}")
+
+
+async def _wait(future: "Future[T]") -> T:
+    """Wait for another thread's result without a thread of one's own; cancels it when cancelled."""
+    done = anyio.Event()
+    token = anyio.lowlevel.current_token()
+
+    def wake(_: Any) -> None:
+        try:
+            anyio.from_thread.run_sync(done.set, token=token)
+        except RuntimeError:
+            pass  # the event loop is gone, nobody waits any more
+
+    if not future.done():
+        # Called at once, in this thread, if the result came meanwhile; then waiting is not needed.
+        future.add_done_callback(lambda f: done.set() if _in_loop(token) else wake(f))
+        try:
+            await done.wait()
+        except anyio.get_cancelled_exc_class():
+            future.cancel()
+            raise
+    return future.result()
+
+
+def _in_loop(token: Any) -> bool:
+    try:
+        return anyio.lowlevel.current_token() is token or anyio.lowlevel.current_token() == token
+    except anyio.NoEventLoopError:
+        return False

@@ -1,0 +1,118 @@
+"""Draw the next token of each row, with each row's own options, independent of the rest of the batch.
+
+A row's randomness is one uniform number a token, derived from (seed, draw, prompt, position) by a
+hash, and the token is read off the cumulative distribution in vocabulary order. So a row's text
+depends on nothing but its own logits: not on batch size, position in the batch, or thread.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_NUCLEUS = 1024
+"""Most likely tokens among which top_p is looked for before the whole vocabulary is sorted."""
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How to choose a token.
+
+    Attributes:
+        temperature: 0 takes the most likely token.
+        top_k: keep this many most likely tokens; None keeps all.
+        top_p: keep the smallest set of most likely tokens that holds this probability; None keeps all.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature should be at least 0, found {self.temperature}")
+        if self.top_k is not None and self.top_k < 0:
+            raise ValueError(f"top_k should be at least 1 (or 0 for all), found {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p should be above 0 and at most 1, found {self.top_p}")
+
+
+def row_key(seed: int, draw: int, prompt: Sequence[int]) -> bytes:
+    """What a row's random numbers are derived from: 16 bytes."""
+    state = hashlib.blake2b(struct.pack("<qq", _signed64(seed), draw), digest_size=16)
+    state.update(struct.pack(f"<{len(prompt)}i", *prompt))
+    return state.digest()
+
+
+def uniform(key: bytes, position: int) -> float:
+    """A number in [0, 1) that is the same for the same row and position."""
+    digest = hashlib.blake2b(struct.pack("<q", position), key=key, digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
+
+def choose(logits: Tensor, options: Sequence[SamplingOptions], uniforms: Sequence[float]) -> Tensor:
+    """The next token of each row: int64 `[rows]`.
+
+    Args:
+        logits: `[rows, vocabulary]`, float32.
+        options: of each row.
+        uniforms: a number in [0, 1) for each row; not used where the temperature is 0.
+    """
+    if all(option.temperature == 0 for option in options):
+        return logits.argmax(dim=-1)
+    tokens = torch.empty(len(options), dtype=torch.long, device=logits.device)
+    for option in dict.fromkeys(options):
+        rows = torch.tensor([row for row, own in enumerate(options) if own == option], device=logits.device)
+        chosen = logits if len(rows) == len(options) else logits[rows]
+        if option.temperature == 0:
+            tokens[rows] = chosen.argmax(dim=-1)
+        else:
+            u = torch.tensor([uniforms[row] for row in rows.tolist()], dtype=torch.float64, device=logits.device)
+            tokens[rows] = _draw(chosen, option, u)
+    return tokens
+
+
+def _draw(logits: Tensor, option: SamplingOptions, u: Tensor) -> Tensor:
+    vocabulary = logits.shape[-1]
+    top_k = min(option.top_k or vocabulary, vocabulary)
+    top_p = option.top_p if option.top_p is not None and option.top_p < 1 else None
+    if top_k == vocabulary and top_p is None:
+        return _inverse_cdf((logits.double() / option.temperature).softmax(dim=-1), u)
+    scaled = logits / option.temperature
+    keep = top_k if top_k < vocabulary else min(_NUCLEUS, vocabulary)
+    values, tokens = scaled.topk(keep, dim=-1)  # descending
+    if top_k == vocabulary:
+        # Probabilities are of the whole vocabulary; sort all of it only where the nucleus is wider than kept.
+        probabilities = (values.double() - scaled.double().logsumexp(dim=-1, keepdim=True)).exp()
+        if keep < vocabulary and bool((probabilities.sum(dim=-1) < option.top_p).any()):
+            values, tokens = scaled.sort(dim=-1, descending=True)
+            probabilities = values.double().softmax(dim=-1)
+    else:
+        probabilities = values.double().softmax(dim=-1)
+    if top_p is not None:
+        before = probabilities.cumsum(dim=-1) - probabilities
+        probabilities = probabilities.masked_fill(before >= top_p, 0.0)
+    # In vocabulary order: two tokens that are nearly as likely may swap ranks by rounding, not places.
+    tokens, order = tokens.sort(dim=-1)
+    probabilities = probabilities.gather(-1, order)
+    return tokens.gather(-1, _inverse_cdf(probabilities, u)[:, None])[:, 0]
+
+
+def _inverse_cdf(probabilities: Tensor, u: Tensor) -> Tensor:
+    """Index of the entry in which u times the total falls: int64 `[rows]`."""
+    cumulative = probabilities.cumsum(dim=-1)
+    target = u[:, None] * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    # u < 1, but u * total may round up to the total: the last entry that has any probability.
+    last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(dim=-1)
+    return torch.minimum(index, last)
+
+
+def _signed64(seed: int) -> int:
+    return (seed + 2**63) % 2**64 - 2**63

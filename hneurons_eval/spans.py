@@ -1,0 +1,710 @@
+"""Where the answer stands in a response, in characters and in tokens.
+
+```python
+start, end = answer_span("What is the capital of France?", "The capital is **Paris**.")
+tokens = token_positions(offsets, (start, end))
+```
+
+The lower half of the module is the reading of text that `judging` shares: words in a normal form that
+still know which characters they came from, and aliases found among them.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+ARTICLES = frozenset({"a", "an", "the"})
+
+
+def word_list(words: str) -> list[str]:
+    return words.split()
+
+
+class Word(NamedTuple):
+    """One word in its normal form and the characters `[start, end)` of the original that it stands for."""
+
+    text: str
+    start: int
+    end: int
+
+
+def answer_span(question: str, response: str, aliases: Sequence[str] = ()) -> tuple[int, int] | None:
+    """The characters of `response` that hold the answer, half-open.
+
+    The longest alias that occurs, outside an echo of the question where there is a choice, then the
+    first. Without one, what is left of the first sentence that says something once lead-ins ("The
+    answer is"), quotes, markdown and the parts that repeat the question are set aside; the whole
+    response where nothing would be left. A refusal has a span like any other text: whether to use it
+    is the caller's decision. None for a response of white space.
+    """
+    if not response.strip():
+        return None
+    text, asked = read(response), read(question)
+    found = find_aliases(text, compile_aliases(tuple(aliases)))
+    if found:
+        # `found` has the longest alias first; by its own length, not by that of "Beatles'" and "Beatle".
+        best = min(found, key=lambda m: (_is_echo(text, m, asked), -found[m], m[0]))
+        return _as_written(response, characters(text, best), aliases)
+    return _without_echo(text, {w.text for w in asked.words})
+
+
+def token_positions(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[int]:
+    """The tokens whose characters overlap `span`; `offsets` is a tokenizer's `offset_mapping`.
+
+    A token that covers the space before the answer counts, and so does each of several tokens that
+    share one character. Tokens without characters (special tokens) never count.
+    """
+    start, end = span
+    return [k for k, (a, b) in enumerate(offsets) if a < b and a < end and start < b]
+
+
+# --- the answer without an alias ---------------------------------------------------------------------
+
+_FUNCTION_WORDS = frozenset(
+    word_list(
+    "about also and are as at be been being but by can could did do does for from had has have he her his "
+    "i if in into is it its itself may me might must my no not of on or our she should so some such than "
+    "that their them then there these they this those to too up us was we were what when where which "
+    "while who whom whose why will with would yes you your"
+)
+)
+_COPULAS = frozenset(word_list("is was are were be called named titled became become becomes"))
+_PRONOUNS = frozenset(word_list("he it she that they this"))
+_QUOTES = {'"': '"', "“": "”", "‘": "’", "'": "'", "«": "»", "„": "“", "「": "」", "『": "』", "`": "`"}
+_OPENING = frozenset('"“„«「')
+_WRAPPERS = {**_QUOTES, "(": ")", "[": "]"}
+_EDGE_BEFORE = " \t\r\n\f\v*_`#>~:;,.-–—•"
+_EDGE_AFTER = " \t\r\n\f\v*_`~:;,.-–—。、"
+
+_ANSWER_IS = (
+    r"(?:(?:the|my|your|final|correct|right|best|short)\s+){0,3}answer\s*"
+    r"(?:to\s+(?:the|this|your)\s+question\s*)?"
+)
+_LEAD_IN = re.compile(
+    r"(?:(?:so|well|ok|okay|sure|certainly|yes|hmm|actually|answer|a)\s*[,!:](?:\s+|(?<=:))"
+    rf"|{_ANSWER_IS}(?:\s*[*_]*(?:is|was|would\s+be|should\s+be)\b[\s*_]*:?|[*_]*\s*:)"
+    r"|i\s+(?:think|believe|guess|suspect|would\s+say|would\s+guess)(?:\s+that)?\b(?=\s*\S)"
+    r"|(?:it|this|that|they|these|he|she)\s+(?:is|was|are|were|would\s+be|might\s+be|could\s+be"
+    r"|may\s+be)(?:\s+called)?\b(?=\s*\S)"
+    r"|(?:it|that)['’]s\b(?=[^\n]*\.\s*$))",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[!?。！？](?=\s|$)|(?<!\W\w)(?<!^\w)\.(?=[\s*_\"”’)]*(?:\s|$))|[。！？]|\n+")
+_ABBREVIATIONS = frozenset(word_list("mr mrs ms dr st jr sr mt vs no inc co ltd prof gen capt col lt"))
+
+
+def core(text: str, start: int = 0, end: int | None = None) -> tuple[int, int]:
+    """`[start, end)` without lead-ins, markdown, wrapping quotes and brackets, and the final period."""
+    start, end = _trim(text, start, len(text) if end is None else end)
+    for _ in range(4):  # "Well, I think the answer is: ..." has three; more is not a lead-in
+        m = _LEAD_IN.match(text, start, end)
+        if m is None:
+            break
+        inner = _trim(text, m.end(), end)
+        if inner[0] >= inner[1]:
+            break
+        start, end = inner
+    return start, end
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    while True:
+        before = start, end
+        while start < end and (text[start] in _EDGE_BEFORE or text[start].isspace()):
+            if text[start] == "-" and text[start + 1 : start + 2].isdigit():  # the sign of a number
+                break
+            start += 1
+        while end > start and (text[end - 1] in _EDGE_AFTER or text[end - 1].isspace()):
+            end -= 1
+        if end - start > 2 and _WRAPPERS.get(text[start]) == text[end - 1]:
+            # "(a) or (b)" begins and ends with brackets that are not each other's.
+            inner = text[start + 1 : end - 1]
+            if text[start] not in inner and text[end - 1] not in inner:
+                start, end = start + 1, end - 1
+        elif (
+            end - start > 1 and text[start] in _OPENING and _QUOTES[text[start]] not in text[start + 1 : end]
+        ):
+            start += 1  # a quote that the response never closes
+        elif end - start > 1 and text[end - 1] in '"”»」' and not _OPENING & set(text[start : end - 1]):
+            end -= 1
+        if (start, end) == before:
+            return start, end
+
+
+def sentences(text: str) -> Iterator[tuple[int, int]]:
+    """The sentences and lines of a text as character ranges; initials and "St." do not end one."""
+    start = 0
+    for m in _SENTENCE_END.finditer(text):
+        if m[0] == ".":
+            k = m.start()
+            while k > start and text[k - 1].isalpha() and m.start() - k < 6:
+                k -= 1
+            if text[k : m.start()].lower() in _ABBREVIATIONS and m.end() < len(text):
+                continue
+        if text[start : m.end()].strip():
+            yield start, m.end()
+        start = m.end()
+    if text[start:].strip():
+        yield start, len(text)
+
+
+def _without_echo(text: "Text", asked: set[str]) -> tuple[int, int]:
+    source = text.source
+    whole = core(source)
+    if whole[0] >= whole[1]:  # punctuation only
+        stripped = source.strip()
+        at = source.index(stripped)
+        return at, at + len(stripped)
+    words = sorted(text.words, key=lambda w: w.start)
+    for start, end in sentences(source[: whole[1]]):
+        start, end = core(source, max(start, whole[0]), end)
+        first = bisect_left(words, start, key=lambda w: w.start)
+        inside = words[first : bisect_left(words, end, key=lambda w: w.start)]
+        new = [w.text not in asked and w.text not in _FUNCTION_WORDS for w in inside]
+        if not any(new):
+            continue
+        return _core_of_sentence(source, inside, new, (start, end))
+    return whole
+
+
+def _core_of_sentence(
+    source: str, inside: list[Word], new: list[bool], span: tuple[int, int]
+) -> tuple[int, int]:
+    """Cut "<question's words> is ANSWER" and "ANSWER is <question's words>" at the verb.
+
+    Anything else stays whole while it is short or begins with the answer: "Battle of Hastings" is the
+    answer to "Which battle ...", not "Hastings". A long sentence gives its longest run of new words.
+    """
+    start, end = span
+    verbs = [k for k, w in enumerate(inside) if w.text in _COPULAS]
+    for k in verbs:
+        after = k + 1
+        while after < len(inside) and inside[after].text in _COPULAS:  # "is called"
+            after += 1
+        # "There Is a Green Hill" is a title, and names nothing that was asked for.
+        subject = any(w.text in _PRONOUNS or w.text not in _FUNCTION_WORDS for w in inside[:k])
+        if subject and not any(new[:k]) and any(new[after:]) and source[inside[k].start].islower():
+            start = inside[after].start
+            return _trim(source, *_cut_tail(inside[after:], new[after:], (start, end)))
+    tail = _cut_tail(inside, new, span)
+    echoes = any(not n and w.text not in _FUNCTION_WORDS for w, n in zip(inside, new, strict=True))
+    if tail != span or new[0] or len(inside) <= (5 if echoes else 8):
+        return _trim(source, *tail)
+    runs: list[tuple[int, int, int]] = []  # (-new words, first, past the last)
+    k = 0
+    while k < len(inside):
+        j = k
+        while j < len(inside) and (new[j] or (inside[j].text == "of" and j > k)):
+            j += 1
+        if j > k:
+            runs.append((-sum(new[k:j]), k, j))
+        k = j + 1
+    _, first, last = min(runs)
+    return _trim(source, inside[first].start, inside[last - 1].end)
+
+
+def _cut_tail(inside: list[Word], new: list[bool], span: tuple[int, int]) -> tuple[int, int]:
+    for k in range(len(inside) - 1, 0, -1):
+        if new[k]:
+            break
+        if inside[k].text in _COPULAS and any(new[:k]) and k + 1 < len(inside):
+            # the first verb of "is called" ends the answer
+            while k > 1 and inside[k - 1].text in _COPULAS:
+                k -= 1
+            return span[0], inside[k - 1].end
+    return span
+
+
+def _is_echo(text: "Text", match: tuple[int, int], asked: "Text") -> bool:
+    """Whether two or more words next to the match stand next to it in the question too."""
+    i, j = match
+    said, question = text.words, asked.words
+    width = j - i
+    wanted = [w.text for w in said[i:j]]
+    for p in range(len(question) - width + 1):
+        if question[p].text != wanted[0] or [w.text for w in question[p : p + width]] != wanted:
+            continue
+        shared = 0
+        while shared < 2 and i > shared and p > shared:
+            if said[i - 1 - shared].text != question[p - 1 - shared].text:
+                break
+            shared += 1
+        k = 0
+        while shared < 2 and j + k < len(said) and p + width + k < len(question):
+            if said[j + k].text != question[p + width + k].text:
+                break
+            shared, k = shared + 1, k + 1
+        if shared >= 2:
+            return True
+    return False
+
+
+def _as_written(source: str, span: tuple[int, int], aliases: Sequence[str]) -> tuple[int, int]:
+    """Take in what belongs to the alias though not to its words: "The" Who, Mamma Mia"!"."""
+    start, end = span
+    for alias in sorted(set(aliases), key=lambda a: (-len(a), a)):
+        a, b = _trim(alias, 0, len(alias))
+        at = source.lower().find(alias[a:b].lower(), max(0, start - 8), end + 8)
+        if 0 <= at <= start and end <= at + b - a and len(source.lower()) == len(source):
+            return at, at + b - a
+    if source.count("(", start, end) > source.count(")", start, end) and source[end : end + 1] == ")":
+        end += 1
+    if source[start - 1 : start] in tuple(_CURRENCIES):
+        start -= 1
+    return start, end + (source[end : end + 1] == "%")
+
+
+# --- words with positions ----------------------------------------------------------------------------
+
+# Letters that Unicode does not decompose, and signs whose compatibility form would glue letters to a word.
+_FOLDED = {
+    "ø": "o", "Ø": "o", "đ": "d", "Đ": "d", "ł": "l", "Ł": "l", "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe",
+    "ı": "i", "ð": "d", "Ð": "d", "þ": "th", "Þ": "th", "ħ": "h", "Ħ": "h", "™": " ", "®": " ", "©": " ",
+    "℠": " ", "°": " ", "−": "-", "\u200b": " ", "€": "€", "£": "£", "¥": "¥",
+}  # fmt: skip
+_CURRENCIES = {"$": "dollars", "€": "euros", "£": "pounds", "¥": "yen"}
+_SIGNS = {"%": "percent", "&": "and"}
+# Scripts written without spaces (and Korean, whose particles follow a word without one): a word a character.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u115f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+    "\U00020000-\U0003ffff"
+)
+_NUMBER = (
+    r"(?P<number>(?:(?<![^\s(=$€£¥])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
+    r"(?:(?![^\W_])|(?=[a-z]{2})(?!(?:st|nd|rd|th)\b)))"
+)
+_ASCII_WORD = re.compile(_NUMBER + r"|(?P<word>[a-z0-9]+(?:\+\+|#)?)|(?P<money>\$(?=\s?\d))|(?P<sign>[%&])")
+
+
+@cache
+def _any_word() -> re.Pattern[str]:
+    # Python's \w leaves out the vowel signs of Indic scripts, which would cut their words in pieces.
+    marks = "".join(
+        c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c)[0] == "M" and not _is_dropped(c)
+    )
+    marks = f"[{marks}\u1160-\u11ff]"
+    letter = f"(?:(?![{_UNSPACED}])[^\\W_])"
+    return re.compile(
+        f"{_NUMBER}|(?P<word>[{_UNSPACED}]{marks}*|{letter}(?:{letter}|{marks})*(?:\\+\\+|#)?)"
+        r"|(?P<money>[$€£¥](?=\s?\d))|(?P<sign>[%&])|(?P<emoji>[^\x00-\x7f\s€£¥])"
+    )
+
+
+def _is_dropped(c: str) -> bool:
+    # Accents, and the optional pointing of Hebrew and Arabic. Not the marks that are letters elsewhere.
+    return (
+        "\u0300" <= c <= "\u036f" or "\u0591" <= c <= "\u05c7" or "\u064b" <= c <= "\u065f"
+        or "\u1ab0" <= c <= "\u1aff" or "\u20d0" <= c <= "\u20ff" or "\ufe00" <= c <= "\ufe2f"
+    ) and unicodedata.category(c)[0] == "M"  # fmt: skip
+
+
+@lru_cache(maxsize=8192)
+def _fold(c: str) -> str:
+    if c in _FOLDED:
+        return _FOLDED[c]
+    if c.isdecimal():
+        return str(unicodedata.decimal(c))
+    if c.isspace():
+        return " "
+    kept: list[str] = []
+    for d in unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", c).casefold()):
+        kind = unicodedata.category(d)
+        if _is_dropped(d) or (kind in ("Cf", "Sk") and ord(d) > 127):
+            continue
+        kept.append(d if d.isascii() or kind[0] in "LNM" or kind == "So" else "/" if d == "⁄" else " ")
+    # "10²" is not 102, "1½" is not 11/2.
+    apart = unicodedata.decomposition(c).startswith(("<super>", "<fraction>"))
+    return " " + "".join(kept) if apart else "".join(kept)
+
+
+@lru_cache(maxsize=8192)
+def _attaches(c: str) -> bool:
+    return c == "\u200d" or unicodedata.category(c)[0] == "M"
+
+
+def lexical_words(text: str) -> list[Word]:
+    """The words of a text, articles included: accents and case folded, punctuation gone, "1,000" one word."""
+    folded, origin = text.lower(), None
+    if not text.isascii():
+        pieces = [_fold(c) for c in text]
+        folded = "".join(pieces)
+        origin = [k for k, piece in enumerate(pieces) for _ in piece]
+    result: list[Word] = []
+    currency: Word | None = None
+    for m in (_ASCII_WORD if origin is None else _any_word()).finditer(folded):
+        form, kind, start, end = m[0], m.lastgroup, m.start(), m.end()
+        if origin is not None:
+            start, end = origin[start], origin[end - 1] + 1
+            while end < len(text) and _attaches(text[end]):
+                end += 1
+            if kind == "word":
+                form = unicodedata.normalize("NFKD", form)
+        if kind == "number":
+            form = form.replace(",", "")
+            if "." in form:
+                form = form.rstrip("0").rstrip(".")
+        elif kind == "sign":
+            form = _SIGNS[form]
+        elif kind == "money":
+            currency = Word(_CURRENCIES[form], start, end)
+            continue
+        result.append(Word(form, start, end))
+        if currency is not None:  # "$5" reads "5 dollars"
+            result.append(currency)
+            currency = None
+    return result
+
+
+# --- numbers and dates -------------------------------------------------------------------------------
+
+_SMALL = {
+    word: n
+    for n, word in enumerate(
+        word_list(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+)
+    )
+}
+_TENS = {
+    word: 10 * n
+    for n, word in enumerate(word_list("twenty thirty forty fifty sixty seventy eighty ninety"), 2)
+}
+_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_ORDINALS = {
+    word: n
+    for n, word in enumerate(
+        word_list(
+            "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
+            "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth"
+        ),
+        1,
+    )
+} | {word[:-1] + "ieth": n for word, n in _TENS.items()}
+_MONTHS = word_list("january february march april may june july august september october november december")
+_MONTH = {name[:n]: name for name in _MONTHS for n in (3, len(name))} | {"sept": "september"}
+_NUMBER_WORDS = frozenset({*_SMALL, *_TENS, *_SCALES, *_ORDINALS})
+_DIGITS = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")  # longer ones stay as they are written
+_NTH = re.compile(r"(\d{1,30})(?:st|nd|rd|th)")
+_JOINED = re.compile(r"[\s-]*")
+_DATE_GAP = re.compile(r"[\s,.]*(?:of\s+|the\s+)*", re.IGNORECASE)
+
+
+def _numbers(words: list[Word], source: str) -> list[Word]:
+    """Number words as digits: "twenty-five" 25, "5 million" 5000000, "first" 1th, "nineteen ten" 1910."""
+    result: list[Word] = []
+    k = 0
+    while k < len(words):
+        form = words[k].text
+        if not (form[0].isdigit() or form in _NUMBER_WORDS or form in ("minus", "negative")):
+            result.append(words[k])
+            k += 1
+            continue
+        value, ordinal, j = _number_at(words, k, source)
+        if j > k:
+            digits = f"{value:f}" if isinstance(value, Decimal) else str(value)
+            if "." in digits:
+                digits = digits.rstrip("0").rstrip(".")
+            unit = [w for w in words[k:j] if w.text in _CURRENCIES.values()]
+            result.append(Word(digits + ("th" if ordinal else ""), words[k].start, words[j - 1].end))
+            result.extend(unit)  # "$5 million" reads "5000000 dollars"
+        else:
+            result.append(words[k])
+            j = k + 1
+        k = j
+    return result
+
+
+def _number_at(words: list[Word], k: int, source: str) -> tuple[Decimal | int, bool, int]:
+    """The number that starts at word `k`, whether it is an ordinal, and the word after it (`k`: none)."""
+    total: Decimal | int = 0
+    group: Decimal | int | None = None
+    last, sign, j = "", 1, k
+    if words[k].text in ("minus", "negative") and k + 1 < len(words):
+        if _number_at(words, k + 1, source)[2] == k + 1 and not _DIGITS.fullmatch(words[k + 1].text):
+            return 0, False, k
+        sign, j = -1, k + 1
+    first = j
+    while j < len(words):
+        text = words[j].text
+        # The "$" of "$5 million" is a word after the number that stands before it.
+        said_to = max((w.end for w in words[max(first, j - 2) : j]), default=0)
+        if j > first and not _JOINED.fullmatch(source, said_to, max(said_to, words[j].start)):
+            break
+        value = _SMALL.get(text, _TENS.get(text, _ORDINALS.get(text)))
+        if text in _SCALES and last != "ordinal":
+            scale = _SCALES[text]
+            if scale == 100 and group is not None and (group >= 100 or last == "digits"):
+                break
+            if scale == 100:
+                group = (1 if group is None else group) * 100
+            else:
+                total, group = total + (1 if group is None else group) * scale, None
+            last = "scale"
+        elif value is not None:
+            room = group is None or last in ("scale", "and") or (last == "tens" and 0 < value < 10)
+            year = last in ("teens", "tens") and group is not None and 10 <= group <= 20 and value >= 10
+            if not room and not year:
+                break
+            group = (group or 0) * 100 + value if year and not room else (group or 0) + value
+            last = "teens" if value > 9 else "unit"
+            last = "ordinal" if text in _ORDINALS else "tens" if text in _TENS else last
+            if year and not room and last == "teens":
+                last = "unit"  # 1910 is complete
+        elif text == "and" and last == "scale" and j + 1 < len(words):
+            if words[j + 1].text not in _SMALL | _TENS | _ORDINALS:
+                break
+            last = "and"
+        elif j == first and (m := _NTH.fullmatch(text)):
+            group, last = int(m[1]), "ordinal"
+        elif j == first and _DIGITS.fullmatch(text):
+            group, last = (Decimal(text) if "." in text else int(text)), "digits"
+        elif text in _CURRENCIES.values() and last == "digits" and j + 1 < len(words):
+            if words[j + 1].text not in _SCALES:
+                break
+        else:
+            break
+        j += 1
+        if last == "ordinal":
+            break
+    if j == first:
+        return 0, False, k
+    return sign * (total + (group or 0)), last == "ordinal", j
+
+
+def _dates(words: list[Word], source: str) -> list[Word]:
+    """Dates in one order, day (as an ordinal), month, year: "July 4, 1776", "1776-07-04" and "4 Jul 1776"."""
+    result: list[Word] = []
+    k = 0
+    while k < len(words):
+        w = words[k]
+        of = k + 1 < len(words) and words[k + 1].text == "of"  # "4th of July"
+        near = [w, *words[k + 1 + of : k + 3 + of]]
+        parts = [x.text for x in near]
+        gaps = [source[a.end : b.start] for a, b in pairwise(near)]
+        loose = [_DATE_GAP.fullmatch(g) is not None for g in gaps]
+        taken = 0
+        if gaps == ["-", "-"] and _is_year(parts[0]) and parts[1].isdigit() and _day(parts[2]):
+            if 1 <= int(parts[1]) <= 12:
+                month = Word(_MONTHS[int(parts[1]) - 1], near[1].start, near[1].end)
+                result += [near[2]._replace(text=_day(parts[2])), month, near[0]]
+                taken = 3
+        elif loose[:1] == [True]:
+            day, month = (1, 0) if parts[0] in _MONTH else (0, 1)
+            if parts[month] in _MONTH and _day(parts[day]):
+                result += [
+                    near[day]._replace(text=_day(parts[day])),
+                    near[month]._replace(text=_MONTH[parts[month]]),
+                ]
+                taken = 2 + of
+            elif parts[0] in _MONTH and _is_year(parts[1]):
+                result.append(w._replace(text=_MONTH[parts[0]]))
+                taken = 1
+        if not taken:
+            result.append(w)
+        k += max(taken, 1)
+    return result
+
+
+def _is_year(text: str) -> bool:
+    return text.isdigit() and len(text) in (3, 4)
+
+
+def _day(text: str) -> str:
+    digits = text.removesuffix("th")
+    return f"{int(digits)}th" if digits.isdigit() and len(digits) <= 2 and 1 <= int(digits) <= 31 else ""
+
+
+# --- reading and finding -----------------------------------------------------------------------------
+
+
+class Text:
+    """A text as words (articles dropped, numbers and dates in one form) and as one string without spaces.
+
+    Aliases are looked up in `compact`, from word start to word end, so that "Spider-Man", "Spiderman" and
+    "J. R. R." and "JRR" are alike while "ear" is not in "early".
+    """
+
+    __slots__ = ("compact", "ends", "source", "starts", "words")
+
+    def __init__(self, source: str) -> None:
+        words = lexical_words(source)
+        if any(w.text in ARTICLES for w in words):
+            words = [w for k, w in enumerate(words) if not _is_article(words, k, source)] or words
+        if any(w.text[0].isdigit() or w.text in _NUMBER_WORDS for w in words):
+            words = _dates(_numbers(words, source), source)
+        self.source, self.words = source, words
+        self.starts: dict[int, int] = {}
+        self.ends: dict[int, int] = {}
+        parts: list[str] = []
+        at, after_digit = 0, False
+        for k, (form, _, _) in enumerate(words):
+            if after_digit and (form[0].isdigit() or form[0] == "-"):
+                parts.append("\x1f")  # 1, 2 is not 12
+                at += 1
+            self.starts[at] = k
+            parts.append(form)
+            at += len(form)
+            self.ends[at] = k + 1
+            after_digit = form[-1].isdigit()
+        self.compact = "".join(parts)
+
+
+read = Text
+
+
+class Alias(NamedTuple):
+    """An alias ready to be found: `stem` is its compact form, without a final plural s if `plural`."""
+
+    stem: str
+    plural: bool
+    exact: str  # compact form of the whole alias, articles kept: what a whole response is compared with
+    whole_only: bool  # too short or common to be looked for inside a text
+    surface: str  # the alias as it was written
+
+
+# Words that stand in any sentence: as an alias ("It", "The Who", "Yes") only as the whole answer.
+_COMMON = _FUNCTION_WORDS | ARTICLES | frozenset(word_list("all any each many more most only same very"))
+
+
+@lru_cache(maxsize=16384)
+def compile_aliases(aliases: tuple[str, ...]) -> tuple[Alias, ...]:
+    """Aliases in the forms in which they are looked for; those without a word in them are left out."""
+    forms: dict[str, Alias] = {}
+    for alias in aliases:
+        for surface in _variants(alias):
+            text = read(surface)
+            exact = exact_form(surface)
+            # "The" is no answer; "A" is a letter, "The The" a band.
+            if not text.words or exact in ("the", "an"):
+                continue
+            stem = text.compact
+            single = len(stem) == 1 and stem.isalpha() and stem < "\u0e00"
+            common = all(w.text in _COMMON for w in text.words)
+            plural = len(stem) >= 4 and stem[-1].isalpha()
+            if plural and len(stem) >= 5 and stem.endswith("s") and not stem.endswith("ss"):
+                stem = stem[:-1]
+            if single or common:
+                plural = False
+            key = surface if len(stem) == 2 else text.compact  # of two letters, case counts
+            forms.setdefault(key, Alias(stem, plural, exact, single or common, surface.strip()))
+    return tuple(sorted(forms.values(), key=lambda a: (-len(a.stem), a.stem, a.surface)))
+
+
+def exact_form(text: str) -> str:
+    """All the words of a text, articles too, as one string."""
+    return "\x1f".join(w.text for w in lexical_words(text))
+
+
+_PARENTHESES = re.compile(r"\s*\([^()]*\)\s*")
+_NAME = re.compile(r"[^\W\d_][^\s,]*(?:\s+[^\s,]+){0,2}")
+
+
+def _variants(alias: str) -> list[str]:
+    """The alias; without its disambiguator; with the surname last; a pair of people by surname."""
+    result = [alias]
+    bare = _PARENTHESES.sub(" ", alias).strip()
+    if bare and bare != alias and len(bare) > 1:
+        result.append(bare)
+    for name in list(result):
+        left, comma, right = name.partition(",")
+        left, right = left.strip(), right.strip()
+        if comma and _NAME.fullmatch(left) and (right.startswith("(") or _NAME.fullmatch(right)):
+            result.append(f"{right} {left}")
+        pair = re.split(r"\s+(?:and|&)\s+", name)
+        if len(pair) == 2 and not comma:
+            if all(p[:1].isupper() for p in pair):
+                result.append(f"{pair[1]} and {pair[0]}")
+            if all(len(p.split()) in (2, 3) and all(w[0].isupper() for w in p.split()) for p in pair):
+                first, second = (p.split()[-1] for p in pair)
+                result += [f"{first} and {second}", f"{second} and {first}"]
+    return result
+
+
+def find_aliases(text: Text, aliases: Sequence[Alias]) -> dict[tuple[int, int], int]:
+    """Where aliases stand in a text: ranges of words, with the length of the alias, longest first."""
+    found: dict[tuple[int, int], int] = {}
+    compact, starts, ends = text.compact, text.starts, text.ends
+    for alias in aliases:
+        if alias.whole_only:
+            match = _as_whole(text, alias)
+            if match is not None:
+                found.setdefault(match, len(alias.stem))
+            continue
+        at = compact.find(alias.stem)
+        while at >= 0:
+            if at in starts:
+                end = at + len(alias.stem)
+                j = ends.get(end)
+                if j is None and alias.plural:
+                    j = ends.get(end + 1) if compact[end] == "s" else None
+                    if j is None and compact[end - 1] in "osxzh" and compact.startswith("es", end):
+                        j = ends.get(end + 2)
+                if j is not None and _stands(text, starts[at], j, alias):
+                    found.setdefault((starts[at], j), len(alias.stem))
+            at = compact.find(alias.stem, at + 1)
+    return found
+
+
+def characters(text: Text, match: tuple[int, int]) -> tuple[int, int]:
+    """The characters of a range of words, which a date may have put in another order."""
+    inside = text.words[match[0] : match[1]]
+    return min(w.start for w in inside), max(w.end for w in inside)
+
+
+def _as_whole(text: Text, alias: Alias) -> tuple[int, int] | None:
+    source = text.source
+    if len(source) > 20 * len(alias.surface) + 200:
+        return None
+    start, end = core(source)
+    lead_in = any(w.end <= start for w in text.words)
+    if exact_form(source[start:end]) != alias.exact or (
+        # After a lead-in the case must agree: "It is a" breaks off before its answer, which is not "A".
+        lead_in and source[start:end] != alias.surface
+    ):
+        start = source.find(alias.surface)
+        end = start + len(alias.surface)
+        if "\x1f" not in alias.exact or start < 0 or alias.surface.islower():
+            return None
+        if source[start - 1 : start].isalnum() or source[end : end + 1].isalnum():
+            return None
+    inside = [k for k, w in enumerate(text.words) if start <= w.start and w.end <= end]
+    return (inside[0], inside[-1] + 1) if inside else None
+
+
+def _stands(text: Text, i: int, j: int, alias: Alias) -> bool:
+    """Whether words i to j, which spell the alias, are that alias and not a part of something else."""
+    words, source = text.words, text.source
+    if len(alias.stem) == 2 and alias.stem.isalpha() and alias.stem.isascii():
+        # "Us", "IT", "Li": in a longer text only in capitals as the alias has them.
+        start, end = characters(text, (i, j))
+        said, written = source[start:end], alias.surface
+        return len(words) == j - i or (not said.islower() if written.islower() else said == written)
+    if all(_DIGITS.fullmatch(w.text) for w in words[i:j]):
+        # One end of "1939-1945", the minutes of "10:30" and the half of "1/2" are other numbers.
+        for k in (i, j):
+            pair = words[max(k - 1, 0) : k + 1]
+            between = source[pair[0].end : pair[-1].start]
+            if all(_DIGITS.fullmatch(w.text) for w in pair) and between in (*"-–—−/:.",):
+                return False
+    return True
+
+
+def _is_article(words: list[Word], k: int, source: str) -> bool:
+    """Not the letter in "Vitamin A", "Hepatitis A virus" or "The answer is A."."""
+    if words[k].text not in ARTICLES:
+        return False
+    if k + 1 == len(words):
+        return k > 0 and all(w.text in ARTICLES for w in words)
+    if source[words[k].end].isalnum():  # in a script without spaces
+        return False
+    if source[words[k].start] != "A" or k == 0 or words[k].text != "a":
+        return True
+    before = source[words[k - 1].end : words[k].start]
+    after = source[words[k].end : words[k + 1].start]
+    return bool(before.strip()) or (after == " " and not source[words[k + 1].start].islower())

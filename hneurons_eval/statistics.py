@@ -1,0 +1,339 @@
+"""Measures, intervals and tests, seeded, paired, and clustered by question.
+
+```python
+auroc(y, scores)
+bootstrap_interval(auroc_statistic(y, scores), clusters=question)   # Interval(estimate, low, high)
+paired_difference(correct_at_0, correct_at_1, clusters=question)
+```
+
+Rows of one question are not independent, so resampling draws whole clusters. A resample is a row of
+weights (how often each row was drawn), and a statistic here is a function from weights
+[resamples, rows] to values [resamples]: 2,000 resamples cost a few array operations.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]  # weights [resamples, rows] -> values [resamples], NaN: undefined
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its interval, in the units of the estimate."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def auroc(y: ArrayLike, scores: ArrayLike) -> float:
+    """P(score of a 1 > score of a 0) + P(equal) / 2, the Mann-Whitney statistic.
+
+    Args:
+        y: 0 or 1, [rows].
+        scores: [rows], higher means label 1.
+
+    Raises:
+        ValueError: a class is missing, a score is NaN, a label is not 0 or 1, or lengths differ.
+    """
+    labels, values = _labelled(y, scores)
+    return float(auroc_statistic(labels, values)(np.ones((1, len(labels))))[0])
+
+
+def auprc(y: ArrayLike, scores: ArrayLike) -> float:
+    """Average precision: the mean, over the rows of label 1, of the precision at their score.
+
+    Arguments and errors as in `auroc`. Equal scores share one threshold; nothing is interpolated.
+    """
+    labels, values = _labelled(y, scores)
+    order = np.argsort(-values, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)  # last row of each tie
+    hits = np.cumsum(labels[order])[ends]
+    return float(np.sum(np.diff(hits, prepend=0) * hits / (ends + 1)) / hits[-1])
+
+
+def brier(y: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean squared difference of probability and label: 0 is perfect, 0.25 is what a coin gets."""
+    labels, values = _labelled(y, probabilities, both=False)
+    if (values < 0).any() or (values > 1).any():
+        raise ValueError("the Brier score needs probabilities between 0 and 1.")
+    return float(np.mean((values - labels) ** 2))
+
+
+def accuracy(y: ArrayLike, probabilities: ArrayLike, threshold: float = 0.5) -> float:
+    """Share of rows where (probability > threshold) is the label."""
+    labels, values = _labelled(y, probabilities, both=False)
+    return float(np.mean((values > threshold) == (labels == 1)))
+
+
+def stratified_auroc(y: ArrayLike, scores: ArrayLike, strata: ArrayLike, *, weighted: bool = False) -> float:
+    """Mean AUROC within strata, so that what tells strata apart (relation, length) earns nothing.
+
+    Args:
+        y: 0 or 1, [rows].
+        scores: [rows].
+        strata: [rows]; strata of one class only are left out.
+        weighted: weight each stratum by its number of (1, 0) pairs, not equally.
+
+    Raises:
+        ValueError: no stratum has both classes; and as in `auroc`.
+    """
+    labels, values = _labelled(y, scores, both=False)
+    members = np.asarray(strata)
+    if members.shape != labels.shape:
+        raise ValueError(
+            f"strata must have one entry for each of the {len(labels)} rows, not {members.shape}."
+        )
+    found, pairs = [], []
+    for stratum in np.unique(members):
+        here = members == stratum
+        positive = int(labels[here].sum())
+        if 0 < positive < int(here.sum()):
+            found.append(auroc(labels[here], values[here]))
+            pairs.append(positive * (int(here.sum()) - positive))
+    if not found:
+        raise ValueError("no stratum holds both classes, so there is no AUROC within strata.")
+    return float(np.average(found, weights=pairs if weighted else None))
+
+
+def auroc_statistic(y: ArrayLike, scores: ArrayLike) -> Statistic:
+    """The AUROC as a function of row weights, for `bootstrap_interval`; NaN where a class is not drawn."""
+    labels, values = _labelled(y, scores)
+    order = np.argsort(values, kind="stable")
+    ones = labels[order] == 1
+    starts = np.flatnonzero(np.append(True, np.diff(values[order]) > 0))  # first row of each tie
+    tied = starts.size < order.size
+
+    def statistic(weights: Floats) -> Floats:
+        drawn = weights[:, order]
+        positive, negative = np.where(ones, drawn, 0.0), np.where(ones, 0.0, drawn)
+        if tied:
+            positive = np.add.reduceat(positive, starts, axis=1)
+            negative = np.add.reduceat(negative, starts, axis=1)
+        below = np.cumsum(negative, axis=1) - negative / 2
+        with np.errstate(invalid="ignore"):
+            return np.einsum("br,br->b", positive, below) / (positive.sum(axis=1) * negative.sum(axis=1))
+
+    return statistic
+
+
+def mean_statistic(values: ArrayLike) -> Statistic:
+    """The mean of values [rows], NaN left out, as a function of row weights, for `bootstrap_interval`."""
+    numbers = np.asarray(values, np.float64)
+    present = np.isfinite(numbers)
+    filled = np.where(present, numbers, 0.0)
+
+    def statistic(weights: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            return weights @ filled / (weights @ present)
+
+    return statistic
+
+
+def bootstrap_interval(
+    statistic: Statistic,
+    clusters: ArrayLike,
+    *,
+    strata: ArrayLike | None = None,
+    n: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval, whole clusters drawn with replacement (Efron & Tibshirani 1993, ch. 13).
+
+    Args:
+        statistic: weights [resamples, rows] -> [resamples], as `auroc_statistic` and `mean_statistic` make.
+        clusters: [rows], the unit of resampling: the question. `np.arange(rows)` for single rows.
+        strata: [rows] or None. Clusters are drawn within their stratum, whose size then is fixed.
+        n: resamples. Those in which the statistic is undefined are left out.
+
+    Raises:
+        ValueError: nothing to draw from; strata that cut a cluster; a statistic that is undefined on
+            the data, or in more than half of the resamples.
+    """
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    if not member.size:
+        raise ValueError("there are no rows to resample.")
+    estimate = float(statistic(np.ones((1, member.size)))[0])
+    if not np.isfinite(estimate):
+        raise ValueError("the statistic is not defined on these rows.")
+    values = np.concatenate([statistic(weights) for weights in _resamples(member, strata, n, seed)])
+    values = values[np.isfinite(values)]
+    if values.size < n / 2:
+        raise ValueError(f"the statistic is defined in only {values.size} of {n} resamples: too few rows.")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high))
+
+
+def _resamples(member: NDArray[Any], strata: ArrayLike | None, n: int, seed: int) -> Iterator[Floats]:
+    """Weights [some, rows], n in all, in pieces of some 32 MB."""
+    size = int(member.max()) + 1
+    stratum = np.zeros(size, np.int64)
+    if strata is not None:
+        _, of_row = np.unique(np.asarray(strata), return_inverse=True)
+        stratum[member] = of_row
+        if not np.array_equal(stratum[member], of_row):
+            raise ValueError("every row of a cluster must be in the same stratum.")
+    rng = np.random.default_rng(seed)
+    pools = [np.flatnonzero(stratum == one) for one in np.unique(stratum)]
+    piece = max(1, 4_000_000 // member.size)
+    for start in range(0, n, piece):
+        count = min(piece, n - start)
+        weights = np.zeros((count, size))
+        for pool in pools:
+            draws = rng.integers(pool.size, size=(count, pool.size)) + pool.size * np.arange(count)[:, None]
+            weights[:, pool] = np.bincount(draws.ravel(), minlength=count * pool.size).reshape(count, -1)
+        yield weights[:, member]
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    n: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """mean(b - a) over items measured twice, with a bootstrap interval over clusters.
+
+    Args:
+        a: [items], for example 1 for a correct answer at the no-op. NaN: not measured, the item is left out.
+        b: [items], the same under the intervention.
+        clusters: [items]; None: each item alone.
+    """
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(
+            f"paired values must be two lists of one length, not {first.shape} and {second.shape}."
+        )
+    units = np.arange(len(first)) if clusters is None else clusters
+    return bootstrap_interval(mean_statistic(second - first), units, n=n, level=level, seed=seed)
+
+
+def slope(
+    x: ArrayLike,
+    y: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    n: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Least-squares slope of the mean curve, with a bootstrap interval over clusters of items.
+
+    Args:
+        x: [points], for example the alphas.
+        y: [items, points], one curve an item; NaN: not measured. With outcomes 0 or 100 the slope is in
+            points per unit of alpha.
+        clusters: [items]; None: each item alone.
+
+    Raises:
+        ValueError: shapes that do not fit, or fewer than two different x.
+    """
+    at, curves = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if curves.ndim != 2 or curves.shape[1:] != at.shape:
+        raise ValueError(f"y must be [items, {at.size}], one value for each x, not {curves.shape}.")
+    if np.unique(at).size < 2:
+        raise ValueError("a slope needs at least two different x.")
+    present = np.isfinite(curves)
+    filled = np.where(present, curves, 0.0)
+    centred = at - at.mean()
+
+    def statistic(weights: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            return (weights @ filled) / (weights @ present) @ centred / (centred @ centred)
+
+    units = np.arange(len(curves)) if clusters is None else clusters
+    return bootstrap_interval(statistic, units, n=n, level=level, seed=seed)
+
+
+def wilson_interval(k: int, n: int, level: float = 0.95) -> Interval:
+    """Interval for a proportion of k successes in n (Wilson 1927)."""
+    from scipy.stats import norm
+
+    if not 0 <= k <= n or n == 0:
+        raise ValueError(f"a proportion needs 0 <= k <= n and n > 0, not k={k}, n={n}.")
+    z = float(norm.ppf((1 + level) / 2))
+    p = k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Interval(p, float(centre - half) if k else 0.0, float(centre + half) if k < n else 1.0)
+
+
+def mcnemar(b: int, c: int) -> float:
+    """Exact two-sided p of McNemar's test: b items changed one way, c the other (binomial with 1/2)."""
+    from scipy.stats import binomtest
+
+    if b < 0 or c < 0:
+        raise ValueError(f"counts must be at least 0, not {b} and {c}.")
+    return float(binomtest(min(b, c), b + c).pvalue) if b + c else 1.0
+
+
+def holm(pvalues: ArrayLike) -> Floats:
+    """Holm's (1979) step-down adjusted p-values, in the order given."""
+    p = np.asarray(pvalues, np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p-values must be a list of numbers between 0 and 1.")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)))
+    return adjusted
+
+
+def permutation_p(observed: float, null_values: ArrayLike) -> float:
+    """(1 + #{null >= observed}) / (1 + n), one-sided (Phipson & Smyth 2010): never 0.
+
+    With n random neuron sets the smallest p is 1 / (n + 1): eight controls cannot show p < 0.11.
+    """
+    null = np.asarray(null_values, np.float64)
+    if not np.isfinite(observed) or not np.isfinite(null).all():
+        raise ValueError("a permutation p-value needs finite values.")
+    return float((1 + np.count_nonzero(null >= observed)) / (1 + null.size))
+
+
+def minimum_detectable_effect(
+    items: int, discordant: float, *, power: float = 0.8, level: float = 0.95, design_effect: float = 1.0
+) -> float:
+    """Smallest paired difference of two proportions that a two-sided McNemar test shows with this power.
+
+    Solves Connor's (1987) n = (z_a sqrt(d) + z_b sqrt(d - e^2))^2 / e^2 for e.
+
+    Args:
+        items: pairs.
+        discordant: d, the share of items whose outcome differs between the conditions, in (0, 1].
+        design_effect: >= 1, by how much clustering shrinks the sample.
+
+    Returns:
+        The effect, a difference of proportions (0.03 = 3 points); NaN where even e = d cannot be shown.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    if items < 1 or not 0 < discordant <= 1 or not 0 < power < 1 or design_effect < 1:
+        raise ValueError("items and design_effect must be at least 1, discordant and power between 0 and 1.")
+    z_a, z_b = float(norm.ppf((1 + level) / 2)), float(norm.ppf(power))
+
+    def shortfall(effect: float) -> float:
+        needed = z_a * np.sqrt(discordant) + z_b * np.sqrt(max(0.0, discordant - effect**2))
+        return float(needed - effect * np.sqrt(items / design_effect))
+
+    return float(brentq(shortfall, 0.0, discordant)) if shortfall(discordant) < 0 else float("nan")  # type: ignore[arg-type]
+
+
+def _labelled(y: ArrayLike, scores: ArrayLike, both: bool = True) -> tuple[NDArray[np.int64], Floats]:
+    labels, values = np.asarray(y), np.asarray(scores, np.float64)
+    if labels.ndim != 1 or labels.shape != values.shape or not labels.size:
+        raise ValueError(
+            f"labels and scores must be lists of one length, not {labels.shape} and {values.shape}."
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"labels must be 0 or 1, but they hold {np.unique(labels)[:5].tolist()}.")
+    if np.isnan(values).any():
+        raise ValueError(f"scores must not be NaN, but {int(np.isnan(values).sum())} are.")
+    if both and labels.min() == labels.max():
+        raise ValueError(f"both classes are needed, but every label is {int(labels[0])}.")
+    return labels.astype(np.int64), values
