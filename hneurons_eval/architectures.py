@@ -12,7 +12,6 @@ index* counts layer by layer. Whatever cannot be covered whole is refused by nam
 the wrong layer numbers.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class UnsupportedModelError(ValueError):
-    """The model has no down projection that could be found in every layer; says which class and what is missing."""
+    """The model's neurons cannot all be found; says which class and what is missing."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,15 @@ class NeuronLayout:
         """
         layers, indices = np.asarray(layers, np.int64), np.asarray(indices, np.int64)
         if layers.size and (layers.min() < 0 or layers.max() >= len(self.widths)):
-            raise IndexError(f"layer {layers.min()}..{layers.max()} asked for, the model has {len(self.widths)} layers")
+            raise IndexError(
+                f"layer {layers.min()}..{layers.max()} asked for, the model has {len(self.widths)} layers"
+            )
         widths = np.asarray(self.widths, np.int64)[layers]
         if ((indices < 0) | (indices >= widths)).any():
             bad = int(np.flatnonzero((indices < 0) | (indices >= widths))[0])
             raise IndexError(
-                f"neuron {indices[bad]} of layer {layers[bad]} asked for, that layer has {widths[bad]} neurons"
+                f"neuron {indices[bad]} of layer {layers[bad]} asked for, "
+                f"that layer has {widths[bad]} neurons"
             )
         return self.starts[layers] + indices
 
@@ -72,7 +74,9 @@ class NeuronLayout:
         """
         flat = np.asarray(flat, np.int64)
         if flat.size and (flat.min() < 0 or flat.max() >= self.total):
-            raise IndexError(f"flat index {flat.min()}..{flat.max()} asked for, the model has {self.total} neurons")
+            raise IndexError(
+                f"flat index {flat.min()}..{flat.max()} asked for, the model has {self.total} neurons"
+            )
         layers = np.searchsorted(self.starts, flat, side="right") - 1
         return layers, flat - self.starts[layers]
 
@@ -120,7 +124,9 @@ def layout_from_config(config: Any) -> NeuronLayout:
     text = text_config(config)
     name = getattr(config, "model_type", type(config).__name__)
     if any(getattr(text, key, None) for key in ("num_local_experts", "num_experts", "n_routed_experts")):
-        raise UnsupportedModelError(f"{name} is a mixture of experts, which is not supported; use a dense model")
+        raise UnsupportedModelError(
+            f"{name} is a mixture of experts, which is not supported; use a dense model"
+        )
     layers, width = getattr(text, "num_hidden_layers", None), getattr(text, "intermediate_size", None)
     if not isinstance(layers, int) or layers < 1 or width is None:
         raise UnsupportedModelError(
@@ -149,7 +155,9 @@ def down_projections(model: "nn.Module") -> list[DownProjection]:
         name = f"{prefix}.{number}.mlp.down_proj"
         if type(module) is not nn.Linear:
             found = "nothing" if module is None else type(module).__name__
-            raise UnsupportedModelError(f"{kind} is not supported: {name} should be an nn.Linear, found {found}")
+            raise UnsupportedModelError(
+                f"{kind} is not supported: {name} should be an nn.Linear, found {found}"
+            )
         if module.in_features != expected.widths[number]:
             raise UnsupportedModelError(
                 f"{kind} is not supported: {name} has {module.in_features} neurons, "
@@ -170,15 +178,16 @@ def neuron_layout(model: "nn.Module") -> NeuronLayout:
     return NeuronLayout(tuple(place.width for place in down_projections(model)))
 
 
-def _decoder_layers(model: "nn.Module", count: int) -> tuple[str, "Iterator[nn.Module] | list[nn.Module]"]:
+def _decoder_layers(model: "nn.Module", count: int) -> tuple[str, "list[nn.Module]"]:
     """Name and content of the one list of decoder layers in the language model."""
     from torch import nn
 
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    get_decoder: Any = getattr(model, "get_decoder", None)
+    decoder = model if get_decoder is None else get_decoder()
     layers = getattr(decoder, "layers", None)
     if not isinstance(layers, nn.ModuleList):
         raise UnsupportedModelError(
-            f"{type(model).__name__} is not supported: no list of decoder layers in {type(decoder).__name__}; "
+            f"{type(model).__name__} is not supported: {type(decoder).__name__} has no list of layers; "
             "supported are dense decoders of the Llama kind"
         )
     if len(layers) != count:

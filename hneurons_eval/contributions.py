@@ -63,13 +63,15 @@ class RegionCapture:
             for handle in handles:
                 handle.remove()
 
-    def _hook(self, layer: int, regions: Tensor, reduce: Reduce, values: Tensor):  # noqa: ANN202 (torch's hook type)
+    def _hook(self, layer: int, regions: Tensor, reduce: Reduce, values: Tensor):  # its type is torch's
         start, stop = (int(s) for s in self.layout.starts[layer : layer + 2])
         norms = self._norms[layer]
 
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             with torch.no_grad():
-                values[:, :, start:stop] = reduce_cett(args[0], output, norms, regions.to(output.device), reduce)
+                values[:, :, start:stop] = reduce_cett(
+                    args[0], output, norms, regions.to(output.device), reduce
+                )
 
         return hook
 
@@ -89,7 +91,9 @@ def reduce_cett(z: Tensor, h: Tensor, norms: Tensor, regions: Tensor, reduce: Re
     inverse = torch.where(size > 0, 1.0 / size, 0.0)
     magnitude = z.float().abs()  # [batch, tokens, width]
     if reduce == "mean":
-        weights = regions * inverse[:, None, :] / regions.sum(dim=-1, keepdim=True)  # [batch, regions, tokens]
+        weights = (
+            regions * inverse[:, None, :] / regions.sum(dim=-1, keepdim=True)
+        )  # [batch, regions, tokens]
         reduced = torch.bmm(weights, magnitude)
     else:
         magnitude = magnitude * inverse[:, :, None]
@@ -116,7 +120,9 @@ def check_regions(regions: Tensor) -> None:
     empty = (~regions.any(dim=-1)).nonzero()
     if len(empty):
         row, region = empty[0].tolist()
-        raise ValueError(f"region {region} of row {row} has no tokens; give each region at least one, or leave the row out")
+        raise ValueError(
+            f"region {region} of row {row} has no tokens; give each region at least one, or leave the row out"
+        )
 
 
 def contributions(

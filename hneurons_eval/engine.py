@@ -28,8 +28,8 @@ from transformers.cache_utils import DynamicCache
 
 from hneurons_eval.architectures import NeuronLayout, text_config
 from hneurons_eval.checkpoints import CheckpointError, fingerprint, load_tokenizer, resolve_model
-from hneurons_eval.contributions import Reduce, RegionCapture
-from hneurons_eval.intervention import ScalingTable, scaling_hooks
+from hneurons_eval.contributions import REDUCTIONS, Reduce, RegionCapture
+from hneurons_eval.intervention import ScalingTable, check_alpha, scaling_hooks
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.prompt_states import PromptStore
 from hneurons_eval.row_cache import PromptStates, RowCache, layer_groups, take_states
@@ -61,7 +61,7 @@ class GenerateRequest:
 
     prompt: tuple[int, ...]
     max_tokens: int
-    sampling: SamplingOptions = SamplingOptions()
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
     seed: int = 0
     draw: int = 0
     stop: tuple[str, ...] = ()
@@ -148,6 +148,7 @@ class Engine:
         tokenizer: its fast tokenizer.
         layout: its neurons.
         context: most tokens a sequence may have.
+        vocabulary: number of tokens the model has.
         dtype: of the weights.
         threads: torch threads the engine's thread uses.
     """
@@ -168,7 +169,9 @@ class Engine:
         self.tokenizer = load_tokenizer(name, revision, trust_remote_code)
         self.fingerprint = fingerprint(name, revision)
         self.max_rows = max_rows
-        self._queue: queue.SimpleQueue[_Row | tuple[CaptureRequest, Future[Captured]] | _Call] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Row | tuple[CaptureRequest, Future[Captured]] | _Call] = (
+            queue.SimpleQueue()
+        )
         self._ready: Future[None] = Future()
         self._arguments = (revision, dtype, device, threads, trust_remote_code)
         self._thread = threading.Thread(target=self._run, name=f"hneurons-engine-{name}", daemon=True)
@@ -181,20 +184,29 @@ class Engine:
         """Queue an answer to sample.
 
         Raises:
-            ValueError: an empty prompt or max_tokens below 1.
+            ValueError: an empty prompt, a token that the model does not have, an option out of range.
             NeuronSetError: neurons of a model with other layers.
         """
+        # Whatever fails in the engine's thread fails for the whole batch, so all is checked here.
         if not request.prompt:
             raise ValueError("the prompt has no tokens; give at least one")
+        self._check_tokens(request.prompt)
+        self._check_scaling(request.neurons, request.alpha)
         if request.max_tokens < 1:
             raise ValueError(f"max_tokens should be at least 1, found {request.max_tokens}")
-        if request.neurons is not None:
-            request.neurons.check(self.layout, self.name)
+        if request.top_logprobs is not None and not 0 <= request.top_logprobs <= self.vocabulary:
+            raise ValueError(
+                f"top_logprobs should be from 0 to {self.vocabulary}, found {request.top_logprobs}"
+            )
+        if "" in request.stop:
+            raise ValueError("a stop sequence is empty; leave it out")
         room = self.context - len(request.prompt)
         limit = min(request.max_tokens, room)
         future: Future[Generation] = Future()
         if room < 1:
-            future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
+            future.set_result(
+                Generation((), "", "model_length", () if request.top_logprobs is not None else None)
+            )
             return future
         key = row_key(request.seed, request.draw, request.prompt)
         reason = "max_tokens" if limit == request.max_tokens else "model_length"
@@ -205,9 +217,19 @@ class Engine:
         """Queue a teacher-forced pass.
 
         Raises:
-            ValueError: an empty region, a position outside the tokens, or more tokens than the context holds.
+            ValueError: an empty region, a position outside the tokens, a token that the model does not have,
+                more tokens than the context holds, an option out of range.
             NeuronSetError: neurons of a model with other layers.
         """
+        self._check_tokens(request.tokens)
+        self._check_scaling(request.neurons, request.alpha)
+        if request.reduce not in REDUCTIONS:
+            raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.reduce!r}")
+        if request.logprobs_from is not None and not 0 <= request.logprobs_from <= len(request.tokens):
+            raise ValueError(
+                f"logprobs_from should be a position in the {len(request.tokens)} tokens, "
+                f"found {request.logprobs_from}"
+            )
         if len(request.tokens) > self.context:
             raise ValueError(f"{len(request.tokens)} tokens to capture, the context holds {self.context}")
         if not request.regions:
@@ -217,8 +239,6 @@ class Engine:
                 raise ValueError(f"region {number} has no tokens; give each region at least one")
             if min(region) < 0 or max(region) >= len(request.tokens):
                 raise ValueError(f"region {number} reaches outside the {len(request.tokens)} tokens")
-        if request.neurons is not None:
-            request.neurons.check(self.layout, self.name)
         future: Future[Captured] = Future()
         self._queue.put((request, future))
         return future
@@ -228,6 +248,18 @@ class Engine:
         future: Future[T] = Future()
         self._queue.put(_Call(function, future))
         return future
+
+    def _check_tokens(self, tokens: Sequence[int]) -> None:
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self.vocabulary:
+            raise ValueError(
+                f"token {min(tokens) if min(tokens) < 0 else max(tokens)} is not one of the model's "
+                f"{self.vocabulary}"
+            )
+
+    def _check_scaling(self, neurons: NeuronSet | None, alpha: float) -> None:
+        check_alpha(alpha)
+        if neurons is not None:
+            neurons.check(self.layout, self.name)
 
     # ---- the engine's thread ----
 
@@ -290,11 +322,12 @@ class Engine:
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 self.source, revision=revision, dtype=kind, trust_remote_code=trust_remote_code
             )
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"cannot load {self.source}: {str(error).strip().splitlines()[0]}") from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"cannot load {self.source}: {reason}") from error
         finally:
             if bars:
                 logging.enable_progress_bar()
@@ -305,13 +338,16 @@ class Engine:
         text = text_config(model.config)
         self.context: int = getattr(text, "max_position_embeddings", None) or 2**20
         self.window: int | None = getattr(text, "sliding_window", None)
+        self.vocabulary: int = model.get_input_embeddings().num_embeddings
         self.end_tokens = _end_tokens(model, self.tokenizer)
         self.threads = threads or _calibrate_threads(self.model, self.regions.places[0].module)
         if self.device.type == "cpu":
             torch.set_num_threads(self.threads)
         with torch.inference_mode():
             sample = DynamicCache()
-            self.model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=self.device), past_key_values=sample)
+            self.model(
+                input_ids=torch.zeros(1, 2, dtype=torch.long, device=self.device), past_key_values=sample
+            )
         self.sample_cache = sample
         self.cache_groups = layer_groups(sample)
 
@@ -454,7 +490,7 @@ class _Batch:
         self.rows.extend(admitted)
 
     def _prefill(self, rows: list[_Row]) -> list[list[PromptStates]]:
-        """States of each row's prompt but its last token, as stretches; each distinct one is computed once."""
+        """States of each row's prompt but its last token, as stretches, each distinct one computed once."""
         keys = [(row.request.prompt[:-1], row.scaling) for row in rows]
         wanted = dict.fromkeys(keys)
         found = {key: stretches for key in wanted if (stretches := self._store.get(key)) is not None}
@@ -528,7 +564,10 @@ class _Batch:
         states = take_states(cache, engine.cache_groups)
         last = skip + width
         return [
-            [(k[:, row, :, last - length : last].clone(), v[:, row, :, last - length : last].clone()) for k, v in states]
+            [
+                (k[:, row, :, last - length : last].clone(), v[:, row, :, last - length : last].clone())
+                for k, v in states
+            ]
             for row, length in enumerate(lengths)
         ]
 
@@ -586,7 +625,9 @@ class _Batch:
         if not asking:
             return
         most = max(self.rows[number].request.top_logprobs or 0 for number in asking)
-        chosen = logits if len(asking) == len(self.rows) else logits[torch.tensor(asking, device=logits.device)]
+        chosen = (
+            logits if len(asking) == len(self.rows) else logits[torch.tensor(asking, device=logits.device)]
+        )
         own = tokens if len(asking) == len(self.rows) else tokens[torch.tensor(asking, device=logits.device)]
         normaliser = chosen.logsumexp(dim=-1)
         values = (chosen.gather(-1, own[:, None])[:, 0] - normaliser).tolist()

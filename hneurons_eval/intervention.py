@@ -15,7 +15,7 @@ removes them again, so the model it leaves behind is bit for bit the one it foun
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,8 @@ def check_alpha(alpha: Any) -> float:
         ValueError: not a number, not finite, or negative.
     """
     if isinstance(alpha, str):
-        try:
+        with suppress(ValueError):
             alpha = float(alpha)
-        except ValueError:
-            pass
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
         raise ValueError(f"alpha should be a number of at least 0, found {alpha!r}")
     if not math.isfinite(alpha) or alpha < 0:
@@ -134,7 +132,7 @@ def scaling_hooks(places: Sequence[DownProjection], scaling: Scaling | None) -> 
             handle.remove()
 
 
-def _multiply(neurons: Tensor, factors: Tensor):  # noqa: ANN202 (torch's hook type)
+def _multiply(neurons: Tensor, factors: Tensor):  # its type is torch's
     ready: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -144,7 +142,9 @@ def _multiply(neurons: Tensor, factors: Tensor):  # noqa: ANN202 (torch's hook t
             ready[key] = neurons.to(z.device), factors.to(z.device)
         index, factor = ready[key]
         if factor.shape[0] not in (1, z.shape[0]):
-            raise ValueError(f"alpha has {factor.shape[0]} rows, the batch has {z.shape[0]}; give one factor per row")
+            raise ValueError(
+                f"alpha has {factor.shape[0]} rows, the batch has {z.shape[0]}; give one factor per row"
+            )
         # The product is taken in float32 and rounded once, as folding would round it.
         chosen = (z[..., index].float() * factor.view(-1, *(1,) * (z.dim() - 2), factor.shape[1])).to(z.dtype)
         # Without gradients z is a temporary that only the down projection reads, so it may be written.

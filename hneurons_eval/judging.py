@@ -14,21 +14,22 @@ The rule is strict: it rather misses a right answer in an unlisted spelling than
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from hneurons_eval.choices import parse_choice as parse_choice
 from hneurons_eval.spans import (
-    ARTICLES,
+    CLAUSE_END,
     Text,
     characters,
     compile_aliases,
     core,
     find_aliases,
-    lexical_words,
+    is_negated,
     read,
     sentences,
-    word_list,
 )
+from hneurons_eval.words import ARTICLES, PLAIN_APOSTROPHES, lexical_words, word_list
 
 Verdict = Literal["correct", "incorrect", "not_attempted"]
 
@@ -84,7 +85,7 @@ def judge_by_rule(response: str, aliases: Sequence[str]) -> Verdict:
         if any(a <= start and end <= b for a, b in refused) or _is_asked(said, start, end):
             continue
         if end > announced:
-            if _is_negated(text, match):
+            if is_negated(text, match):
                 return "incorrect"
             asserted.append(match)
     if not asserted:
@@ -136,46 +137,19 @@ def _is_asked(response: str, start: int, end: int) -> bool:
     return _ASKS.match(response, begin, start) is not None
 
 
-_NEGATES = frozenset(word_list("not cannot never nor neither except excluding without unlike isnt wasnt"))
-_CLAUSE = re.compile(r"[,.;:!?\n()—–]")
-
-
-def _is_negated(text: Text, match: tuple[int, int]) -> bool:
-    """ "not Paris", "isn't in Paris", "rather than Paris", "Paris is wrong"; not "not only Paris"."""
-    words, source = text.words, text.source
-    i, j = match
-    for k in range(i - 1, max(i - 5, -1), -1):
-        if _CLAUSE.search(source, words[k].end, max(words[k].end, words[k + 1].start)):
-            break
-        form, before = words[k].text, words[k - 1].text if k else ""
-        after = words[k + 1].text
-        if form == "but":
-            break
-        if form == "t" and before.endswith("n") and len(before) > 2:  # isn't, doesn't
-            return True
-        if form in _NEGATES and after not in ("only", "until", "just", "sure", "certain"):
-            return True
-        if (form == "than" and before in ("rather", "other")) or (form == "of" and before == "instead"):
-            return True
-    tail = [w.text for w in words[j : j + 3]]
-    if tail and tail[0] in ("is", "was", "isn", "wasn") and not _CLAUSE.search(
-        source, words[j - 1].end, max(words[j - 1].end, words[j].start)
-    ):
-        return tail[1:2] in (["not"], ["wrong"], ["incorrect"], ["false"], ["t"])
-    return False
-
-
 _NO_ALTERNATIVE = frozenset(word_list("not so more less even rather simply later else as just any other"))
-_LIST_BREAK = re.compile(r"\s*(?:[,;\n•|]\s*(?:(?:and|or|&)\s)?|\s(?:or|and|&)\s|/)\s*(?:(?:[-*•]"
-    r"|\d{1,2}[.)])\s)?\s*")
+_LIST_BREAK = re.compile(
+    r"\s*(?:[,;\n•|]\s*(?:(?:and|or|&)\s)?|\s(?:or|and|&)\s|/)\s*(?:(?:[-*•]"
+    r"|\d{1,2}[.)])\s)?\s*"
+)
 # "Austin, Texas, USA" is a place, not a list; a country that matches itself is not at the end of a place.
 _COUNTRIES = frozenset(
     word_list(
-    "usa us u s uk united states of america kingdom england scotland wales ireland france germany italy "
-    "spain canada australia india china japan mexico brazil russia turkey egypt netherlands belgium "
-    "austria poland switzerland sweden norway denmark greece portugal argentina chile peru israel new "
-    "zealand south africa"
-)
+        "usa us u s uk united states of america kingdom england scotland wales ireland france germany italy "
+        "spain canada australia india china japan mexico brazil russia turkey egypt netherlands belgium "
+        "austria poland switzerland sweden norway denmark greece portugal argentina chile peru israel new "
+        "zealand south africa"
+    )
 )
 
 
@@ -206,8 +180,10 @@ def _is_undecided(text: Text, asserted: list[tuple[int, int]]) -> bool:
         if len(members) == 2 and "/" in source[start:end] and all(len(words[m[0]].text) > 2 for m in members):
             return any(set(m) <= inside for m in members) and len(words) <= 8
         place = right == [True, False, False] and all(words[k].text in _COUNTRIES for k in members[2])
-        if len(members) >= 3 and sum(right) == 1 and not (
-            place and not all(words[k].text in _COUNTRIES for k in members[0])
+        if (
+            len(members) >= 3
+            and sum(right) == 1
+            and not (place and not all(words[k].text in _COUNTRIES for k in members[0]))
         ):
             return True
     return False
@@ -220,7 +196,7 @@ def _beside(text: Text, k: int, step: int) -> set[int]:
     while 0 <= at + step < len(text.words) and len(result) < 4:
         a, b = sorted((text.words[at], text.words[at + step]), key=lambda w: w.start)
         gap = text.source[a.end : b.start]
-        if _CLAUSE.search(gap) and not (at == k and step < 0 and gap.strip() == ","):
+        if CLAUSE_END.search(gap) and not (at == k and step < 0 and gap.strip() == ","):
             initial = gap.strip() == "." and len(a.text) == 1
             if not initial:
                 break
@@ -305,7 +281,6 @@ _TURN = re.compile(
     r"|maybe|perhaps|probably|possibly|most likely|likely)\b|,(?=(?:\s*[^\s,]{1,40}){1,3}[.!?]?\s*$)",
     re.IGNORECASE,
 )
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "\u00a0": " ", "\n": " "})
 
 
 def is_refusal(response: str) -> bool:
@@ -315,7 +290,11 @@ def is_refusal(response: str) -> bool:
     ("You Cannot Be Serious", "I Don't Know How to Love Him", "Unknown Mortal Orchestra") are none either.
     """
     start, end = core(response)
-    plain = " ".join(response[start:end].translate(_APOSTROPHES).lower().split()) if end - start < 200 else ""
+    plain = (
+        " ".join(response[start:end].translate(PLAIN_APOSTROPHES).lower().split())
+        if end - start < 200
+        else ""
+    )
     if not lexical_words(response) or _NOTHING.fullmatch(plain):
         return True
     refused = _refused_parts(response)
@@ -332,12 +311,12 @@ def is_refusal(response: str) -> bool:
     if turn is not None:
         return not lexical_words(left[turn.end() :])
     # What follows without a turn is an answer only if it is as short as one.
-    return len(left.split()) > 4 or _CUE.search(left.translate(_APOSTROPHES)) is not None
+    return len(left.split()) > 4 or _CUE.search(left.translate(PLAIN_APOSTROPHES)) is not None
 
 
 def _refused_parts(response: str) -> list[tuple[int, int]]:
     """The clauses in which the response refuses, as character ranges."""
-    plain = response.translate(_APOSTROPHES)
+    plain = response.translate(PLAIN_APOSTROPHES)
     result: list[tuple[int, int]] = []
     if not _CUE_WORD.search(plain):
         return result
@@ -407,140 +386,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("repeated key")
     return result
-
-
-# --- multiple choice ---------------------------------------------------------------------------------
-
-_STATEMENT = re.compile(
-    r"\\boxed\s*\{(?:\\text\s*\{)?"
-    r"|\b(?:answer|choice|option|selection)(?:\s+(?:to\s+(?:the|this)\s+question|here))?[*_]*\s*(?:(?:is"
-    r"|would be|should be|must be)\b[\s*_]*:?|:)"
-    r"|\b(?:i(?:'d| would| will|'ll)?\s+(?:choose|pick|select|go with|answer))\b",
-    re.IGNORECASE,
-)
-_BEFORE_ANOTHER = re.compile(r"(?:\b(?:not|never|or|and|neither)|n't)(?:\s+\w+)?[\s(*]*$", re.IGNORECASE)
-_BECAUSE = frozenset(word_list("because since as due based for which with given is"))
-
-
-def parse_choice(text: str, choices: Mapping[str, str]) -> str | None:
-    """The label that a reply to a multiple-choice question settles on, or None where it is not plain.
-
-    The last statement of an answer ("The answer is B", "\\boxed{D}") decides; else the label that the reply
-    begins or ends with ("(B)", "B) Paris", "Based on the context, C"); else the one option whose whole text
-    it gives. Words that begin with a label's letter, "A dog", "A or B", "not A" and a label with another
-    option's text give None.
-
-    Raises:
-        ValueError: choices is empty.
-    """
-    if not choices:
-        raise ValueError("choices is empty: pass the options as {label: text}")
-    reader = _Choices(choices)
-    text = text.strip().translate(_APOSTROPHES | {10: "\n"})
-    for m in list(_STATEMENT.finditer(text))[:-9:-1]:  # nobody states an answer more often
-        rest = text[m.end() : m.end() + 2000].lstrip()
-        if m[0].startswith("\\"):
-            rest = rest.partition("}")[0]
-        line = next((part for part in rest.split("\n") if part.strip(" *_:\t")), "")
-        label, plain = reader.settle(line, stated=True)
-        if label is not None or not plain:
-            return label
-    return reader.settle(text, stated=False)[0]
-
-
-class _Choices:
-    """The options of one question, as patterns."""
-
-    def __init__(self, choices: Mapping[str, str]) -> None:
-        self.texts = {label: read(text).compact for label, text in choices.items()}
-        exact = {label.casefold(): label for label in choices}
-        self.labels = exact if len(exact) == len(choices) else {label: label for label in choices}
-        one = "|".join(re.escape(label) for label in sorted(choices, key=lambda c: (-len(c), c)))
-        edge = r"[\s*_(\[{\"'`$“]*"
-        flags = re.IGNORECASE if len(exact) == len(choices) else 0
-        again = rf"(?:option\s+)?({one})(?!\w)"
-        self.first = re.compile(
-            rf"{edge}(?:(?:option|choice|answer)\s{edge})?({one})(?!\w)([)\]}}*_\"'`$”]*)", flags
-        )
-        self.last = re.compile(
-            r"(?:[,:]|\b(?:is|option|choice|choose|select|pick|answer|be))[\s*_(\[\"'`“]*"
-            rf"(?<!\w)({one})[\s)\]}}*_\"'`”.]*$",
-            flags,
-        )
-        self.another = re.compile(rf"\s*(?:,|/|&)?\s*(?:(?:or|and)\b)?{edge}{again}", flags)
-        self.joined = re.compile(rf"\s*(?:/|&|,?\s*(?:or|and)\b){edge}{again}", flags)
-
-    def settle(self, text: str, stated: bool) -> tuple[str | None, bool]:
-        """The label, and whether a None means "nothing said" (True) or "contradictory or denied" (False)."""
-        named = self._named(text)
-        if re.match(r"[\s*_]*(?:not|neither|isn't|never|either)\b", text, re.IGNORECASE):
-            return None, False
-        m = self.first.match(text)
-        if m is not None:
-            label, rest = self.labels[self._key(m[1])], text[m.end() :]
-            also = rest[1:].rstrip(" .") if rest[:1] in ".,:-" else ""
-            if self.joined.match(rest) or self.another.fullmatch(also):
-                return None, False
-            bare = not rest.strip(" .!*_\"'`)]}$\n,;:")
-            marked = rest.startswith("\n") or bool(m[2].strip("*_\"'`"))
-            marked = marked or re.match(r"\s?[.):;–—-](?=[\s*_]|$)", rest) is not None
-            if rest[:1] == "," and rest[1:2].isspace():
-                marked = stated or m[1] not in ("A", "I", "a", "i")
-            if re.match(r"[.)]\s*(?:" + "|".join(map(re.escape, self.labels.values())) + r")[.)]", rest):
-                return None, False  # initials, or two labels
-            word = re.match(r"\s+([a-z]+)", rest)
-            if stated and word is not None and word[1] in _BECAUSE:
-                marked = True
-            if bare:
-                return label, True
-            begins = self._named(next((rest[a:b] for a, b in sentences(rest[:2000])), rest[:2000]))
-            if begins and label not in begins and not m[1].islower() and self._starts(rest, begins):
-                return None, False
-            if marked and (m[1].isupper() or m[1].isdigit() or m[2] or stated):
-                return (label, True)
-            if label in begins and len(begins) == 1:
-                return label, True
-            if begins and stated and m[1] not in ("A", "I", "a", "i"):
-                return None, False
-        m = self.last.search(text[-200:])
-        if m is not None and (m[1].isupper() or m[1].isdigit()):
-            label = self.labels[self._key(m[1])]
-            before = text[-200:][: m.start(1)]
-            if _BEFORE_ANOTHER.search(before):
-                return None, False
-            return (label, True) if not named or named == {label} else (None, False)
-        if len(named) == 1 and not self._denied(text):
-            return next(iter(named)), True
-        return None, not named
-
-    def _key(self, label: str) -> str:
-        return label.casefold() if label.casefold() in self.labels else label
-
-    def _starts(self, rest: str, named: set[str]) -> bool:
-        """Whether what follows a label is an option's text, not an argument that mentions one."""
-        text = read(rest[:2000])
-        return any(text.compact.startswith(self.texts[label]) for label in named)
-
-    def _find(self, text: Text) -> list[tuple[int, int, str]]:
-        found: list[tuple[int, int, str]] = []
-        for label, wanted in self.texts.items():
-            at = text.compact.find(wanted) if wanted else -1
-            while at >= 0:
-                if at in text.starts and at + len(wanted) in text.ends:
-                    found.append((text.starts[at], text.ends[at + len(wanted)], label))
-                at = text.compact.find(wanted, at + 1)
-                if len(found) > 200:
-                    return found
-        return [
-            (i, j, label)
-            for i, j, label in found
-            if not any(a <= i and j <= b and (a, b) != (i, j) for a, b, _ in found)
-        ]
-
-    def _named(self, text: str) -> set[str]:
-        """The options whose whole text stands in a text; the longer where one holds the other."""
-        return {label for _, _, label in self._find(read(text))}
-
-    def _denied(self, text: str) -> bool:
-        words = read(text)
-        return any(_is_negated(words, (i, j)) for i, j, _ in self._find(words))

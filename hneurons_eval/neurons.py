@@ -10,6 +10,7 @@ flat = neurons.flat(layout)                # checked against the model's layout
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from hneurons_eval.files import write_text_atomically
 
 FORMAT = "hneurons-neurons"
 VERSION = 1
+_LARGEST = 2**53
 MAX_NEURONS = 50_000_000
 """More entries than any model has neurons; a file that claims more is not read."""
 
@@ -56,7 +58,7 @@ class NeuronSet:
 
     def __post_init__(self) -> None:
         layers, indices = _integers(self.layers, "layers"), _integers(self.indices, "indices")
-        weights = None if self.weights is None else np.asarray(self.weights, np.float64)
+        weights = None if self.weights is None else _weights(self.weights)
         lengths = {len(layers), len(indices)} | ({len(weights)} if weights is not None else set())
         if len(lengths) != 1:
             raise NeuronSetError(
@@ -74,6 +76,7 @@ class NeuronSet:
                 NeuronLayout(tuple(self.widths)).flat(layers, indices)
             except IndexError as error:
                 raise NeuronSetError(f"the neuron set does not fit its own widths: {error}") from None
+            object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "indices", indices)
         object.__setattr__(self, "weights", None if weights is None else weights[order])
@@ -91,8 +94,9 @@ class NeuronSet:
 
         Raises:
             IndexError: a flat index that the layout does not have.
+            NeuronSetError: indices that are not whole numbers of at least 0.
         """
-        layers, within = layout.unflatten(np.asarray(indices, np.int64))
+        layers, within = layout.unflatten(_integers(indices, "indices"))
         return cls(layers, within, weights, model, layout.widths, dict(provenance or {}))
 
     def __len__(self) -> int:
@@ -133,7 +137,9 @@ class NeuronSet:
         try:
             layout.flat(self.layers, self.indices)
         except IndexError as error:
-            raise NeuronSetError(f"the neurons do not fit {model}: {error}; use neurons found in this model") from None
+            raise NeuronSetError(
+                f"the neurons do not fit {model}: {error}; use neurons found in this model"
+            ) from None
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; the file appears whole or not at all."""
@@ -157,28 +163,32 @@ class NeuronSet:
             NeuronSetError: missing, not JSON, of another format, or with fields that do not fit.
         """
         path = Path(path)
-        if path.is_dir():
+        if os.path.isdir(path):  # False, where Path.is_dir raises, for a name that is too long for a file
             from hneurons_eval.probe import Probe
 
             return Probe.load(path).neurons()
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise NeuronSetError(f"no neuron file at {path}; give a neuron JSON file or a probe directory")
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError, OSError) as error:
             raise NeuronSetError(f"{path} is not a neuron file: {error}") from None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise NeuronSetError(f'{path} is not a neuron file: expected a JSON object with "format": "{FORMAT}"')
-        if record.get("version") != VERSION:
-            raise NeuronSetError(f"{path} has version {record.get('version')!r}, this program reads {VERSION}")
+            raise NeuronSetError(
+                f'{path} is not a neuron file: expected a JSON object with "format": "{FORMAT}"'
+            )
+        if record.get("version") != VERSION or type(record["version"]) is not int:
+            raise NeuronSetError(
+                f"{path} has version {record.get('version')!r}, this program reads {VERSION}"
+            )
         try:
             return cls(
                 _number_list(record, "layers", int),
                 _number_list(record, "indices", int),
                 None if record.get("weights") is None else _number_list(record, "weights", float),
                 _optional_text(record, "model"),
-                None if record.get("widths") is None else tuple(_number_list(record, "widths", int).tolist()),
-                record.get("provenance") or {},
+                _optional_widths(record),
+                _optional_mapping(record, "provenance"),
             )
         except NeuronSetError as error:
             raise NeuronSetError(f"{path}: {error}") from None
@@ -190,7 +200,19 @@ def _integers(values: Any, name: str) -> np.ndarray:
         raise NeuronSetError(f"{name} should be a list of whole numbers")
     if array.size and array.min() < 0:
         raise NeuronSetError(f"{name} should not be negative, found {array.min()}")
+    if array.size and array.max() > _LARGEST:
+        raise NeuronSetError(f"{name} should be smaller, found {array.max()}")
     return array.astype(np.int64)
+
+
+def _weights(values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise NeuronSetError("weights should be a list of numbers") from None
+    if array.ndim != 1:
+        raise NeuronSetError("weights should be a list of numbers")
+    return array
 
 
 def _number_list(record: Mapping[str, Any], key: str, kind: type) -> np.ndarray:
@@ -200,9 +222,30 @@ def _number_list(record: Mapping[str, Any], key: str, kind: type) -> np.ndarray:
         raise NeuronSetError(f'"{key}" should be a list of numbers')
     if any(isinstance(v, bool) or not isinstance(v, allowed) for v in values):
         raise NeuronSetError(f'"{key}" should hold {"whole " if kind is int else ""}numbers only')
-    if any(not math.isfinite(v) or abs(v) > 2**53 for v in values):
+    # Compared before isfinite, which cannot take an integer that no float can hold.
+    if any(abs(v) > _LARGEST or not math.isfinite(v) for v in values):
         raise NeuronSetError(f'"{key}" holds a number that is out of range')
     return np.asarray(values, np.int64 if kind is int else np.float64)
+
+
+def _optional_widths(record: Mapping[str, Any]) -> tuple[int, ...] | None:
+    if record.get("widths") is None:
+        return None
+    widths = _number_list(record, "widths", int).tolist()
+    if min(widths, default=0) < 1:
+        raise NeuronSetError('"widths" should hold the number of neurons of each layer, at least 1')
+    return tuple(widths)
+
+
+def _optional_mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = record.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise NeuronSetError(f'"{key}" should be a JSON object')
+    return value or {}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
 
 
 def _optional_text(record: Mapping[str, Any], key: str) -> str | None:

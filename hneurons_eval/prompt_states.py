@@ -19,7 +19,9 @@ def common_prefix(prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
     if len(distinct) < 2:
         return ()
     first, last = min(distinct), max(distinct)  # in lexical order, all others lie between
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    length = next(
+        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
+    )
     return first[:length]
 
 
@@ -62,7 +64,7 @@ class PromptStore:
         self._bytes += size
 
     def shared_prefix(self, prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
-        """The prefix to use for prompts: the one known, if they all begin with it, else what they have in common."""
+        """The prefix to use: the one known, if all prompts begin with it, else what they have in common."""
         if self._prefix and all(prompt[: len(self._prefix)] == self._prefix for prompt in prompts):
             return self._prefix
         common = common_prefix(prompts)

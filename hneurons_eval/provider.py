@@ -22,8 +22,10 @@ output.metadata["hneurons"]  # {"contributions": <artifact key>, "span": [0, 5],
 ```
 """
 
+import contextlib
 import functools
 import os
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -62,12 +64,11 @@ from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest, Genera
 from hneurons_eval.intervention import check_alpha
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.prompts import PromptFormat
+from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.sampling import SamplingOptions
 from hneurons_eval.spans import answer_span, token_positions
 
 T = TypeVar("T")
-MOST_CONNECTIONS = 512
-"""Requests in flight at once; the engine batches what is in flight."""
 DEFAULT_MAX_TOKENS = 2048
 REGIONS = ("answer", "other")
 """The answer's tokens, and all other tokens of prompt and response (Gao et al. 2025, section 2.2)."""
@@ -382,28 +383,20 @@ def _refuse_unknown(value: Mapping[str, Any], known: tuple[str, ...], where: str
 
 async def _wait(future: "Future[T]") -> T:
     """Wait for another thread's result without a thread of one's own; cancels it when cancelled."""
-    done = anyio.Event()
-    token = anyio.lowlevel.current_token()
-
-    def wake(_: Any) -> None:
-        try:
-            anyio.from_thread.run_sync(done.set, token=token)
-        except RuntimeError:
-            pass  # the event loop is gone, nobody waits any more
-
     if not future.done():
-        # Called at once, in this thread, if the result came meanwhile; then waiting is not needed.
-        future.add_done_callback(lambda f: done.set() if _in_loop(token) else wake(f))
+        done, token, thread = anyio.Event(), anyio.lowlevel.current_token(), threading.get_ident()
+
+        def wake(_: Any) -> None:
+            if threading.get_ident() == thread:
+                done.set()  # the result came while the callback was being added
+            else:
+                with contextlib.suppress(RuntimeError):  # the event loop has ended, nobody waits
+                    anyio.from_thread.run_sync(done.set, token=token)
+
+        future.add_done_callback(wake)
         try:
             await done.wait()
         except anyio.get_cancelled_exc_class():
             future.cancel()
             raise
     return future.result()
-
-
-def _in_loop(token: Any) -> bool:
-    try:
-        return anyio.lowlevel.current_token() is token or anyio.lowlevel.current_token() == token
-    except anyio.NoEventLoopError:
-        return False

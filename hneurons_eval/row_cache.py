@@ -23,7 +23,9 @@ class _RowLayer(DynamicLayer):
         self._cache, self._layer = cache, layer
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         return self._cache.append(self._layer, key_states, value_states)
 
     def get_seq_length(self) -> int:
@@ -63,11 +65,11 @@ class RowCache(Cache):
         ]
 
     def mask(self) -> Tensor:
-        """Which columns, from `first` to the one being written, belong to each row: bool `[rows, columns]`."""
+        """Which columns, from `first` to the current one, belong to each row: bool `[rows, columns]`."""
         return torch.arange(self.first, self.length + 1) >= self.starts[:, None]
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new column of one layer; return all columns of that layer, `[rows, heads, columns, dim]`."""
+        """Write the new column of one layer; return all its columns, `[rows, heads, columns, dim]`."""
         group, within = self._home[layer]
         shown = slice(self.first, self.length + 1)
         buffer_keys, buffer_values = self._buffers[group]
@@ -146,7 +148,9 @@ class RowCache(Cache):
         shown = slice(length - used, length)
         fresh: PromptStates = []
         for pair in self._buffers:
-            new = tuple(t.new_zeros((t.shape[0], capacity_rows, t.shape[2], columns, t.shape[4])) for t in pair)
+            new = tuple(
+                t.new_zeros((t.shape[0], capacity_rows, t.shape[2], columns, t.shape[4])) for t in pair
+            )
             if self.rows:
                 for tensor, old in zip(new, pair, strict=True):
                     tensor[:, : self.rows, :, shown] = old[:, : self.rows, :, first : self.length]
@@ -163,8 +167,9 @@ class RowCache(Cache):
 def layer_groups(cache: DynamicCache) -> list[list[int]]:
     """Layers of a filled cache whose keys and values have one shape, together."""
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for number, layer in enumerate(cache.layers):
-        keys, values = layer.keys, layer.values  # pyright: ignore[reportAttributeAccessIssue]
+    layers: list[Any] = cache.layers
+    for number, layer in enumerate(layers):
+        keys, values = layer.keys, layer.values
         key = (keys.shape[1], keys.shape[3], values.shape[1], values.shape[3], keys.dtype, keys.device)
         groups.setdefault(key, []).append(number)
     return list(groups.values())

@@ -73,12 +73,15 @@ def choose(logits: Tensor, options: Sequence[SamplingOptions], uniforms: Sequenc
         if option.temperature == 0:
             tokens[rows] = chosen.argmax(dim=-1)
         else:
-            u = torch.tensor([uniforms[row] for row in rows.tolist()], dtype=torch.float64, device=logits.device)
+            u = torch.tensor(
+                [uniforms[row] for row in rows.tolist()], dtype=torch.float64, device=logits.device
+            )
             tokens[rows] = _draw(chosen, option, u)
     return tokens
 
 
 def _draw(logits: Tensor, option: SamplingOptions, u: Tensor) -> Tensor:
+    logits = logits - logits.amax(dim=-1, keepdim=True)  # so that no temperature makes them overflow
     vocabulary = logits.shape[-1]
     top_k = min(option.top_k or vocabulary, vocabulary)
     top_p = option.top_p if option.top_p is not None and option.top_p < 1 else None
@@ -90,7 +93,7 @@ def _draw(logits: Tensor, option: SamplingOptions, u: Tensor) -> Tensor:
     if top_k == vocabulary:
         # Probabilities are of the whole vocabulary; sort all of it only where the nucleus is wider than kept.
         probabilities = (values.double() - scaled.double().logsumexp(dim=-1, keepdim=True)).exp()
-        if keep < vocabulary and bool((probabilities.sum(dim=-1) < option.top_p).any()):
+        if keep < vocabulary and top_p is not None and bool((probabilities.sum(dim=-1) < top_p).any()):
             values, tokens = scaled.sort(dim=-1, descending=True)
             probabilities = values.double().softmax(dim=-1)
     else:

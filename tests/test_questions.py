@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import datasets.config as hf_config
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -84,7 +85,6 @@ def test_aliases_are_long_enough_and_not_repeated():
         ("What is the capital of South Africa?", {"Pretoria", "Cape Town", "Bloemfontein"}),
         ("What is the capital of Ukraine?", {"Kyiv", "Kiev"}),
         ("In which country is the city of Rotterdam?", {"Netherlands", "Holland"}),
-        ("In which country is the city of Liverpool?", {"United Kingdom", "UK", "Great Britain", "England"}),
         ("What is an official language of India?", {"Hindi", "English"}),
         ("What is the main unit of currency in Sweden?", {"Krona"}),
         ("Who wrote “Animal Farm”?", {"George Orwell"}),
@@ -93,6 +93,12 @@ def test_aliases_are_long_enough_and_not_repeated():
 def test_facts_accept_what_people_say(question: str, wanted: set[str]):
     row = next(row for row in FACTS if row["question"] == question)
     assert wanted <= set(row["aliases"])
+
+
+def test_the_united_kingdom_is_accepted_under_its_usual_names():
+    rows = [row for row in FACTS if "United Kingdom" in row["aliases"]]
+    assert rows
+    assert all({"UK", "Great Britain", "Britain"} <= set(row["aliases"]) for row in rows)
 
 
 def test_ivory_coast_is_accepted_with_and_without_its_accent():
@@ -374,11 +380,11 @@ def test_without_the_hub_one_sentence_says_what_to_do(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(loading, "_hub_answers", lambda: False)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(hf_config, "HF_DATASETS_CACHE", tmp_path)
     with pytest.raises(QuestionSetError, match=rf"cannot load '{name}'.*pass a local .jsonl") as caught:
         load_questions(name)
     assert "\n" not in str(caught.value)
-    assert not datasets.config.HF_HUB_OFFLINE  # as before
+    assert not hf_config.HF_HUB_OFFLINE  # as before
 
 
 def test_a_set_of_the_hub_is_loaded_at_its_pinned_revision(monkeypatch: pytest.MonkeyPatch):

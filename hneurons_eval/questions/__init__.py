@@ -16,6 +16,7 @@ from hneurons_eval.questions.records import (
     normalise_question,
     record_to_question,
 )
+from hneurons_eval.questions.splitting import split_questions
 
 __all__ = [
     "ANSWER_ONLY",
@@ -25,4 +26,5 @@ __all__ = [
     "load_questions",
     "normalise_question",
     "record_to_question",
+    "split_questions",
 ]

@@ -112,8 +112,8 @@ def questions_from_records(records: Sequence[Mapping[str, Any]], source: str) ->
     if len(bare) == len(questions):
         raise QuestionSetError(
             f"{source} is a question set without answers, so nothing can be judged right or wrong "
-            f'(found columns {", ".join(map(str, records[0]))}): add a column "aliases" or "answer", or choose '
-            "a split that has answers."
+            f'(found columns {", ".join(map(str, records[0]))}): add a column "aliases" or "answer", '
+            "or choose a split that has answers."
         )
     if bare:
         first = questions[bare[0]]
@@ -269,13 +269,13 @@ def _hub_answers(timeout: float = 5.0) -> bool:
 @contextmanager
 def _offline_unless(online: bool) -> Iterator[None]:
     """Inside the block the Hugging Face libraries use their cache only, unless `online`."""
-    import datasets
+    import datasets.config as hf_config
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    before = constants.HF_HUB_OFFLINE, hf_config.HF_HUB_OFFLINE
     if not online:
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        constants.HF_HUB_OFFLINE = hf_config.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+        constants.HF_HUB_OFFLINE, hf_config.HF_HUB_OFFLINE = before

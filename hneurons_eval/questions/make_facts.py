@@ -725,7 +725,7 @@ def _population(name: str, country: str, state: str | None = None) -> int:
 def cities() -> Iterator[Fact]:
     for iso, name in _city_rows(tables.CITIES):
         population = _population(name, iso)
-        grade = 1 if population >= 3e6 else 2 if population >= 8e5 else 3
+        grade = 1 if population >= 3e6 else 2  # size says little of fame below that
         extra = {"GB": ("England", "Scotland", "Wales")}.get(iso, ())
         extra = tuple(n for n in extra if (n == HOME_NATION.get(name, "England")))
         question = f"In which country is the city of {name}?"
@@ -758,6 +758,8 @@ def us_cities() -> Iterator[Fact]:
     for code, name in _city_rows(tables.US_CITIES):
         population = _population(name, "US", code)
         state = us.states.lookup(code, field="abbr")
+        if state is None:
+            raise KeyError(f"no state {code!r}")
         grade = 1 if population >= 600_000 else 2 if population >= 150_000 else 3
         question = f"In which US state is the city of {name}?"
         if name in HOMONYMS:
@@ -1095,15 +1097,20 @@ def answer_stands_in_question(fact: Fact) -> bool:
 
 
 def limit(facts: Iterable[Fact], most: int) -> list[Fact]:
-    """At most so many facts of each relation, spread evenly so that each grade keeps its share."""
-    by_relation: dict[str, list[Fact]] = defaultdict(list)
+    """At most so many facts of each relation; where there are more, the best known stay.
+
+    The grade that no longer fits whole is thinned out evenly, so that no letter or region is favoured.
+    """
+    groups: dict[str, dict[int, list[Fact]]] = defaultdict(lambda: defaultdict(list))
     for fact in facts:
-        by_relation[fact.relation].append(fact)
+        groups[fact.relation][fact.difficulty].append(fact)
     result = []
-    for rows in by_relation.values():
-        rows = sorted(rows, key=lambda f: f.difficulty)  # stable
-        kept = min(most, len(rows))
-        result += [rows[i * len(rows) // kept] for i in range(kept)]
+    for grades in groups.values():
+        room = most
+        for _, rows in sorted(grades.items()):
+            kept = min(room, len(rows))
+            result += [rows[i * len(rows) // kept] for i in range(kept)]
+            room -= kept
     return result
 
 

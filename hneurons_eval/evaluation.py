@@ -1,0 +1,236 @@
+"""Figures of detection and of intervention, from per-answer results: estimates with 95 % intervals.
+
+Everything here takes plain arrays and returns flat dicts of numbers, which Inspect logs as metrics:
+`name`, `name_low` and `name_high` are an estimate and its interval.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hneurons_eval.statistics import (
+    Interval,
+    Statistic,
+    auroc,
+    auroc_statistic,
+    bootstrap_interval,
+    holm,
+    mcnemar,
+    mean_statistic,
+    minimum_detectable_effect,
+    paired_difference,
+    permutation_p,
+    stratified_auroc,
+    wilson_interval,
+)
+
+RESAMPLES = 1000
+SMALLEST_STRATUM = 5
+"""Relations with fewer answers of either class are left out of the mean within relations."""
+
+
+def flat(name: str, interval: Interval) -> dict[str, float]:
+    """An interval as three entries."""
+    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def usable_strata(labels: ArrayLike, strata: ArrayLike, least: int = SMALLEST_STRATUM) -> NDArray[np.bool_]:
+    """Rows whose stratum has at least `least` of either class: bool `[rows]`."""
+    y, members = np.asarray(labels), np.asarray(strata)
+    keep = np.zeros(len(y), np.bool_)
+    for stratum in np.unique(members):
+        here = members == stratum
+        if min((y[here] == 0).sum(), (y[here] == 1).sum()) >= least:
+            keep |= here
+    return keep
+
+
+def within_strata_statistic(labels: ArrayLike, scores: ArrayLike, strata: ArrayLike) -> Statistic:
+    """The mean over strata of the AUROC in each, as a function of row weights."""
+    y, s, members = np.asarray(labels), np.asarray(scores), np.asarray(strata)
+    parts = [
+        (rows, auroc_statistic(y[rows], s[rows]))
+        for stratum in np.unique(members)
+        if len(set(y[(rows := np.flatnonzero(members == stratum))].tolist())) == 2
+    ]
+    if not parts:
+        raise ValueError("no stratum has both classes")
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = np.stack([own(weights[:, rows]) for rows, own in parts])  # [strata, resamples]
+        return np.nanmean(values, axis=0)
+
+    return statistic
+
+
+def detection(
+    labels: Sequence[int],
+    probabilities: Sequence[float],
+    predictions: Sequence[int],
+    questions: Sequence[str],
+    relations: Sequence[str | None],
+    baselines: Mapping[str, Sequence[float]],
+    controls: Sequence[Sequence[float]] | None = None,
+    refit: Sequence[float] | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """How well hallucinated answers are told from faithful ones.
+
+    Args:
+        labels: 1 = hallucinated; `[answers]`.
+        probabilities: of being hallucinated, by a probe that did not see the answer.
+        predictions: 1 where above the threshold.
+        questions: of each answer; the unit of resampling.
+        relations: of each answer, or None. With relations, AUROCs are the mean within relations that have
+            at least five answers of either class.
+        baselines: scores that need no neurons, by name.
+        controls: probabilities by random neuron sets, `[sets, answers]`.
+        refit: probabilities by the selected neurons fitted in the same way as the random sets.
+
+    Returns:
+        `auroc` (within relations where there are relations), `auroc_pooled`, `accuracy`, each with interval;
+        the same AUROC of each baseline; mean, least and greatest of the random sets; permutation p.
+        Empty where a class is missing.
+    """
+    y, p = np.asarray(labels), np.asarray(probabilities, float)
+    clusters = np.asarray(questions)
+    found: dict[str, float] = {"answers": len(y), "hallucinated": int(y.sum())}
+    if len(set(y.tolist())) < 2:
+        return found
+    grouped = all(relation is not None for relation in relations)
+    strata = np.asarray([str(relation) for relation in relations]) if grouped else np.zeros(len(y), int)
+    keep = usable_strata(y, strata, SMALLEST_STRATUM if grouped else 1)
+    found |= flat("auroc_pooled", _interval(auroc_statistic(y, p), clusters, seed))
+    if not keep.any():
+        return found
+
+    def own(scores: ArrayLike) -> Statistic:
+        return within_strata_statistic(y[keep], np.asarray(scores, float)[keep], strata[keep])
+
+    if grouped:
+        found |= {"relations": len(np.unique(strata[keep])), "answers_in_relations": int(keep.sum())}
+    found |= flat("auroc", _interval(own(p), clusters[keep], seed))
+    correct = (np.asarray(predictions) == y).astype(float)
+    found |= flat("accuracy", _interval(mean_statistic(correct), clusters, seed))
+    found["majority_accuracy"] = float(max(y.mean(), 1 - y.mean()))
+    for name, scores in baselines.items():
+        if np.isfinite(np.asarray(scores, float)).all():
+            found |= flat(f"{name}_auroc", _interval(own(scores), clusters[keep], seed))
+    if controls is not None and len(controls):
+        aurocs = np.array([stratified_auroc(y[keep], np.asarray(c, float)[keep], strata[keep]) for c in controls])
+        found |= {
+            "random_sets": len(aurocs),
+            "random_auroc": float(aurocs.mean()),
+            "random_auroc_low": float(np.quantile(aurocs, 0.025)),
+            "random_auroc_high": float(np.quantile(aurocs, 0.975)),
+        }
+        if refit is not None and np.isfinite(np.asarray(refit, float)[keep]).all():
+            again = flat("refit_auroc", _interval(own(refit), clusters[keep], seed))
+            found |= again | {"p_random": permutation_p(again["refit_auroc"], aurocs)}
+    return found
+
+
+def relation_aurocs(
+    labels: Sequence[int], probabilities: Sequence[float], relations: Sequence[str]
+) -> dict[str, tuple[float, int, int]]:
+    """AUROC, hallucinated and faithful answers of each relation that has both classes."""
+    y, p, members = np.asarray(labels), np.asarray(probabilities, float), np.asarray(relations)
+    table = {}
+    for relation in sorted(set(relations)):
+        here = members == relation
+        positive = int(y[here].sum())
+        if 0 < positive < here.sum():
+            table[relation] = (auroc(y[here], p[here]), positive, int(here.sum()) - positive)
+    return table
+
+
+def _interval(statistic: Statistic, clusters: NDArray[Any], seed: int) -> Interval:
+    try:
+        return bootstrap_interval(statistic, clusters, n=RESAMPLES, seed=seed)
+    except ValueError:
+        # Too few rows for most resamples to hold both classes: an estimate without an interval.
+        estimate = float(statistic(np.ones((1, len(clusters))))[0])
+        return Interval(estimate, float("nan"), float("nan"))
+
+
+# Verdicts of one item: what each answer scores on each outcome.
+OUTCOMES = {
+    "accuracy": lambda verdict: verdict == "correct",
+    "attempt_rate": lambda verdict: verdict != "not_attempted",
+    "hallucination_rate": lambda verdict: verdict == "incorrect",
+}
+NO_OP = 1.0
+
+
+def intervention(
+    verdicts: Mapping[float, Mapping[str, str]],
+    control_verdicts: Mapping[float, Sequence[Mapping[str, str]]],
+    seed: int = 0,
+) -> dict[str, float]:
+    """What scaling does to a question set, paired by question against the no-op.
+
+    Args:
+        verdicts: by alpha and question, of answers with the neurons scaled.
+        control_verdicts: by alpha, for each control set, by question.
+
+    Returns:
+        for each alpha and outcome `<outcome>@<alpha>` with Wilson interval; `<outcome>_difference@<alpha>` to
+        the no-op with paired bootstrap interval; for accuracy McNemar's p, corrected over alphas by Holm;
+        mean, least and greatest difference of the control sets, and the permutation p (two-sided) against them.
+    """
+    found: dict[str, float] = {}
+    base = verdicts.get(NO_OP, {})
+    for alpha in sorted(verdicts):
+        own = verdicts[alpha]
+        for outcome, holds in OUTCOMES.items():
+            hits = sum(holds(verdict) for verdict in own.values())
+            if own:
+                found |= flat(f"{outcome}@{alpha:g}", wilson_interval(hits, len(own)))
+    pvalues: dict[float, float] = {}
+    for alpha in sorted(set(verdicts) - {NO_OP}):
+        pairs = [question for question in base if question in verdicts[alpha]]
+        if not pairs:
+            continue
+        for outcome, holds in OUTCOMES.items():
+            before = np.array([float(holds(base[question])) for question in pairs])
+            after = np.array([float(holds(verdicts[alpha][question])) for question in pairs])
+            found |= flat(f"{outcome}_difference@{alpha:g}", paired_difference(before, after, seed=seed))
+            found |= _against_controls(outcome, alpha, base, control_verdicts.get(alpha, ()), after.mean() - before.mean())
+            if outcome == "accuracy":
+                lost, won = int(((before == 1) & (after == 0)).sum()), int(((before == 0) & (after == 1)).sum())
+                pvalues[alpha] = mcnemar(lost, won)
+                discordant = (lost + won) / len(pairs)
+                if discordant:
+                    found[f"accuracy_detectable@{alpha:g}"] = minimum_detectable_effect(len(pairs), discordant)
+    for alpha, corrected in zip(pvalues, holm(list(pvalues.values())) if pvalues else (), strict=True):
+        found[f"accuracy_p@{alpha:g}"] = float(corrected)
+    return found
+
+
+def _against_controls(
+    outcome: str,
+    alpha: float,
+    base: Mapping[str, str],
+    controls: Sequence[Mapping[str, str]],
+    difference: float,
+) -> dict[str, float]:
+    holds = OUTCOMES[outcome]
+    differences = []
+    for control in controls:
+        pairs = [question for question in base if question in control]
+        if pairs:
+            differences.append(
+                float(np.mean([float(holds(control[q])) - float(holds(base[q])) for q in pairs]))
+            )
+    if not differences:
+        return {}
+    spread = np.array(differences)
+    center = spread.mean()
+    return {
+        f"{outcome}_control@{alpha:g}": float(center),
+        f"{outcome}_control_low@{alpha:g}": float(spread.min()),
+        f"{outcome}_control_high@{alpha:g}": float(spread.max()),
+        f"{outcome}_p_control@{alpha:g}": permutation_p(abs(difference - center), np.abs(spread - center)),
+    }

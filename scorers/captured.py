@@ -1,0 +1,54 @@
+"""Was the answer found and captured; the log's pointer to its contributions."""
+
+from collections import Counter
+
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.solver import TaskState
+
+LABELS = {"faithful": 0, "hallucinated": 1}
+
+
+@metric(name="coverage")
+def span_coverage() -> Metric:
+    """Shares of answers with a span, and of spans that are the whole response; answers of each label."""
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        details = [score.score.metadata or {} for score in scores]
+        found = [detail for detail in details if detail.get("contributions")]
+        labels = Counter(detail.get("label") for detail in found)
+        return {
+            "captured": len(found),
+            "span_missing": len(details) - len(found),
+            "span_coverage": len(found) / len(details) if details else 0.0,
+            "whole_response": sum(bool(d["whole_response"]) for d in found) / len(found) if found else 0.0,
+            **{label: labels[label] for label in LABELS},
+        }
+
+    return compute  # pyright: ignore[reportReturnType]
+
+
+@scorer(metrics=[span_coverage()])
+def captured() -> Scorer:
+    """1 where contributions were captured, 0 where the answer's span is missing."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        details = (state.output.metadata or {}).get("hneurons", {})
+        response = str(state.metadata["response"])
+        span = details.get("span")
+        marked = "no span"
+        if span:
+            start, end = span
+            marked = f"{response[:start]}⟦{response[start:end]}⟧{response[end:]}"
+        return Score(
+            value=1 if details.get("contributions") else 0,
+            answer=response,
+            explanation=f"{state.metadata['label']}: {marked}",
+            metadata={
+                **details,
+                "label": state.metadata["label"],
+                "question": state.metadata["question"],
+                "relation": state.metadata.get("relation"),
+            },
+        )
+
+    return score

@@ -1,0 +1,134 @@
+"""Stage 1: sample several answers to each question and judge them."""
+
+from dataclasses import dataclass
+
+from inspect_ai import Epochs, Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import GenerateConfig
+from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
+
+from hneurons_eval.provider_limits import MOST_CONNECTIONS
+from hneurons_eval.questions import ANSWER_ONLY, Question, load_questions, split_questions
+from hneurons_eval.scorers.judge import check_judge, consistency, judge as judge_answers
+from hneurons_eval.solvers.generation import draw
+from hneurons_eval.tasks.stage_logs import Refused, refusing
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How to sample.
+
+    Attributes:
+        draws: answers to each question.
+        temperature, top_k, top_p, max_tokens: sampling; None leaves the option off.
+    """
+
+    draws: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    max_tokens: int
+
+    def config(self) -> GenerateConfig:
+        return GenerateConfig(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            max_tokens=self.max_tokens,
+            max_connections=MOST_CONNECTIONS,
+        )
+
+
+PRESETS = {
+    # Gao et al. 2025, section 2.1: 10 draws, temperature 1.0, top_k 50, top_p 0.9, 50 tokens.
+    "paper": Preset(10, 1.0, 50, 0.9, 50),
+    # A small model is consistent about more questions when it is sampled cooler.
+    "quick": Preset(5, 0.3, None, None, 24),
+}
+
+
+def preset_named(name: str) -> Preset:
+    """A preset.
+
+    Raises:
+        Refused: an unknown name.
+    """
+    if name not in PRESETS:
+        raise Refused(f"preset should be one of {', '.join(PRESETS)}, found {name!r}")
+    return PRESETS[name]
+
+
+def question_sample(question: Question, sample_id: str | None = None, **metadata: object) -> Sample:
+    """A question as an Inspect sample, with the paper's suffix that asks for the answer only."""
+    return Sample(
+        id=sample_id or question.id,
+        input=question.question + ANSWER_ONLY,
+        target=list(question.aliases),
+        metadata={"question": question.question, "relation": question.relation, **metadata},
+    )
+
+
+def questions_for(dataset: str, part: str = "all", split: str | None = None) -> list[Question]:
+    """The questions of a set, or of its training or test part.
+
+    Raises:
+        Refused: no such set, a file that cannot be read, questions without answers, or an unknown part.
+    """
+    with refusing():
+        questions = load_questions(dataset, split=split)
+        if part == "all":
+            return questions
+        train, test = split_questions(questions)
+        if part not in ("train", "test"):
+            raise Refused(f"part should be all, train or test, found {part!r}")
+        return train if part == "train" else test
+
+
+@task
+def collect(
+    dataset: str = "facts",
+    draws: int | None = None,
+    judge: str = "rule",
+    preset: str = "paper",
+    split: str | None = None,
+    part: str = "all",
+    seed: int = 0,
+) -> Task:
+    """Sample each question several times and judge every answer; the log is the input of `capture`.
+
+    Works with every Inspect provider. Temperature and the like are the preset's unless given as Inspect's own
+    options (--temperature, --top-p, --top-k, --max-tokens).
+
+    Args:
+        dataset: `facts` (bundled), `triviaqa`, `nq_open`, `bioasq`, `nonexist`, or a .jsonl, .json, .csv or
+            .parquet file in the schema of one of them.
+        draws: answers to each question; default the preset's (paper: 10).
+        judge: `rule`, `llm` (needs --model-role grader=MODEL) or `cascade` (the rule first).
+        preset: `paper` (the paper's sampling) or `quick` (5 draws at temperature 0.3).
+        split: of a Hub set.
+        part: `all`, or `train` or `test`: whole relations (else questions) kept apart, about four to one.
+        seed: another number gives other draws.
+    """
+    chosen = preset_named(preset)
+    number = chosen.draws if draws is None else draws
+    if number < 1:
+        raise Refused(f"draws should be at least 1, found {number}")
+    with refusing():
+        check_judge(judge)
+    return Task(
+        dataset=MemoryDataset([question_sample(q) for q in questions_for(dataset, part, split)], name=dataset),
+        solver=draw(seed),
+        scorer=judge_answers(judge),
+        epochs=Epochs(number, consistency()),
+        config=chosen.config(),
+        viewer=ViewerConfig(
+            task_samples_view=TaskSamplesView(
+                name="Draws",
+                columns=[
+                    TaskSamplesColumn(id=column)
+                    for column in ("sampleId", "epoch", "input", "target", "answer", "tokens")
+                ]
+                + [TaskSamplesColumn.score("judge")],
+            )
+        ),
+    )

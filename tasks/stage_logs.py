@@ -1,0 +1,123 @@
+"""Reading the log of the stage before: the right task, finished, of the same model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from inspect_ai.log import EvalLog, EvalSample, read_eval_log
+from inspect_ai.model import get_model
+from inspect_ai.scorer import Score
+
+
+class Refused(click.ClickException, ValueError):
+    """Input with which no work is begun; the command line prints its one sentence, not a traceback."""
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn the library's ValueErrors into one sentence on the command line."""
+    try:
+        yield
+    except Refused:
+        raise
+    except (ValueError, OSError) as error:
+        raise Refused(str(error)) from error
+
+
+def read_stage(path: str, stage: str, parameter: str) -> EvalLog:
+    """The finished log of a stage.
+
+    Args:
+        path: an Inspect log, or a directory of which the newest log of that stage is taken.
+        stage: name of the task that must have written it.
+        parameter: name of the task parameter it was given as, for messages.
+
+    Raises:
+        Refused: missing, not a log, of another task, or not finished.
+    """
+    if not path:
+        raise Refused(f"{parameter} is missing; give the log of the {stage} task: -T {parameter}=LOG")
+    file = Path(str(path).removeprefix("file://"))
+    if file.is_dir():
+        logs = sorted(file.glob(f"*_{stage}_*.eval")) + sorted(file.glob(f"*_{stage}_*.json"))
+        if not logs:
+            raise Refused(f"{parameter}={path} holds no log of the {stage} task; run hneurons_eval/{stage} first")
+        file = max(logs, key=lambda log: log.name)
+    elif not file.is_file():
+        raise Refused(f"{parameter}={path} does not exist; give the log of the {stage} task")
+    try:
+        log = read_eval_log(str(file))
+    except Exception as error:
+        raise Refused(f"{parameter}={path} is not an Inspect log ({type(error).__name__}); give the log of {stage}") from error
+    task = log.eval.task.split("/")[-1]
+    if task != stage:
+        raise Refused(f"{parameter}={path} is a log of {task}; give the log of the {stage} task")
+    if log.status != "success":
+        raise Refused(
+            f"{parameter}={path} ended with status {log.status}; finish it first: inspect eval-retry {path}"
+        )
+    log.location = log.location or str(file)
+    return log
+
+
+def check_same_model(log: EvalLog, parameter: str) -> None:
+    """Refuse a log of another model than the one being evaluated.
+
+    Raises:
+        Refused: names both.
+    """
+    model = get_model()
+    theirs, ours = log.eval.model.split("/", 1)[-1], model.name
+    if theirs != ours:
+        raise Refused(
+            f"{parameter} is a log of the model {theirs}, this run evaluates {ours}; "
+            f"use --model hneurons/{theirs}, or collect from {ours}"
+        )
+    if not hasattr(model.api, "engine"):
+        raise Refused(f"{model} cannot capture contributions; use --model hneurons/{ours}")
+
+
+def check_hneurons_model() -> None:
+    """Refuse a model of another provider, which has no neurons to scale or capture.
+
+    Raises:
+        Refused: names the model.
+    """
+    model = get_model()
+    if not hasattr(model.api, "engine"):
+        raise Refused(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
+
+
+@dataclass(frozen=True)
+class StageScore:
+    """One sample's reduced score in a stage's log."""
+
+    sample_id: str
+    score: Score
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.score.metadata or {}
+
+
+def reduced_scores(log: EvalLog, scorer: str, parameter: str) -> list[StageScore]:
+    """The scores of a scorer, reduced over epochs, in the order of sample ids.
+
+    Raises:
+        Refused: the log has none.
+    """
+    for reduction in log.reductions or []:
+        if reduction.scorer.split("/")[-1] == scorer:
+            return [StageScore(str(sample.sample_id), sample) for sample in reduction.samples]
+    raise Refused(
+        f"{parameter} has no scores of {scorer}; score it first: "
+        f"inspect score {log.location} --scorer hneurons_eval/{scorer}"
+    )
+
+
+def samples_of(log: EvalLog) -> list[EvalSample]:
+    """All samples of a log."""
+    return list(log.samples or [])

@@ -1,0 +1,90 @@
+"""Tiny models, the bundled engine, and directories of their own for everything a test may write."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from hneurons_eval.engine import Engine
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
+
+BUNDLED = "smollm2-135m-instruct"
+TINY: dict[str, Any] = {
+    "vocab_size": 97,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def _artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HNEURONS_ARTIFACTS", str(tmp_path / "artifacts"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Callable[..., Any]:
+    """`tiny_model("llama", **overrides)`: a random model of an architecture, the same for the same arguments."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+
+    def make(kind: str = "llama", seed: int = 0, dtype: str = "float32", **overrides: Any) -> Any:
+        torch.manual_seed(seed)
+        model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **TINY | overrides))
+        with torch.no_grad():  # larger than at initialisation, so that no two numbers are alike
+            for name, parameter in model.named_parameters():
+                if "norm" in name:
+                    parameter.add_(0.3 * torch.randn(parameter.shape))
+                elif parameter.dim() > 1:
+                    parameter.normal_(0.0, 2.0 / parameter.shape[-1] ** 0.5)
+                else:
+                    parameter.normal_(0.0, 0.5)
+        return model.to(getattr(torch, dtype)).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(
+    tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """`tiny_checkpoint("llama", **overrides)`: the directory of a tiny model with the bundled tokenizer."""
+    import shutil
+
+    from hneurons_eval.checkpoints import resolve_model
+
+    made: dict[str, Path] = {}
+
+    def make(kind: str = "llama", **overrides: Any) -> Path:
+        key = repr((kind, sorted(overrides.items())))
+        if key not in made:
+            directory = tmp_path_factory.mktemp(f"tiny-{kind}")
+            model = tiny_model(kind, **{"vocab_size": 49152, "hidden_size": 32} | overrides)
+            model.save_pretrained(directory)
+            for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+                shutil.copy(Path(resolve_model(BUNDLED)) / name, directory / name)
+            made[key] = directory
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundled_engine() -> "Engine":
+    """The bundled model in float32, on one thread."""
+    from hneurons_eval.engine import get_engine
+
+    return get_engine(BUNDLED, dtype="float32", device="cpu", threads=1)
