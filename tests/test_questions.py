@@ -84,7 +84,6 @@ def test_aliases_are_long_enough_and_not_repeated():
         ("What is the capital of France?", {"Paris"}),
         ("What is the capital of South Africa?", {"Pretoria", "Cape Town", "Bloemfontein"}),
         ("What is the capital of Ukraine?", {"Kyiv", "Kiev"}),
-        ("In which country is the city of Rotterdam?", {"Netherlands", "Holland"}),
         ("What is an official language of India?", {"Hindi", "English"}),
         ("What is the main unit of currency in Sweden?", {"Krona"}),
         ("Who wrote “Animal Farm”?", {"George Orwell"}),
@@ -99,6 +98,12 @@ def test_the_united_kingdom_is_accepted_under_its_usual_names():
     rows = [row for row in FACTS if "United Kingdom" in row["aliases"]]
     assert rows
     assert all({"UK", "Great Britain", "Britain"} <= set(row["aliases"]) for row in rows)
+
+
+def test_holland_is_accepted_for_the_netherlands():
+    rows = [row for row in FACTS if "Netherlands" in row["aliases"]]
+    assert rows
+    assert all("Holland" in row["aliases"] for row in rows)
 
 
 def test_ivory_coast_is_accepted_with_and_without_its_accent():
@@ -381,10 +386,11 @@ def test_without_the_hub_one_sentence_says_what_to_do(
 ):
     monkeypatch.setattr(loading, "_hub_answers", lambda: False)
     monkeypatch.setattr(hf_config, "HF_DATASETS_CACHE", tmp_path)
+    before = hf_config.HF_HUB_OFFLINE
     with pytest.raises(QuestionSetError, match=rf"cannot load '{name}'.*pass a local .jsonl") as caught:
         load_questions(name)
     assert "\n" not in str(caught.value)
-    assert not hf_config.HF_HUB_OFFLINE  # as before
+    assert before == hf_config.HF_HUB_OFFLINE
 
 
 def test_a_set_of_the_hub_is_loaded_at_its_pinned_revision(monkeypatch: pytest.MonkeyPatch):

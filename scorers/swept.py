@@ -1,0 +1,52 @@
+"""Judge answers of a sweep over alphas, and compare every alpha with the no-op and with random sets."""
+
+from collections import defaultdict
+from typing import cast
+
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.solver import TaskState
+
+from hneurons_eval.evaluation import intervention
+from hneurons_eval.judging import judge_by_rule
+from hneurons_eval.scorers.judge import VALUES, VERDICTS
+
+
+@metric(name="intervention")
+def intervention_figures() -> Metric:
+    """For each alpha accuracy, attempt and hallucination rate; differences to the no-op, paired, beside controls."""
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        verdicts: dict[float, dict[str, str]] = defaultdict(dict)
+        controls: dict[float, list[dict[str, str]]] = defaultdict(list)
+        for score in scores:
+            details = score.score.metadata or {}
+            if "alpha" not in details:
+                continue
+            alpha, item = float(details["alpha"]), str(details["item"])
+            verdicts[alpha][item] = VERDICTS[str(score.score.value)]
+            for number, verdict in enumerate(details["controls"]):
+                while len(controls[alpha]) <= number:
+                    controls[alpha].append({})
+                controls[alpha][number][item] = verdict
+        return intervention(verdicts, controls)
+
+    return cast(Metric, compute)
+
+
+@scorer(metrics=[intervention_figures()])
+def swept() -> Scorer:
+    """Correct (C), incorrect (I) or not attempted (N) by the rule, for the answer and those of the control sets."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        aliases = [alias for alias in target if alias]
+        verdict = judge_by_rule(state.output.completion, aliases)
+        controls = [judge_by_rule(answer, aliases) for answer in state.store.get("controls", [])]
+        alpha = state.metadata["alpha"]
+        return Score(
+            value=VALUES[verdict],
+            answer=state.output.completion,
+            explanation=f"alpha {alpha:g}: {verdict.replace('_', ' ')}; accepted: {', '.join(aliases[:5])}",
+            metadata={"alpha": alpha, "item": state.metadata["item"], "controls": controls},
+        )
+
+    return score

@@ -1,0 +1,94 @@
+"""What `probe=` and `neurons=` may name: the log of the probe task, a probe directory, or a neuron file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inspect_ai.model import get_model
+
+from hneurons_eval.artifacts import find_neurons
+from hneurons_eval.checkpoints import load_layout
+from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.probe import Probe
+from hneurons_eval.tasks.stage_logs import Refused, check_same_model, read_stage, refusing, samples_of
+
+
+@dataclass(frozen=True)
+class ProbeSource:
+    """A trained probe, where it is, and over what kind of region it was trained."""
+
+    probe: Probe
+    directory: str
+    reduce: str
+    summary: dict[str, Any]
+
+
+def probe_from(reference: str) -> ProbeSource:
+    """The probe that a probe log or a probe directory names.
+
+    Raises:
+        Refused: it cannot be read, or is of another model.
+    """
+    if not reference:
+        raise Refused("probe is missing; give the log of the probe task or a probe directory: -T probe=LOG")
+    path = Path(str(reference))
+    with refusing():
+        if path.is_dir() and (path / "probe.json").is_file():
+            loaded = Probe.load(path)
+            _check_layout(loaded.neurons() if loaded.penalty == "l1" else None, loaded)
+            return ProbeSource(loaded, str(path), "mean", {"directory": str(path), "C": loaded.C_})
+        log = read_stage(reference, "probe", "probe")
+        check_same_model(log, "probe")
+        summary = probe_summary(log)
+        return ProbeSource(
+            Probe.load(summary["directory"]),
+            summary["directory"],
+            str((log.eval.metadata or {}).get("reduce", "mean")),
+            summary,
+        )
+
+
+def neurons_from(reference: str) -> tuple[NeuronSet, str]:
+    """The neurons that a probe log, a probe directory, a neuron file or a digest names, and that name.
+
+    Raises:
+        Refused: they cannot be read, there are none, or they are of a model with other layers.
+    """
+    if not reference:
+        raise Refused("neurons is missing; give a neuron file, a probe directory or the log of the probe task")
+    with refusing():
+        path = Path(str(reference))
+        is_log = path.suffix == ".eval" or (path.is_dir() and not (path / "probe.json").is_file())
+        if is_log:
+            summary = probe_summary(read_stage(reference, "probe", "neurons"))
+            if "neurons_file" not in summary:
+                raise Refused(f"{reference} is of an L2 probe, which selects no neurons; train with penalty=l1")
+            reference = summary["neurons_file"]
+        neurons = find_neurons(reference)
+        if not len(neurons):
+            raise Refused(f"{reference} holds no neurons; train with a larger C")
+        model = get_model()
+        neurons.check(load_layout(model.name), model.name)
+        return neurons, str(reference)
+
+
+def probe_summary(log: Any) -> dict[str, Any]:
+    """The account of the probe that its log's samples carry.
+
+    Raises:
+        Refused: the log has none.
+    """
+    for sample in samples_of(log):
+        details = (sample.output.metadata or {}).get("hneurons", {})
+        if details.get("probe"):
+            return dict(details["probe"])
+    raise Refused(f"{log.location} has no fitted probe; run the probe task again")
+
+
+def _check_layout(neurons: NeuronSet | None, probe: Probe) -> None:
+    model = get_model()
+    layout = load_layout(model.name)
+    if neurons is not None:
+        neurons.check(layout, model.name)
+    elif tuple(probe.widths) != layout.widths:
+        raise Refused(f"the probe is of a model with {len(probe.widths)} layers, {model.name} has {layout}")
