@@ -2,11 +2,9 @@
 
 from inspect_ai.model import ModelAPI, modelapi
 
-from hneurons_eval.scorers import captured, consistency, judge
-from hneurons_eval.solvers import answer_and_capture, capture_given, draw
-from hneurons_eval.tasks import capture, collect
+from hneurons_eval import scorers, solvers, tasks
 
-__all__ = ["answer_and_capture", "capture", "capture_given", "captured", "collect", "consistency", "draw", "judge"]
+__all__ = ["hneurons", "scorers", "solvers", "tasks"]
 
 
 @modelapi(name="hneurons")

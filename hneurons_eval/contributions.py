@@ -91,10 +91,10 @@ def reduce_cett(z: Tensor, h: Tensor, norms: Tensor, regions: Tensor, reduce: Re
     inverse = torch.where(size > 0, 1.0 / size, 0.0)
     magnitude = z.float().abs()  # [batch, tokens, width]
     if reduce == "mean":
-        weights = (
-            regions * inverse[:, None, :] / regions.sum(dim=-1, keepdim=True)
-        )  # [batch, regions, tokens]
-        reduced = torch.bmm(weights, magnitude)
+        # Padding may hold anything, NaN included, which a weight of 0 would not silence.
+        magnitude.masked_fill_(~regions.any(dim=1)[:, :, None], 0.0)
+        share = inverse[:, None, :] / regions.sum(dim=-1, keepdim=True)  # [batch, regions, tokens]
+        reduced = torch.bmm(torch.where(regions, share, 0.0), magnitude)
     else:
         magnitude = magnitude * inverse[:, :, None]
         reduced = torch.stack(

@@ -29,8 +29,8 @@ from transformers.cache_utils import DynamicCache
 from hneurons_eval.architectures import NeuronLayout, text_config
 from hneurons_eval.checkpoints import CheckpointError, fingerprint, load_tokenizer, resolve_model
 from hneurons_eval.contributions import REDUCTIONS, Reduce, RegionCapture
-from hneurons_eval.intervention import ScalingTable, check_alpha, scaling_hooks
-from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.intervention import ScalingTable, scaling_hooks
+from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.prompt_states import PromptStore
 from hneurons_eval.row_cache import PromptStates, RowCache, layer_groups, take_states
 from hneurons_eval.sampling import SamplingOptions, choose, row_key, uniform

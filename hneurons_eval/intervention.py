@@ -13,34 +13,16 @@ Scaling neuron j multiplies the input of the down projection, z[j] <- alpha * z[
 removes them again, so the model it leaves behind is bit for bit the one it found.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hneurons_eval.architectures import DownProjection, NeuronLayout, down_projections
-from hneurons_eval.neurons import NeuronSet
-
-
-def check_alpha(alpha: Any) -> float:
-    """A scaling factor as a float.
-
-    Raises:
-        ValueError: not a number, not finite, or negative.
-    """
-    if isinstance(alpha, str):
-        with suppress(ValueError):
-            alpha = float(alpha)
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
-        raise ValueError(f"alpha should be a number of at least 0, found {alpha!r}")
-    if not math.isfinite(alpha) or alpha < 0:
-        raise ValueError(f"alpha should be a finite number of at least 0, found {alpha}")
-    return float(alpha)
+from hneurons_eval.neurons import NeuronSet, check_alpha
 
 
 @dataclass(frozen=True)
@@ -171,6 +153,8 @@ def scaled(model: nn.Module, neurons: NeuronSet, alpha: float | Sequence[float] 
     if isinstance(alpha, Tensor | np.ndarray):
         alpha = alpha.tolist()
     alphas = [check_alpha(a) for a in alpha] if isinstance(alpha, list | tuple) else [check_alpha(alpha)]
+    if not alphas:
+        raise ValueError("alpha is empty; give one factor, or one for each row of the batch")
     places = down_projections(model)
     table = ScalingTable(NeuronLayout(tuple(place.width for place in places)))
     with scaling_hooks(places, table.rows([table.entry(neurons, a) for a in alphas])):

@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -192,6 +193,22 @@ class NeuronSet:
             )
         except NeuronSetError as error:
             raise NeuronSetError(f"{path}: {error}") from None
+
+
+def check_alpha(alpha: Any) -> float:
+    """A scaling factor as a float.
+
+    Raises:
+        ValueError: not a number, not finite, or negative.
+    """
+    if isinstance(alpha, str):
+        with suppress(ValueError):
+            alpha = float(alpha)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
+        raise ValueError(f"alpha should be a number of at least 0, found {alpha!r}")
+    if not 0 <= alpha < _LARGEST:
+        raise ValueError(f"alpha should be a finite number of at least 0, found {alpha}")
+    return float(alpha)
 
 
 def _integers(values: Any, name: str) -> np.ndarray:

@@ -61,8 +61,7 @@ from hneurons_eval.artifacts import (
 )
 from hneurons_eval.contributions import REDUCTIONS
 from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest, Generation, get_engine
-from hneurons_eval.intervention import check_alpha
-from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.prompts import PromptFormat
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.sampling import SamplingOptions

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_BLOCK = 256
 _NUCLEUS = 1024
 """Most likely tokens among which top_p is looked for before the whole vocabulary is sorted."""
 
@@ -81,13 +82,13 @@ def choose(logits: Tensor, options: Sequence[SamplingOptions], uniforms: Sequenc
 
 
 def _draw(logits: Tensor, option: SamplingOptions, u: Tensor) -> Tensor:
-    logits = logits - logits.amax(dim=-1, keepdim=True)  # so that no temperature makes them overflow
+    temperature = max(option.temperature, 1e-30)  # a quotient by less might overflow
     vocabulary = logits.shape[-1]
     top_k = min(option.top_k or vocabulary, vocabulary)
     top_p = option.top_p if option.top_p is not None and option.top_p < 1 else None
     if top_k == vocabulary and top_p is None:
-        return _inverse_cdf((logits.double() / option.temperature).softmax(dim=-1), u)
-    scaled = logits / option.temperature
+        return _draw_from_all(logits, temperature, u)
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     keep = top_k if top_k < vocabulary else min(_NUCLEUS, vocabulary)
     values, tokens = scaled.topk(keep, dim=-1)  # descending
     if top_k == vocabulary:
@@ -105,6 +106,24 @@ def _draw(logits: Tensor, option: SamplingOptions, u: Tensor) -> Tensor:
     tokens, order = tokens.sort(dim=-1)
     probabilities = probabilities.gather(-1, order)
     return tokens.gather(-1, _inverse_cdf(probabilities, u)[:, None])[:, 0]
+
+
+def _draw_from_all(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
+    """Inverse CDF over the whole vocabulary in two steps, block then token, so that one pass reads it all."""
+    rows, vocabulary = logits.shape
+    weights = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).exp_()
+    if vocabulary % _BLOCK:
+        weights = torch.nn.functional.pad(weights, (0, _BLOCK - vocabulary % _BLOCK))
+    blocks = weights.view(rows, -1, _BLOCK)
+    sums = blocks.sum(dim=-1).double()  # [rows, blocks]
+    block = _inverse_cdf(sums, u)
+    before = sums.cumsum(dim=-1).gather(-1, block[:, None]) - sums.gather(-1, block[:, None])
+    within = blocks[torch.arange(rows, device=logits.device), block].double()  # [rows, _BLOCK]
+    # What of u times the total is left in the block, as a share of the block.
+    share = ((u[:, None] * sums.sum(dim=-1, keepdim=True) - before) / sums.gather(-1, block[:, None])).clamp(
+        0, 1
+    )
+    return block * _BLOCK + _inverse_cdf(within, share[:, 0])
 
 
 def _inverse_cdf(probabilities: Tensor, u: Tensor) -> Tensor:

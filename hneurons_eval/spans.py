@@ -319,7 +319,8 @@ def compile_aliases(aliases: tuple[str, ...]) -> tuple[Alias, ...]:
                 continue
             stem = text.compact
             single = len(stem) == 1 and stem.isalpha() and stem < "\u0e00"
-            common = all(w.text in _COMMON for w in text.words)
+            # "US" and "WHO" are words only in small letters; in capitals they are looked for (`_stands`).
+            common = all(w.text in _COMMON for w in text.words) and not _is_acronym(surface)
             plural = len(stem) >= 4 and stem[-1].isalpha()
             if plural and len(stem) >= 5 and stem.endswith("s") and not stem.endswith("ss"):
                 stem = stem[:-1]
@@ -451,10 +452,11 @@ def _as_whole(text: Text, alias: Alias) -> tuple[int, int] | None:
 def _stands(text: Text, i: int, j: int, alias: Alias) -> bool:
     """Whether words i to j, which spell the alias, are that alias and not a part of something else."""
     words, source = text.words, text.source
-    if len(alias.stem) == 2 and alias.stem.isalpha() and alias.stem.isascii():
-        # "Us", "IT", "Li": in a longer text only in capitals as the alias has them.
+    two = len(alias.stem) == 2 and alias.stem.isalpha() and alias.stem.isascii()
+    if two or (alias.stem in _COMMON and _is_acronym(alias.surface)):
+        # "Us", "IT", "Li", "WHO": in a longer text only in capitals as the alias has them, dots aside.
         start, end = characters(text, (i, j))
-        said, written = source[start:end], alias.surface
+        said, written = source[start:end].replace(".", ""), alias.surface.replace(".", "")
         return len(words) == j - i or (not said.islower() if written.islower() else said == written)
     if all(DIGITS.fullmatch(w.text) for w in words[i:j]):
         # One end of "1939-1945", the minutes of "10:30" and the half of "1/2" are other numbers.
@@ -464,6 +466,11 @@ def _stands(text: Text, i: int, j: int, alias: Alias) -> bool:
             if all(DIGITS.fullmatch(w.text) for w in pair) and between in (*"-–—−/:.",):
                 return False
     return True
+
+
+def _is_acronym(surface: str) -> bool:
+    letters = surface.replace(".", "").strip()
+    return len(letters) > 1 and letters.isalpha() and letters.isascii() and letters.isupper()
 
 
 def _is_article(words: list[Word], k: int, source: str) -> bool:

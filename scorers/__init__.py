@@ -1,6 +1,8 @@
 """Scorers for answers and for what their neurons say."""
 
 from hneurons_eval.scorers.captured import captured
+from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import consistency, judge
+from hneurons_eval.scorers.swept import swept
 
-__all__ = ["captured", "consistency", "judge"]
+__all__ = ["captured", "consistency", "detected", "judge", "swept"]

@@ -13,8 +13,7 @@ from hneurons_eval.architectures import NeuronLayout
 from hneurons_eval.artifacts import save_neurons
 from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.controls import layer_matched_sets, random_sets
-from hneurons_eval.intervention import check_alpha
-from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import Question
 from hneurons_eval.scorers.swept import swept

@@ -1,7 +1,7 @@
 """Stage 4: fresh answers to questions the probe has not seen; is each hallucinated?"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from inspect_ai import Task, task
@@ -9,15 +9,17 @@ from inspect_ai.dataset import MemoryDataset
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.artifacts import load_contributions
-from hneurons_eval.probe import Probe
 from hneurons_eval.questions import normalise_question
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
 from hneurons_eval.tasks.collect import preset_named, question_sample, questions_for
-from hneurons_eval.tasks.probe_source import ProbeSource, probe_from
+from hneurons_eval.tasks.probe_source import probe_from
 from hneurons_eval.tasks.stage_logs import Refused, check_hneurons_model, refusing
+
+if TYPE_CHECKING:
+    from hneurons_eval.probe import Probe
 
 LABEL_OF = {"correct": "faithful", "incorrect": "hallucinated"}
 
@@ -58,7 +60,7 @@ def detect(
         raise Refused(f"the probe was trained on all {len(questions)} questions of {dataset}; give other questions")
     return Task(
         dataset=MemoryDataset([question_sample(question) for question in fresh], name=dataset),
-        solver=[answer_and_capture(seed, "rule", source.reduce), judge_and_classify(judge, source)],
+        solver=[answer_and_capture(seed, "rule", source.reduce), judge_and_classify(judge, probe)],
         scorer=detected(),
         config=chosen.config(),
         metadata={"probe": source.summary, "left_out_as_trained_on": len(questions) - len(fresh)},
@@ -66,9 +68,9 @@ def detect(
 
 
 @solver
-def judge_and_classify(judge: str, source: ProbeSource) -> Solver:
+def judge_and_classify(judge: str, probe: str) -> Solver:
     """Label the answer by the judge, and its probability by the probe."""
-    verdict_of = judge_answers(judge)
+    verdict_of, trained = judge_answers(judge), probe_from(probe).probe
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         verdict = await verdict_of(state, state.target)
@@ -79,7 +81,7 @@ def judge_and_classify(judge: str, source: ProbeSource) -> Solver:
         if found["label"] is None:
             found["skipped"] = decided
         elif found.get("contributions"):
-            found |= await anyio.to_thread.run_sync(_classified, source.probe, found)
+            found |= await anyio.to_thread.run_sync(_classified, trained, found)
         else:
             found["skipped"] = "span missing"
         state.output.metadata = {"hneurons": found}
@@ -88,7 +90,7 @@ def judge_and_classify(judge: str, source: ProbeSource) -> Solver:
     return solve
 
 
-def _classified(probe: Probe, found: Mapping[str, Any]) -> dict[str, Any]:
+def _classified(probe: "Probe", found: Mapping[str, Any]) -> dict[str, Any]:
     values = load_contributions(found["contributions"]).region("answer")[None]
     probability = float(probe.predict_proba(values)[0, 1])
     return {

@@ -1,28 +1,33 @@
 """Stage 3: find the neurons, and say how well they tell hallucinated from faithful answers they never saw."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
 import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.log import EvalLog
 from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, ModelOutput, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import display_counter
 
 from hneurons_eval.artifacts import content_key, load_contributions, probe_directory, save_neurons
 from hneurons_eval.files import write_text_atomically
-from hneurons_eval.identification import Identified, Search, Settings
 from hneurons_eval.judging import judge_by_rule
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, normalise_question
 from hneurons_eval.scorers.detected import LABELS, detected
 from hneurons_eval.tasks.stage_logs import Refused, StageScore, check_same_model, read_stage, refusing, samples_of
+
+if TYPE_CHECKING:
+    # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
+    from hneurons_eval.identification import Identified, Search, Settings
 
 SUPPRESSION_QUESTIONS = 100
 """Training questions on which `C=auto` tries the model with the candidates suppressed."""
@@ -54,34 +59,42 @@ def probe(
         controls: random neuron sets to compare with.
         seed: of folds and random sets.
     """
-    with refusing():
-        settings = Settings(mode, penalty, _number(C), folds, controls=controls, seed=seed)  # pyright: ignore
+    settings = settings_from(mode, penalty, C, folds, controls, seed)
     log = read_stage(features, "capture", "features")
     check_same_model(log, "features")
-    rows = [
-        StageScore(str(sample.id), score)
-        for sample in samples_of(log)
-        if (score := (sample.scores or {}).get("captured")) and (score.metadata or {}).get("contributions")
-    ]
+    rows = captured_rows(log)
     labels = {str(row.metadata["label"]) for row in rows}
     for label in LABELS:
         if label not in labels:
             raise Refused(f"features has no {label} answers; a probe needs both classes: collect more questions")
-    rows.sort(key=lambda row: row.sample_id)
     return Task(
         dataset=MemoryDataset([_sample(row) for row in rows], name=log.eval.dataset.name),
-        solver=classify(rows, settings),
+        solver=classify(log.location, **{key: value for key, value in vars(settings).items() if key != "inner_folds"}),
         scorer=detected(),
         config=GenerateConfig(max_connections=MOST_CONNECTIONS),
         metadata={"source": log.location, "reduce": (log.eval.metadata or {}).get("reduce", "mean")},
     )
 
 
-def _number(value: float | str) -> float | str:
-    try:
-        return float(value)
-    except ValueError:
-        return value
+def settings_from(
+    mode: str,
+    penalty: str,
+    C: float | str,  # noqa: N803 (the name the method uses)
+    folds: int,
+    controls: int,
+    seed: int,
+) -> "Settings":
+    """The task's parameters, checked.
+
+    Raises:
+        Refused: one of them is out of range.
+    """
+    from hneurons_eval.identification import Mode, Penalty, Settings
+
+    with contextlib.suppress(ValueError):
+        C = float(C)  # noqa: N806
+    with refusing():
+        return Settings(cast(Mode, mode), cast(Penalty, penalty), C, folds, controls=controls, seed=seed)
 
 
 def _sample(row: StageScore) -> Sample:
@@ -94,12 +107,35 @@ def _sample(row: StageScore) -> Sample:
     )
 
 
+def captured_rows(log: EvalLog) -> list[StageScore]:
+    """The answers of a capture log that have contributions, in the order of their ids."""
+    rows = [
+        StageScore(str(sample.id), score)
+        for sample in samples_of(log)
+        if (score := (sample.scores or {}).get("captured")) and (score.metadata or {}).get("contributions")
+    ]
+    return sorted(rows, key=lambda row: row.sample_id)
+
+
 @solver
-def classify(rows: Sequence[StageScore], settings: Settings) -> Solver:
-    """Look up each answer's held-out probability; the first sample fits, the others wait for it."""
+def classify(
+    features: str,
+    mode: str = "3-vs-1",
+    penalty: str = "l1",
+    C: float | str = "auto",  # noqa: N803
+    folds: int = 5,
+    controls: int = 20,
+    seed: int = 0,
+) -> Solver:
+    """Look up each answer's held-out probability; the first sample fits, the others wait for it.
+
+    The arguments are those of the task.
+    """
+    settings = settings_from(mode, penalty, C, folds, controls, seed)
+    rows = captured_rows(read_stage(features, "capture", "features"))
     lock = anyio.Lock()
     place = {row.sample_id: number for number, row in enumerate(rows)}
-    found: list[tuple[Identified, dict[str, Any]]] = []
+    found: list[tuple["Identified", dict[str, Any]]] = []
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         async with lock:
@@ -131,8 +167,8 @@ def classify(rows: Sequence[StageScore], settings: Settings) -> Solver:
 
 
 async def identify(
-    rows: Sequence[StageScore], settings: Settings, model: Model
-) -> tuple[Identified, dict[str, Any]]:
+    rows: Sequence[StageScore], settings: "Settings", model: Model
+) -> tuple["Identified", dict[str, Any]]:
     """Fit on captured answers, choose C, and keep probe and neurons as artifacts.
 
     Returns:
@@ -158,7 +194,9 @@ async def identify(
     return identified, summary
 
 
-def _load(rows: Sequence[StageScore], settings: Settings) -> Search:
+def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
+    from hneurons_eval.identification import Search
+
     report_progress(f"reading contributions of {len(rows)} answers")
     answers = others = np.zeros((0, 0), np.float32)
     for number, row in enumerate(rows):
@@ -182,7 +220,7 @@ def _load(rows: Sequence[StageScore], settings: Settings) -> Search:
 
 
 async def _suppressed_accuracies(
-    search: Search, rows: Sequence[StageScore], widths: Sequence[int], model: Model
+    search: "Search", rows: Sequence[StageScore], widths: Sequence[int], model: Model
 ) -> list[list[float]]:
     """Closed-book accuracy with each candidate set suppressed, on training questions of each fit."""
     candidates = search.candidates(widths, model.name)
@@ -224,7 +262,7 @@ async def _suppressed_accuracies(
 
 
 def _keep(
-    identified: Identified, rows: Sequence[StageScore], settings: Settings, total: int, directory: Path
+    identified: "Identified", rows: Sequence[StageScore], settings: "Settings", total: int, directory: Path
 ) -> dict[str, Any]:
     probe = identified.probe
     probe.metadata = {

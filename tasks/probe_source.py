@@ -2,22 +2,24 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inspect_ai.model import get_model
 
 from hneurons_eval.artifacts import find_neurons
 from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.probe import Probe
 from hneurons_eval.tasks.stage_logs import Refused, check_same_model, read_stage, refusing, samples_of
+
+if TYPE_CHECKING:
+    from hneurons_eval.probe import Probe
 
 
 @dataclass(frozen=True)
 class ProbeSource:
     """A trained probe, where it is, and over what kind of region it was trained."""
 
-    probe: Probe
+    probe: "Probe"
     directory: str
     reduce: str
     summary: dict[str, Any]
@@ -31,6 +33,8 @@ def probe_from(reference: str) -> ProbeSource:
     """
     if not reference:
         raise Refused("probe is missing; give the log of the probe task or a probe directory: -T probe=LOG")
+    from hneurons_eval.probe import Probe
+
     path = Path(str(reference))
     with refusing():
         if path.is_dir() and (path / "probe.json").is_file():
@@ -85,7 +89,7 @@ def probe_summary(log: Any) -> dict[str, Any]:
     raise Refused(f"{log.location} has no fitted probe; run the probe task again")
 
 
-def _check_layout(neurons: NeuronSet | None, probe: Probe) -> None:
+def _check_layout(neurons: NeuronSet | None, probe: "Probe") -> None:
     model = get_model()
     layout = load_layout(model.name)
     if neurons is not None:

@@ -35,7 +35,7 @@ def _artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Callable[..., Any]:
-    """`tiny_model("llama", **overrides)`: a random model of an architecture, the same for the same arguments."""
+    """`tiny_model("llama", **overrides)`: a random model, the same for the same arguments."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -361,3 +361,19 @@ def test_choices_are_checked():
 def test_any_reply_gives_a_label_or_none(text: str):
     assert parse_choice(text, CITIES) in {None, *CITIES}
     assert parse_verdict(text) in {"correct", "incorrect", "not_attempted", "unparsed"}
+
+
+@pytest.mark.parametrize(
+    ("response", "alias", "verdict"),
+    [
+        ("It is in the US.", "US", "correct"),
+        ("the U.S.", "US", "correct"),
+        ("The US", "U.S.", "correct"),
+        ("Nobody told us.", "US", "incorrect"),
+        ("It was founded by the WHO in 1948", "WHO", "correct"),
+        ("The man who did it", "WHO", "incorrect"),
+        ("He is there", "HE", "incorrect"),
+    ],
+)
+def test_an_acronym_that_is_also_a_word_counts_in_capitals(response: str, alias: str, verdict: str) -> None:
+    assert judge_by_rule(response, [alias]) == verdict

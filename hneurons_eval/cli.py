@@ -1,0 +1,162 @@
+"""The `hneurons` command."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from hneurons_eval import __version__
+from hneurons_eval.neurons import NeuronSet, NeuronSetError
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog
+
+STAGES = ("collect", "capture", "probe", "detect", "closed_book")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hneurons")
+def main() -> None:
+    """Find, prove and switch off hallucination neurons in language models."""
+
+
+@main.command()
+@click.argument("model")
+@click.option("--dataset", default="facts", show_default=True, help="Question set: a name or a local file.")
+@click.option("--preset", type=click.Choice(["paper", "quick"]), default="paper", show_default=True)
+@click.option("--draws", type=click.IntRange(1), help="Answers to each question; default the preset's.")
+@click.option("--judge", type=click.Choice(["rule", "llm", "cascade"]), default="rule", show_default=True)
+@click.option("--grader", metavar="PROVIDER/MODEL", help="The judge, for llm and cascade.")
+@click.option("--penalty", type=click.Choice(["l1", "l2"]), default="l1", show_default=True)
+@click.option("-C", "strength", default="auto", show_default=True, help="auto, accuracy, or a number.")
+@click.option("--alphas", default="0,0.5,1,1.5,2,2.5,3", show_default=True)
+@click.option("--controls", type=click.IntRange(1), default=20, show_default=True, help="Random neuron sets.")
+@click.option("--questions", type=click.IntRange(1), default=200, show_default=True, help="Most in the intervention.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option("--log-dir", type=click.Path(path_type=Path), default=Path("logs"), show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--display", help="Inspect's display: full, rich, plain, none. Default by terminal.")
+def run(model: str, grader: str | None, strength: str, dtype: str, log_dir: Path, display: str | None, **args: Any) -> None:
+    """From questions to proven neurons: the pipeline on MODEL, and a summary of what it found.
+
+    MODEL is a Hub id, a local directory, or smollm2-135m-instruct.
+    """
+    from inspect_ai import eval as inspect_eval
+
+    from hneurons_eval.tasks import pipeline
+
+    console = Console()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logs = inspect_eval(
+        pipeline(C=strength, **args),  # pyright: ignore[reportArgumentType]
+        model=f"hneurons/{model.removeprefix('hneurons/')}",
+        model_args={"dtype": dtype},
+        model_roles={"grader": grader} if grader else None,
+        log_dir=str(log_dir),
+        display=display or (None if console.is_terminal else "plain"),  # pyright: ignore[reportArgumentType]
+        score_display=False,
+    )
+    _summarise(logs, console)
+    failed = [log for log in logs if log.status != "success"]
+    if failed:
+        raise click.ClickException(
+            f"{failed[0].eval.task} ended with status {failed[0].status}; "
+            f"finish it with: inspect eval-retry {failed[0].location}"
+        )
+    if len(logs) < len(STAGES) - (args["penalty"] == "l2"):
+        raise click.ClickException("the pipeline stopped early; its last log says why")
+    console.print(f"\nBrowse them: inspect view --log-dir {log_dir}", highlight=False)
+
+
+@main.command()
+@click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True))
+def report(logs: tuple[str, ...]) -> None:
+    """Summarise what the stages found, from their logs or from a directory of them (the newest of each stage)."""
+    from inspect_ai.log import read_eval_log
+
+    files = [file for path in logs for file in (sorted(Path(path).glob("*.eval")) if Path(path).is_dir() else [Path(path)])]
+    newest: dict[str, Any] = {}
+    for file in files:
+        try:
+            log = read_eval_log(str(file), header_only=True)
+        except Exception as error:
+            raise click.ClickException(f"{file} is not an Inspect log ({type(error).__name__})") from error
+        stage = log.eval.task.split("/")[-1]
+        if stage in STAGES and (stage not in newest or log.eval.created > newest[stage].eval.created):
+            newest[stage] = log
+    if not newest:
+        raise click.ClickException(f"no log of {', '.join(STAGES)} in {', '.join(logs)}; run the pipeline first")
+    _summarise(list(newest.values()), Console())
+
+
+def _summarise(logs: "list[EvalLog]", console: Console) -> None:
+    from hneurons_eval.report.summary import StageFigures, print_summary
+
+    stages = []
+    for log in sorted(logs, key=lambda log: STAGES.index(log.eval.task.split("/")[-1])):
+        figures = {
+            name: float(value.value)
+            for score in (log.results.scores if log.results else ())
+            for name, value in score.metrics.items()
+        }
+        facts = {"model": log.eval.model}
+        metadata = log.eval.metadata or {}
+        if metadata.get("neurons"):
+            facts["neurons_file"] = str(metadata["neurons"])
+        if isinstance(metadata.get("probe"), dict):
+            facts["probe"] = str(metadata["probe"].get("directory"))
+        stages.append(StageFigures(log.eval.task.split("/")[-1], figures, log.location, facts))
+    print_summary(stages, console)
+
+
+@main.group()
+def neurons() -> None:
+    """Look at neuron files."""
+
+
+@neurons.command()
+@click.argument("file", type=click.Path(exists=True))
+@click.option("--most", type=click.IntRange(1), default=20, show_default=True, help="Neurons to list.")
+def show(file: str, most: int) -> None:
+    """The neurons in FILE (a neuron file or probe directory): how many, where, and the heaviest of them."""
+    chosen, console = _load(file), Console()
+    console.print(f"{len(chosen)} neurons of {chosen.model or 'a model that the file does not name'}", highlight=False)
+    if chosen.widths:
+        console.print(f"{1000 * len(chosen) / sum(chosen.widths):.3f} per mille of {sum(chosen.widths):,}", highlight=False)
+    layers, counts = np.unique(chosen.layers, return_counts=True)
+    console.print("by layer: " + ", ".join(f"{layer}: {count}" for layer, count in zip(layers, counts, strict=True)))
+    table = Table("layer", "index", "weight", box=None)
+    weights = chosen.weights if chosen.weights is not None else np.full(len(chosen), np.nan)
+    for place in np.argsort(-np.nan_to_num(weights), kind="stable")[:most]:
+        table.add_row(str(chosen.layers[place]), str(chosen.indices[place]), f"{weights[place]:.4g}")
+    console.print(table)
+
+
+@neurons.command()
+@click.argument("first", type=click.Path(exists=True))
+@click.argument("second", type=click.Path(exists=True))
+def compare(first: str, second: str) -> None:
+    """How much two neuron sets of one model overlap, against chance."""
+    from scipy.stats import hypergeom
+
+    a, b = _load(first), _load(second)
+    if a.widths is None or a.widths != b.widths:
+        raise click.ClickException(f"{first} and {second} are of models with other layers, so they cannot be compared")
+    pairs = [set(zip(s.layers.tolist(), s.indices.tolist(), strict=True)) for s in (a, b)]
+    shared, total = len(pairs[0] & pairs[1]), sum(a.widths)
+    union = len(pairs[0] | pairs[1])
+    p = float(hypergeom.sf(shared - 1, total, len(a), len(b)))
+    console = Console()
+    console.print(f"{len(a)} and {len(b)} neurons, {shared} shared (Jaccard {shared / union if union else 0:.3f})", highlight=False)
+    console.print(f"by chance {len(a) * len(b) / total:.3f} would be; p = {p:.3g} (hypergeometric)", highlight=False)
+
+
+def _load(file: str) -> NeuronSet:
+    try:
+        return NeuronSet.load(file)
+    except (NeuronSetError, ValueError) as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,98 @@
+"""All stages in one command: collect, capture, probe, detect, closed_book."""
+
+from collections.abc import Callable
+
+from inspect_ai import Task, TaskSource, task_source
+from inspect_ai.log import EvalLog
+
+from hneurons_eval.tasks.capture import capture
+from hneurons_eval.tasks.closed_book import closed_book, parse_alphas
+from hneurons_eval.tasks.collect import collect, preset_named
+from hneurons_eval.tasks.detect import detect
+from hneurons_eval.tasks.probe import probe, settings_from
+from hneurons_eval.tasks.stage_logs import Refused, check_hneurons_model
+
+STAGES = ("collect", "capture", "probe", "detect", "closed_book")
+
+
+@task_source
+def pipeline(
+    dataset: str = "facts",
+    preset: str = "paper",
+    draws: int | None = None,
+    judge: str = "rule",
+    split: str | None = None,
+    per_class: int = 1000,
+    span: str = "rule",
+    reduce: str = "mean",
+    mode: str = "3-vs-1",
+    penalty: str = "l1",
+    C: float | str = "auto",  # noqa: N803 (the name the method uses)
+    folds: int = 5,
+    alphas: str | float | list[float] = "0,0.5,1,1.5,2,2.5,3",
+    controls: int = 20,
+    questions: int = 200,
+    seed: int = 0,
+) -> TaskSource:
+    """From questions to proven neurons: each stage reads the log of the one before.
+
+    Neurons are found on the training part of the question set; detection and intervention are measured on its
+    test part, whole relations (else questions) that no earlier stage has seen.
+
+    Args:
+        dataset: as in `collect`.
+        preset: `paper` or `quick`, as in `collect`.
+        draws: answers to each question; default the preset's.
+        judge: `rule`, `llm` or `cascade`.
+        split: of a Hub set.
+        per_class: most questions of each class to capture.
+        span: where the answer is: `rule`, `llm` or `response`.
+        reduce: `mean` or `max` over the tokens of a region.
+        mode: `3-vs-1` or `1-vs-1`.
+        penalty: `l1` or `l2`.
+        C: `auto`, `accuracy`, or a number.
+        folds: in which relations (else questions) are held out.
+        alphas: factors of the intervention.
+        controls: random neuron sets to compare with, in detection and in intervention.
+        questions: at most this many in the intervention.
+        seed: of all that is drawn.
+    """
+    preset_named(preset)
+    parse_alphas(alphas)
+    settings_from(mode, penalty, C, folds, controls, seed)
+
+    def first() -> list[Task]:
+        check_hneurons_model()
+        return [collect(dataset, draws, judge, preset, split, "train", seed)]
+
+    def after_probe(log: str) -> list[Task]:
+        tasks = [detect(log, dataset, judge, preset, split, "test", seed + 1)]
+        if penalty == "l1":
+            tasks.append(closed_book(log, alphas, controls, dataset, questions, split, "test", seed))
+        return tasks
+
+    follow: dict[str, Callable[[str], list[Task]]] = {
+        "collect": lambda log: [capture(log, per_class, span, reduce, seed)],
+        "capture": lambda log: [probe(log, mode, penalty, C, folds, controls, seed)],
+        "probe": after_probe,
+    }
+    return _Stages(first, follow)
+
+
+class _Stages(TaskSource):
+    def __init__(self, first: Callable[[], list[Task]], follow: dict[str, Callable[[str], list[Task]]]) -> None:
+        self._first, self._follow = first, follow
+
+    def initial_tasks(self) -> list[Task]:
+        return self._first()
+
+    async def task_complete(self, log: EvalLog) -> list[Task] | None:
+        stage = log.eval.task.split("/")[-1]
+        if stage not in self._follow:
+            return None
+        if log.status != "success":
+            raise Refused(
+                f"{stage} ended with status {log.status}, so no later stage is run; "
+                f"finish it with: inspect eval-retry {log.location}, then run the later tasks on its log"
+            )
+        return self._follow[stage](log.location)

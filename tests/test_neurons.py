@@ -1,0 +1,252 @@
+"""A neuron set survives its file, is checked wherever it comes from, and says what is wrong with it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hneurons_eval.architectures import NeuronLayout
+from hneurons_eval.neurons import NeuronSet, NeuronSetError
+
+LAYOUT = NeuronLayout((4, 2, 3))
+sets = st.lists(st.integers(1, 9), min_size=1, max_size=6).flatmap(
+    lambda widths: st.tuples(
+        st.just(NeuronLayout(tuple(widths))), st.lists(st.integers(0, sum(widths) - 1), unique=True)
+    )
+)
+
+
+@given(sets)
+def test_flat_indices_make_the_round_trip_sorted(given_: tuple[NeuronLayout, list[int]]):
+    layout, flat = given_
+    neurons = NeuronSet.from_flat(flat, layout)
+    assert neurons.flat(layout).tolist() == sorted(flat)
+    assert len(neurons) == len(flat)
+    pairs = list(zip(neurons.layers.tolist(), neurons.indices.tolist(), strict=True))
+    assert pairs == sorted(pairs)
+
+
+@given(sets, st.randoms())
+def test_the_digest_knows_which_neurons_not_in_which_order(
+    given_: tuple[NeuronLayout, list[int]], random: Any
+):
+    layout, flat = given_
+    neurons = NeuronSet.from_flat(flat, layout)
+    shuffled = random.sample(flat, len(flat))
+    again = NeuronSet.from_flat(shuffled, layout, np.arange(len(flat)), model="other", provenance={"a": 1})
+    assert again.digest == neurons.digest
+    assert again == neurons
+    assert hash(again) == hash(neurons)
+    if flat:
+        fewer = NeuronSet.from_flat(flat[1:], layout)
+        assert fewer.digest != neurons.digest
+        assert fewer != neurons
+
+
+def test_the_digest_tells_layer_from_index():
+    assert NeuronSet(np.array([1]), np.array([2])).digest != NeuronSet(np.array([2]), np.array([1])).digest
+
+
+@given(sets.flatmap(lambda g: st.tuples(
+    st.just(g), st.lists(st.floats(-1e6, 1e6), min_size=len(g[1]), max_size=len(g[1])))
+))  # fmt: skip
+def test_a_file_gives_back_what_was_saved(
+    tmp_path_factory: pytest.TempPathFactory, given_: tuple[tuple[NeuronLayout, list[int]], list[float]]
+):
+    (layout, flat), weights = given_
+    path = tmp_path_factory.mktemp("neurons") / "set.json"
+    provenance = {"C": 0.1, "note": "été", "nested": {"list": [1, None, True]}}
+    neurons = NeuronSet.from_flat(flat, layout, np.array(weights), "llama-3.1", provenance)
+    neurons.save(path)
+    again = NeuronSet.load(path)
+    assert again == neurons
+    assert neurons.weights is not None
+    assert again.weights is not None
+    assert again.weights.tolist() == neurons.weights.tolist()
+    assert (again.model, again.widths, again.provenance) == ("llama-3.1", layout.widths, provenance)
+    again.save(path.with_name("again.json"))
+    assert path.read_bytes() == path.with_name("again.json").read_bytes()
+    assert sorted(p.name for p in path.parent.iterdir()) == ["again.json", "set.json"]
+
+
+def test_weights_follow_their_neurons(tmp_path: Path):
+    neurons = NeuronSet(np.array([2, 0, 0]), np.array([1, 3, 2]), np.array([0.1, 0.2, 0.3]))
+    assert neurons.layers.tolist() == [0, 0, 2]
+    assert neurons.indices.tolist() == [2, 3, 1]
+    assert neurons.weights is not None
+    assert neurons.weights.tolist() == [0.3, 0.2, 0.1]
+    neurons.save(tmp_path / "n.json")
+    again = NeuronSet.load(tmp_path / "n.json")
+    assert (again.model, again.widths) == (None, None)
+
+
+def test_the_file_is_json_that_others_can_read(tmp_path: Path):
+    NeuronSet.from_flat([8, 0], LAYOUT, model="m").save(tmp_path / "n.json")
+    assert json.loads((tmp_path / "n.json").read_text()) == {
+        "format": "hneurons-neurons",
+        "version": 1,
+        "model": "m",
+        "widths": [4, 2, 3],
+        "layers": [0, 2],
+        "indices": [0, 2],
+        "weights": None,
+        "provenance": {},
+    }
+
+
+BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"layers": [0, 0], "indices": [1, 1]}, "twice"),
+    ({"layers": [0], "indices": [1, 2]}, "one length"),
+    ({"layers": [0], "indices": [1], "weights": [1.0, 2.0]}, "one length"),
+    ({"layers": [-1], "indices": [1]}, "negative"),
+    ({"layers": [0.5], "indices": [1]}, "whole numbers"),
+    ({"layers": [0], "indices": [[1]]}, "whole numbers"),
+    ({"layers": [True], "indices": [1]}, "whole numbers"),
+    ({"layers": ["0"], "indices": [1]}, "whole numbers"),
+    ({"layers": [2**63], "indices": [1]}, "smaller"),
+    ({"layers": [2**70], "indices": [1]}, "whole numbers"),
+    ({"layers": [0], "indices": [1], "weights": [float("nan")]}, "finite"),
+    ({"layers": [0], "indices": [1], "weights": [[1.0]]}, "list of numbers"),
+    ({"layers": [0], "indices": [1], "weights": ["x"]}, "list of numbers"),
+    ({"layers": [0], "indices": [4], "widths": (4, 2)}, "own widths"),
+    ({"layers": [2], "indices": [0], "widths": (4, 2)}, "own widths"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_ARGUMENTS)
+def test_neurons_that_make_no_set_are_refused(arguments: dict[str, Any], message: str):
+    with pytest.raises(NeuronSetError, match=message):
+        NeuronSet(**arguments)
+
+
+@pytest.mark.parametrize("flat", [[0.5], [[1]], [True], ["1"], [-1], [1, 1]])
+def test_flat_indices_that_are_none_are_refused(flat: Any):
+    with pytest.raises(NeuronSetError):
+        NeuronSet.from_flat(flat, LAYOUT)
+    with pytest.raises(IndexError, match="has 9 neurons"):
+        NeuronSet.from_flat([9], LAYOUT)
+
+
+def good(**changes: Any) -> dict[str, Any]:
+    record = {
+        "format": "hneurons-neurons",
+        "version": 1,
+        "model": "m",
+        "widths": [4, 2, 3],
+        "layers": [0, 2],
+        "indices": [1, 2],
+        "weights": [0.5, 1.5],
+        "provenance": {},
+    }
+    return {key: value for key, value in (record | changes).items() if value is not ...}
+
+
+NUMBERS = [
+    1,
+    "0, 1",
+    {"0": 1},
+    [0, "1"],
+    [0, 1.0],
+    [0, True],
+    [0, None],
+    [0, [1]],
+    [0, -1],
+    [0, 2**53 + 1],
+    [0, 10**400],
+]
+BAD_RECORDS: list[Any] = [
+    *(good(**{key: value}) for key in ("layers", "indices") for value in (..., None, *NUMBERS)),
+    *(good(weights=value) for value in (1, "x", {}, [1, "2"], [1, True], [1, None], [1], [[1, 2]], [1, 10**400])),
+    *(good(widths=value) for value in (1, "4", [4, 2, "3"], [4, 2, 3.0], [4, 2, 0], [4, 2, -1], [4, 2], [], [True] * 3)),
+    *(good(model=value) for value in (1, ["m"], {}, True)),
+    *(good(provenance=value) for value in (1, "x", [["a", 1]], True)),
+    *(good(version=value) for value in (..., None, 0, 2, "1", 1.0, True, [1])),
+    *(good(format=value) for value in (..., None, "hneurons-probe", 1, [])),
+    good(layers=[0, 0], indices=[1, 1]),
+    good(layers=[0]),
+    [],
+    [good()],
+    "text",
+    1,
+    None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("record", BAD_RECORDS, ids=range(len(BAD_RECORDS)))
+def test_a_malformed_record_is_refused_with_its_path(tmp_path: Path, record: Any):
+    path = tmp_path / "bad.neurons.json"
+    path.write_text(json.dumps(good()))
+    assert len(NeuronSet.load(path)) == 2
+    path.write_text(json.dumps(record))
+    with pytest.raises(NeuronSetError, match=r"bad\.neurons\.json") as caught:
+        NeuronSet.load(path)
+    assert "\n" not in str(caught.value)
+
+
+BAD_TEXTS = {
+    "empty": b"",
+    "truncated": json.dumps(good()).encode()[:-5],
+    "NaN": json.dumps(good(weights=[0.5, float("nan")])).encode(),
+    "infinite": json.dumps(good(weights=[0.5, float("-inf")])).encode(),
+    "overflowing": json.dumps(good()).replace("1.5", "1e999").encode(),
+    "NaN in the provenance": json.dumps(good(provenance={"auroc": float("nan")})).encode(),
+    "too many digits": json.dumps(good()).replace("1.5", "9" * 5000).encode(),
+    "nested": b"[" * 100_000 + b"]" * 100_000,
+    "not UTF-8": json.dumps(good()).encode("utf-16"),
+    "binary": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("content", BAD_TEXTS.values(), ids=BAD_TEXTS.keys())
+def test_a_malformed_file_is_refused_with_its_path(tmp_path: Path, content: bytes):
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(NeuronSetError, match=r"bad\.json"):
+        NeuronSet.load(path)
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(sorted(good())) | st.text(), inner),
+))  # fmt: skip
+def test_no_json_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory, value: Any):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(good() | value if isinstance(value, dict) else value))
+    try:
+        neurons = NeuronSet.load(path)
+    except NeuronSetError as error:
+        assert str(path) in str(error)
+    else:
+        neurons.save(path)
+
+
+@pytest.mark.parametrize("name", ["none.json", "x" * 5000, "a\0b"])
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str):
+    with pytest.raises(NeuronSetError, match="no neuron file at"):
+        NeuronSet.load(tmp_path / name)
+
+
+def test_a_failing_save_leaves_the_old_file(tmp_path: Path):
+    path = tmp_path / "n.json"
+    NeuronSet.from_flat([1], LAYOUT).save(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        NeuronSet.from_flat([2], LAYOUT, provenance={"auroc": float("nan")}).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["n.json"]
+
+
+def test_neurons_are_checked_against_the_model():
+    neurons = NeuronSet.from_flat([8], LAYOUT, model="a-model")
+    with pytest.raises(NeuronSetError, match=r"a-model with 3 layers x 2\.\.4 .* b-model has 3 layers x 4"):
+        neurons.check(NeuronLayout((4, 4, 4)), "b-model")
+    with pytest.raises(NeuronSetError, match="use neurons found in this model"):
+        neurons.flat(NeuronLayout((4, 2)))
+    bare = NeuronSet(np.array([1]), np.array([1]))
+    assert bare.flat(LAYOUT).tolist() == [5]
+    with pytest.raises(NeuronSetError, match="neuron 1 of layer 1"):
+        bare.flat(NeuronLayout((4, 1)))
