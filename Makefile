@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml setup.py
 
 demo: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/hneurons run smollm2-135m-instruct --preset quick -C accuracy \
-		--alphas 0,0.5,1,2,3 --questions 100 --dtype bfloat16 --log-dir logs/demo
+		--alphas 0,0.5,1,2,3 --questions 60 --dtype bfloat16 --log-dir logs/demo
 
 test: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

@@ -66,7 +66,7 @@ def resolve_model(name: str | Path) -> str:
             )
         return str(path.resolve())
     if name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise CheckpointError(f"no model directory at {name}; give a local directory, a Hub id, or {BUNDLED}")
+        raise CheckpointError(f"no model directory at {name!r}; give a local directory, a Hub id, or {BUNDLED}")
     return name
 
 

@@ -91,7 +91,8 @@ def detection(
 
     Returns:
         `auroc` (within relations where there are relations), `auroc_pooled`, `accuracy`, each with interval;
-        the same AUROC of each baseline; mean, least and greatest of the random sets; permutation p.
+        the same AUROC of each baseline; mean and middle 95 % of the random sets; permutation p of the probe
+        (`p_random`) and of its neurons refitted in the way of the random sets (`p_refit`).
         Empty where a class is missing.
     """
     y, p = np.asarray(labels), np.asarray(probabilities, float)
@@ -125,10 +126,11 @@ def detection(
             "random_auroc": float(aurocs.mean()),
             "random_auroc_low": float(np.quantile(aurocs, 0.025)),
             "random_auroc_high": float(np.quantile(aurocs, 0.975)),
+            "p_random": permutation_p(found["auroc"], aurocs),
         }
         if refit is not None and np.isfinite(np.asarray(refit, float)[keep]).all():
             again = flat("refit_auroc", _interval(own(refit), clusters[keep], seed))
-            found |= again | {"p_random": permutation_p(again["refit_auroc"], aurocs)}
+            found |= again | {"p_refit": permutation_p(again["refit_auroc"], aurocs)}
     return found
 
 

@@ -48,7 +48,7 @@ class Settings:
         C: `auto` (held-out accuracy + accuracy of the model with the candidates suppressed, the paper's
             criterion), `accuracy` (held-out accuracy alone), or a number. With `l2`, which has no candidates,
             both words mean 1.
-        folds: outer folds.
+        folds: outer folds, at most one for each group.
         inner_folds: folds within each outer training set.
         controls: random neuron sets to compare with.
         seed: of folds and random sets.
@@ -60,7 +60,7 @@ class Settings:
     mode: Mode = "3-vs-1"
     penalty: Penalty = "l1"
     C: float | str = "auto"
-    folds: int = 5
+    folds: int = 10
     inner_folds: int = 3
     controls: int = 20
     seed: int = 0
@@ -138,7 +138,7 @@ class Search:
         settings: how.
 
     Raises:
-        IdentificationError: a class is empty, or there are fewer groups than folds.
+        IdentificationError: a class is empty, or there are too few groups to hold any out.
     """
 
     answers: NDArray[np.float32]
@@ -148,6 +148,7 @@ class Search:
     lengths: Floats
     logprobs: Floats
     settings: Settings
+    folds: list[NDArray[np.int64]] = field(init=False)
     fits: list[_Fit] = field(init=False)
     data: TrainingMatrix = field(init=False)
 
@@ -158,23 +159,21 @@ class Search:
                     f"no {name} responses among the {len(self.labels)} captured; "
                     "a probe needs both classes: collect more questions, or easier and harder ones"
                 )
-        if len(np.unique(self.groups)) < self.settings.folds:
-            raise IdentificationError(
-                f"{len(np.unique(self.groups))} groups of questions for {self.settings.folds} folds; "
-                "collect more, or lower folds"
-            )
+        groups = len(np.unique(self.groups))
+        if groups < 3:
+            raise IdentificationError(f"{groups} groups of questions, at least 3 are needed; collect more questions")
         self.data = training_matrix(self.answers, self.others, self.labels, self.settings.mode, self.groups)
         everything = np.ones(len(self.labels), np.bool_)
         try:
-            self.folds = grouped_folds(self.labels, self.groups, self.settings.folds, self.settings.seed)
+            folds = min(self.settings.folds, groups)
+            self.folds = grouped_folds(self.labels, self.groups, folds, self.settings.seed)
             self.fits = [_Fit(everything, self.folds)]
             for test in self.folds:
                 train = everything.copy()
                 train[test] = False
                 rows = np.flatnonzero(train)
-                inner = grouped_folds(
-                    self.labels[rows], self.groups[rows], self.settings.inner_folds, self.settings.seed + 1
-                )
+                parts = min(self.settings.inner_folds, len(np.unique(self.groups[rows])))
+                inner = grouped_folds(self.labels[rows], self.groups[rows], parts, self.settings.seed + 1)
                 self.fits.append(_Fit(train, [rows[part] for part in inner]))
         except ValueError as error:
             raise IdentificationError(f"the responses cannot be split into folds: {error}") from None

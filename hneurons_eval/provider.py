@@ -13,7 +13,7 @@ output = await model.generate(messages, config=GenerateConfig(extra_body={"hneur
     "alpha": 0.0,
     "capture": {
         "span": "rule",              # or "response", or [start, end] in characters of the response
-        "question": "...", "aliases": ["..."],   # what the rule needs
+        "question": "...",           # whose echoes in the response the rule leaves out
         "reduce": "mean",            # or "max"
         "response": "Paris",         # optional: nothing is sampled, this text is the answer
     },
@@ -80,7 +80,6 @@ class CaptureSpec:
     span: str | tuple[int, int] = "rule"
     reduce: str = "mean"
     question: str = ""
-    aliases: tuple[str, ...] = ()
     response: str | None = None
 
     @classmethod
@@ -92,7 +91,7 @@ class CaptureSpec:
         """
         if not isinstance(value, Mapping):
             raise ValueError(f"capture should be an object, found {type(value).__name__}")
-        _refuse_unknown(value, ("span", "reduce", "question", "aliases", "response"), "capture")
+        _refuse_unknown(value, ("span", "reduce", "question", "response"), "capture")
         span = value.get("span", "rule")
         if isinstance(span, list | tuple) and len(span) == 2 and all(type(edge) is int for edge in span):
             span = (span[0], span[1])
@@ -104,7 +103,6 @@ class CaptureSpec:
             span,
             value.get("reduce", "mean"),
             str(value.get("question", "")),
-            tuple(str(alias) for alias in value.get("aliases", ())),
             value.get("response"),
         )
 
@@ -322,7 +320,9 @@ class HNeuronsAPI(ModelAPI):
         encoded = self.engine.tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
         tokens = tuple(encoded["input_ids"])  # pyright: ignore
         if spec.span == "rule":
-            span = answer_span(spec.question, response, spec.aliases)
+            # Without the accepted answers: a span cut to the alias where the answer is right, and left
+            # longer where it is wrong, would tell the probe the label.
+            span = answer_span(spec.question, response)
         elif spec.span == "response":
             span = (0, len(response))
         else:

@@ -8,7 +8,7 @@ from inspect_ai.solver import TaskState
 
 from hneurons_eval.evaluation import intervention
 from hneurons_eval.judging import judge_by_rule
-from hneurons_eval.scorers.judge import VALUES, VERDICTS
+from hneurons_eval.scorers.judge import VALUES
 
 
 @metric(name="intervention")
@@ -23,7 +23,7 @@ def intervention_figures() -> Metric:
             if "alpha" not in details:
                 continue
             alpha, item = float(details["alpha"]), str(details["item"])
-            verdicts[alpha][item] = VERDICTS[str(score.score.value)]
+            verdicts[alpha][item] = str(details["verdict"])
             for number, verdict in enumerate(details["controls"]):
                 while len(controls[alpha]) <= number:
                     controls[alpha].append({})
@@ -46,7 +46,7 @@ def swept() -> Scorer:
             value=VALUES[verdict],
             answer=state.output.completion,
             explanation=f"alpha {alpha:g}: {verdict.replace('_', ' ')}; accepted: {', '.join(aliases[:5])}",
-            metadata={"alpha": alpha, "item": state.metadata["item"], "controls": controls},
+            metadata={"alpha": alpha, "item": state.metadata["item"], "verdict": verdict, "controls": controls},
         )
 
     return score

@@ -43,7 +43,6 @@ def capture_given(span: str = "rule", reduce: str = "mean") -> Solver:
             "span": where,
             "reduce": reduce,
             "question": state.metadata["question"],
-            "aliases": list(state.metadata["aliases"]),
             "response": response,
         }
         return await generate(state, extra_body={"hneurons": {"capture": capture}})
@@ -66,7 +65,6 @@ def answer_and_capture(seed: int = 0, span: str = "rule", reduce: str = "mean") 
             "span": span,
             "reduce": reduce,
             "question": state.metadata["question"],
-            "aliases": [alias for alias in state.target if alias],
         }
         return await generate(
             state,

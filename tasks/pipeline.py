@@ -28,7 +28,7 @@ def pipeline(
     mode: str = "3-vs-1",
     penalty: str = "l1",
     C: float | str = "auto",  # noqa: N803 (the name the method uses)
-    folds: int = 5,
+    folds: int = 10,
     alphas: str | float | list[float] = "0,0.5,1,1.5,2,2.5,3",
     controls: int = 20,
     questions: int = 200,

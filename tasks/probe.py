@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
     from hneurons_eval.identification import Identified, Search, Settings
 
+FEWEST_RELATIONS = 5
+"""With fewer relations, questions are held out instead of relations."""
 SUPPRESSION_QUESTIONS = 100
 """Training questions on which `C=auto` tries the model with the candidates suppressed."""
 
@@ -39,7 +41,7 @@ def probe(
     mode: str = "3-vs-1",
     penalty: str = "l1",
     C: float | str = "auto",  # noqa: N803 (the name the method uses)
-    folds: int = 5,
+    folds: int = 10,
     controls: int = 20,
     seed: int = 0,
 ) -> Task:
@@ -123,7 +125,7 @@ def classify(
     mode: str = "3-vs-1",
     penalty: str = "l1",
     C: float | str = "auto",  # noqa: N803
-    folds: int = 5,
+    folds: int = 10,
     controls: int = 20,
     seed: int = 0,
 ) -> Solver:
@@ -206,7 +208,7 @@ def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
         answers[number], others[number] = own.region("answer"), own.region("other")
     relations = [row.metadata.get("relation") for row in rows]
     # Relations make groups where every answer has one and there are enough of them.
-    related = all(relations) and len(set(relations)) >= settings.folds
+    related = all(relations) and len(set(relations)) >= FEWEST_RELATIONS
     groups = relations if related else [normalise_question(row.metadata["question"]) for row in rows]
     return Search(
         answers,

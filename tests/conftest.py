@@ -66,6 +66,7 @@ def tiny_checkpoint(
 
     from hneurons_eval.checkpoints import resolve_model
 
+    tokenizer = Path(resolve_model(BUNDLED))
     made: dict[str, Path] = {}
 
     def make(kind: str = "llama", **overrides: Any) -> Path:
@@ -75,7 +76,7 @@ def tiny_checkpoint(
             model = tiny_model(kind, **{"vocab_size": 49152, "hidden_size": 32} | overrides)
             model.save_pretrained(directory)
             for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-                shutil.copy(Path(resolve_model(BUNDLED)) / name, directory / name)
+                shutil.copy(tokenizer / name, directory / name)
             made[key] = directory
         return made[key]
 

@@ -160,8 +160,10 @@ NUMBERS = [
 ]
 BAD_RECORDS: list[Any] = [
     *(good(**{key: value}) for key in ("layers", "indices") for value in (..., None, *NUMBERS)),
-    *(good(weights=value) for value in (1, "x", {}, [1, "2"], [1, True], [1, None], [1], [[1, 2]], [1, 10**400])),
-    *(good(widths=value) for value in (1, "4", [4, 2, "3"], [4, 2, 3.0], [4, 2, 0], [4, 2, -1], [4, 2], [], [True] * 3)),
+    *(good(weights=value) for value in (1, "x", {}, [1, "2"], [1, True], [1, None], [1], [[1, 2]])),
+    good(weights=[1, 10**400]),
+    *(good(widths=value) for value in (1, "4", [4, 2, "3"], [4, 2, 3.0], [4, 2, 0], [4, 2, -1])),
+    *(good(widths=value) for value in ([4, 2], [], [True] * 3)),
     *(good(model=value) for value in (1, ["m"], {}, True)),
     *(good(provenance=value) for value in (1, "x", [["a", 1]], True)),
     *(good(version=value) for value in (..., None, 0, 2, "1", 1.0, True, [1])),
@@ -218,10 +220,10 @@ def test_no_json_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory, va
     path.write_text(json.dumps(good() | value if isinstance(value, dict) else value))
     try:
         neurons = NeuronSet.load(path)
-    except NeuronSetError as error:
-        assert str(path) in str(error)
-    else:
-        neurons.save(path)
+    except NeuronSetError:
+        return  # any other exception is a crash
+    neurons.save(path)
+    assert NeuronSet.load(path) == neurons
 
 
 @pytest.mark.parametrize("name", ["none.json", "x" * 5000, "a\0b"])

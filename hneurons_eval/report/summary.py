@@ -97,18 +97,26 @@ def _detection(title: str, figures: Figures, console: Console) -> None:
     table.add_column("", no_wrap=True)
     table.add_column("AUROC", no_wrap=True)
     table.add_column("accuracy", no_wrap=True)
-    table.add_row("H-neurons (the probe)", interval(figures, "auroc"), interval(figures, "accuracy"))
-    if "refit_auroc" in figures:
-        table.add_row("  the same neurons, refitted densely", interval(figures, "refit_auroc"), "")
+    table.add_column("beats random", no_wrap=True)
+    table.add_row("H-neurons (the probe)", interval(figures, "auroc"), interval(figures, "accuracy"),
+                  f"p = {figures['p_random']:.3f}" if "p_random" in figures else "")  # fmt: skip
     if "random_auroc" in figures:
         table.add_row(
-            f"  {int(figures['random_sets'])} random sets of equal size, refitted",
+            f"{int(figures['random_sets'])} random sets of equal size, dense fit",
             interval(figures, "random_auroc"),
-            f"p = {figures['p_random']:.3f}" if "p_random" in figures else "",
+            "",
+            "",
         )
-    table.add_row("response length alone", interval(figures, "length_auroc"), "")
-    table.add_row("mean log-probability alone", interval(figures, "logprob_auroc"), "")
-    table.add_row("always the commoner class", "0.500", f"{figures['majority_accuracy']:.3f}")
+    if "refit_auroc" in figures:
+        table.add_row(
+            "H-neurons, dense fit like the random sets",
+            interval(figures, "refit_auroc"),
+            "",
+            f"p = {figures['p_refit']:.3f}",
+        )
+    table.add_row("response length alone", interval(figures, "length_auroc"), "", "")
+    table.add_row("mean log-probability alone", interval(figures, "logprob_auroc"), "", "")
+    table.add_row("always the commoner class", "0.500", f"{figures['majority_accuracy']:.3f}", "")
     console.print()
     console.print(table)
     where = (
