@@ -27,7 +27,10 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	rm -rf build/lint && mkdir -p build/lint
+	cp -r hneurons_eval tests benchmarks pyproject.toml build/lint
+	cp -r tasks scorers solvers build/lint/hneurons_eval
+	$(BIN)/pyright --project build/lint --pythonpath $(BIN)/python
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

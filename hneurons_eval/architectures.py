@@ -54,15 +54,12 @@ class NeuronLayout:
         """
         layers, indices = np.asarray(layers, np.int64), np.asarray(indices, np.int64)
         if layers.size and (layers.min() < 0 or layers.max() >= len(self.widths)):
-            raise IndexError(
-                f"layer {layers.min()}..{layers.max()} asked for, the model has {len(self.widths)} layers"
-            )
+            raise IndexError(f"layer {layers.min()}..{layers.max()} asked for, the model has {len(self.widths)} layers")
         widths = np.asarray(self.widths, np.int64)[layers]
         if ((indices < 0) | (indices >= widths)).any():
             bad = int(np.flatnonzero((indices < 0) | (indices >= widths))[0])
             raise IndexError(
-                f"neuron {indices[bad]} of layer {layers[bad]} asked for, "
-                f"that layer has {widths[bad]} neurons"
+                f"neuron {indices[bad]} of layer {layers[bad]} asked for, that layer has {widths[bad]} neurons"
             )
         return self.starts[layers] + indices
 
@@ -74,9 +71,7 @@ class NeuronLayout:
         """
         flat = np.asarray(flat, np.int64)
         if flat.size and (flat.min() < 0 or flat.max() >= self.total):
-            raise IndexError(
-                f"flat index {flat.min()}..{flat.max()} asked for, the model has {self.total} neurons"
-            )
+            raise IndexError(f"flat index {flat.min()}..{flat.max()} asked for, the model has {self.total} neurons")
         layers = np.searchsorted(self.starts, flat, side="right") - 1
         return layers, flat - self.starts[layers]
 
@@ -124,9 +119,7 @@ def layout_from_config(config: Any) -> NeuronLayout:
     text = text_config(config)
     name = getattr(config, "model_type", type(config).__name__)
     if any(getattr(text, key, None) for key in ("num_local_experts", "num_experts", "n_routed_experts")):
-        raise UnsupportedModelError(
-            f"{name} is a mixture of experts, which is not supported; use a dense model"
-        )
+        raise UnsupportedModelError(f"{name} is a mixture of experts, which is not supported; use a dense model")
     layers, width = getattr(text, "num_hidden_layers", None), getattr(text, "intermediate_size", None)
     if not isinstance(layers, int) or layers < 1 or width is None:
         raise UnsupportedModelError(
@@ -155,9 +148,7 @@ def down_projections(model: "nn.Module") -> list[DownProjection]:
         name = f"{prefix}.{number}.mlp.down_proj"
         if type(module) is not nn.Linear:
             found = "nothing" if module is None else type(module).__name__
-            raise UnsupportedModelError(
-                f"{kind} is not supported: {name} should be an nn.Linear, found {found}"
-            )
+            raise UnsupportedModelError(f"{kind} is not supported: {name} should be an nn.Linear, found {found}")
         if module.in_features != expected.widths[number]:
             raise UnsupportedModelError(
                 f"{kind} is not supported: {name} has {module.in_features} neurons, "

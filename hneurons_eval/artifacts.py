@@ -128,7 +128,9 @@ def find_neurons(reference: str | Mapping[str, Any] | Path) -> NeuronSet:
     if _KEY.fullmatch(text):
         path = _path("neurons", text, ".json")
         if not path.is_file():
-            raise NeuronSetError(f"no neuron set {text[:12]}… in {artifact_root()}; set HNEURONS_ARTIFACTS, or give a file")
+            raise NeuronSetError(
+                f"no neuron set {text[:12]}… in {artifact_root()}; set HNEURONS_ARTIFACTS, or give a file"
+            )
         return NeuronSet.load(path)
     return NeuronSet.load(text)
 

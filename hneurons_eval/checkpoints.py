@@ -38,11 +38,7 @@ class CheckpointError(ValueError):
 def cache_dir() -> Path:
     """The user's cache of this package: `HNEURONS_CACHE`, else `$XDG_CACHE_HOME/hneurons_eval`."""
     own = os.environ.get("HNEURONS_CACHE")
-    return (
-        Path(own)
-        if own
-        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hneurons_eval"
-    )
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hneurons_eval"
 
 
 def resolve_model(name: str | Path) -> str:
@@ -61,9 +57,7 @@ def resolve_model(name: str | Path) -> str:
     path = Path(os.path.expanduser(name))
     if os.path.isdir(path):  # False, where Path.is_dir raises, for a name that is too long for a file
         if not (path / "config.json").is_file():
-            raise CheckpointError(
-                f"{path} holds no config.json; give a directory that has a transformers checkpoint"
-            )
+            raise CheckpointError(f"{path} holds no config.json; give a directory that has a transformers checkpoint")
         return str(path.resolve())
     if name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise CheckpointError(f"no model directory at {name!r}; give a local directory, a Hub id, or {BUNDLED}")
@@ -121,9 +115,7 @@ def _remembered_sha256(path: Path) -> str:
     stat = path.stat()
     key = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
     note = cache_dir() / "hashes" / key
-    if note.is_file() and re.fullmatch(
-        r"[0-9a-f]{64}", text := note.read_text(encoding="ascii", errors="replace")
-    ):
+    if note.is_file() and re.fullmatch(r"[0-9a-f]{64}", text := note.read_text(encoding="ascii", errors="replace")):
         return text
     digest = sha256_file(path)
     write_text_atomically(note, digest)
@@ -132,9 +124,7 @@ def _remembered_sha256(path: Path) -> str:
 
 def _unreadable(source: str, error: Exception) -> str:
     reason = str(error).strip().split("\n")[0]
-    where = (
-        "" if Path(source).is_dir() else " (a Hub id needs a network, or the model in the Hub's local cache)"
-    )
+    where = "" if Path(source).is_dir() else " (a Hub id needs a network, or the model in the Hub's local cache)"
     return f"cannot load {source}{where}: {reason}"
 
 
@@ -227,13 +217,9 @@ def load_tokenizer(
 
     source = resolve_model(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=trust_remote_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise CheckpointError(_unreadable(source, error)) from error
     if not tokenizer.is_fast:
-        raise CheckpointError(
-            f"{source} has no fast tokenizer (tokenizer.json), which answer spans need; convert it"
-        )
+        raise CheckpointError(f"{source} has no fast tokenizer (tokenizer.json), which answer spans need; convert it")
     return tokenizer

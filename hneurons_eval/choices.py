@@ -61,9 +61,7 @@ class _Choices:
         edge = r"[\s*_(\[{\"'`$“]*"
         flags = re.IGNORECASE if len(exact) == len(choices) else 0
         again = rf"(?:option\s+)?({one})(?!\w)"
-        self.first = re.compile(
-            rf"{edge}(?:(?:option|choice|answer)\s{edge})?({one})(?!\w)([)\]}}*_\"'`$”]*)", flags
-        )
+        self.first = re.compile(rf"{edge}(?:(?:option|choice|answer)\s{edge})?({one})(?!\w)([)\]}}*_\"'`$”]*)", flags)
         self.last = re.compile(
             r"(?:[,:]|\b(?:is|option|choice|choose|select|pick|answer|be))[\s*_(\[\"'`“]*"
             rf"(?<!\w)({one})[\s)\]}}*_\"'`”.]*$",

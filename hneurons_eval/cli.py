@@ -40,7 +40,9 @@ def main() -> None:
 @click.option("--log-dir", type=click.Path(path_type=Path), default=Path("logs"), show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--display", help="Inspect's display: full, rich, plain, none. Default by terminal.")
-def run(model: str, grader: str | None, strength: str, dtype: str, log_dir: Path, display: str | None, **args: Any) -> None:
+def run(
+    model: str, grader: str | None, strength: str, dtype: str, log_dir: Path, display: str | None, **args: Any
+) -> None:
     """From questions to proven neurons: the pipeline on MODEL, and a summary of what it found.
 
     MODEL is a Hub id, a local directory, or smollm2-135m-instruct.
@@ -78,7 +80,9 @@ def report(logs: tuple[str, ...]) -> None:
     """Summarise what the stages found, from their logs or from a directory of them (the newest of each stage)."""
     from inspect_ai.log import read_eval_log
 
-    files = [file for path in logs for file in (sorted(Path(path).glob("*.eval")) if Path(path).is_dir() else [Path(path)])]
+    files = [
+        file for path in logs for file in (sorted(Path(path).glob("*.eval")) if Path(path).is_dir() else [Path(path)])
+    ]
     newest: dict[str, Any] = {}
     for file in files:
         try:
@@ -126,7 +130,9 @@ def show(file: str, most: int) -> None:
     chosen, console = _load(file), Console()
     console.print(f"{len(chosen)} neurons of {chosen.model or 'a model that the file does not name'}", highlight=False)
     if chosen.widths:
-        console.print(f"{1000 * len(chosen) / sum(chosen.widths):.3f} per mille of {sum(chosen.widths):,}", highlight=False)
+        console.print(
+            f"{1000 * len(chosen) / sum(chosen.widths):.3f} per mille of {sum(chosen.widths):,}", highlight=False
+        )
     layers, counts = np.unique(chosen.layers, return_counts=True)
     console.print("by layer: " + ", ".join(f"{layer}: {count}" for layer, count in zip(layers, counts, strict=True)))
     table = Table("layer", "index", "weight", box=None)
@@ -151,7 +157,10 @@ def compare(first: str, second: str) -> None:
     union = len(pairs[0] | pairs[1])
     p = float(hypergeom.sf(shared - 1, total, len(a), len(b)))
     console = Console()
-    console.print(f"{len(a)} and {len(b)} neurons, {shared} shared (Jaccard {shared / union if union else 0:.3f})", highlight=False)
+    console.print(
+        f"{len(a)} and {len(b)} neurons, {shared} shared (Jaccard {shared / union if union else 0:.3f})",
+        highlight=False,
+    )
     console.print(f"by chance {len(a) * len(b) / total:.3f} would be; p = {p:.3g} (hypergeometric)", highlight=False)
 
 

@@ -69,9 +69,7 @@ class RegionCapture:
 
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             with torch.no_grad():
-                values[:, :, start:stop] = reduce_cett(
-                    args[0], output, norms, regions.to(output.device), reduce
-                )
+                values[:, :, start:stop] = reduce_cett(args[0], output, norms, regions.to(output.device), reduce)
 
         return hook
 

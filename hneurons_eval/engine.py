@@ -169,9 +169,7 @@ class Engine:
         self.tokenizer = load_tokenizer(name, revision, trust_remote_code)
         self.fingerprint = fingerprint(name, revision)
         self.max_rows = max_rows
-        self._queue: queue.SimpleQueue[_Row | tuple[CaptureRequest, Future[Captured]] | _Call] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[_Row | tuple[CaptureRequest, Future[Captured]] | _Call] = queue.SimpleQueue()
         self._ready: Future[None] = Future()
         self._arguments = (revision, dtype, device, threads, trust_remote_code)
         self._thread = threading.Thread(target=self._run, name=f"hneurons-engine-{name}", daemon=True)
@@ -195,18 +193,14 @@ class Engine:
         if request.max_tokens < 1:
             raise ValueError(f"max_tokens should be at least 1, found {request.max_tokens}")
         if request.top_logprobs is not None and not 0 <= request.top_logprobs <= self.vocabulary:
-            raise ValueError(
-                f"top_logprobs should be from 0 to {self.vocabulary}, found {request.top_logprobs}"
-            )
+            raise ValueError(f"top_logprobs should be from 0 to {self.vocabulary}, found {request.top_logprobs}")
         if "" in request.stop:
             raise ValueError("a stop sequence is empty; leave it out")
         room = self.context - len(request.prompt)
         limit = min(request.max_tokens, room)
         future: Future[Generation] = Future()
         if room < 1:
-            future.set_result(
-                Generation((), "", "model_length", () if request.top_logprobs is not None else None)
-            )
+            future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
             return future
         key = row_key(request.seed, request.draw, request.prompt)
         reason = "max_tokens" if limit == request.max_tokens else "model_length"
@@ -227,8 +221,7 @@ class Engine:
             raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.reduce!r}")
         if request.logprobs_from is not None and not 0 <= request.logprobs_from <= len(request.tokens):
             raise ValueError(
-                f"logprobs_from should be a position in the {len(request.tokens)} tokens, "
-                f"found {request.logprobs_from}"
+                f"logprobs_from should be a position in the {len(request.tokens)} tokens, found {request.logprobs_from}"
             )
         if len(request.tokens) > self.context:
             raise ValueError(f"{len(request.tokens)} tokens to capture, the context holds {self.context}")
@@ -252,8 +245,7 @@ class Engine:
     def _check_tokens(self, tokens: Sequence[int]) -> None:
         if tokens and not 0 <= min(tokens) <= max(tokens) < self.vocabulary:
             raise ValueError(
-                f"token {min(tokens) if min(tokens) < 0 else max(tokens)} is not one of the model's "
-                f"{self.vocabulary}"
+                f"token {min(tokens) if min(tokens) < 0 else max(tokens)} is not one of the model's {self.vocabulary}"
             )
 
     def _check_scaling(self, neurons: NeuronSet | None, alpha: float) -> None:
@@ -345,9 +337,7 @@ class Engine:
             torch.set_num_threads(self.threads)
         with torch.inference_mode():
             sample = DynamicCache()
-            self.model(
-                input_ids=torch.zeros(1, 2, dtype=torch.long, device=self.device), past_key_values=sample
-            )
+            self.model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=self.device), past_key_values=sample)
         self.sample_cache = sample
         self.cache_groups = layer_groups(sample)
 
@@ -599,10 +589,8 @@ class _Batch:
                 logits_to_keep=1,
             )
         cache.advance()
-        logits = output.logits[:, -1].float()
-        uniforms = [
-            uniform(row.key, len(row.tokens)) if row.request.sampling.temperature else 0.0 for row in rows
-        ]
+        logits = output.logits[:, -1]
+        uniforms = [uniform(row.key, len(row.tokens)) if row.request.sampling.temperature else 0.0 for row in rows]
         tokens = choose(logits, [row.request.sampling for row in rows], uniforms)
         self._note_logprobs(logits, tokens)
         gone: list[int] = []
@@ -625,10 +613,9 @@ class _Batch:
         if not asking:
             return
         most = max(self.rows[number].request.top_logprobs or 0 for number in asking)
-        chosen = (
-            logits if len(asking) == len(self.rows) else logits[torch.tensor(asking, device=logits.device)]
-        )
+        chosen = logits if len(asking) == len(self.rows) else logits[torch.tensor(asking, device=logits.device)]
         own = tokens if len(asking) == len(self.rows) else tokens[torch.tensor(asking, device=logits.device)]
+        chosen = chosen.float()  # in half precision the normaliser would be off by a hundredth
         normaliser = chosen.logsumexp(dim=-1)
         values = (chosen.gather(-1, own[:, None])[:, 0] - normaliser).tolist()
         top = chosen.topk(most, dim=-1) if most else None

@@ -199,7 +199,9 @@ def intervention(
             before = np.array([float(holds(base[question])) for question in pairs])
             after = np.array([float(holds(verdicts[alpha][question])) for question in pairs])
             found |= flat(f"{outcome}_difference@{alpha:g}", paired_difference(before, after, seed=seed))
-            found |= _against_controls(outcome, alpha, base, control_verdicts.get(alpha, ()), after.mean() - before.mean())
+            found |= _against_controls(
+                outcome, alpha, base, control_verdicts.get(alpha, ()), after.mean() - before.mean()
+            )
             if outcome == "accuracy":
                 lost, won = int(((before == 1) & (after == 0)).sum()), int(((before == 0) & (after == 1)).sum())
                 pvalues[alpha] = mcnemar(lost, won)
@@ -223,9 +225,7 @@ def _against_controls(
     for control in controls:
         pairs = [question for question in base if question in control]
         if pairs:
-            differences.append(
-                float(np.mean([float(holds(control[q])) - float(holds(base[q])) for q in pairs]))
-            )
+            differences.append(float(np.mean([float(holds(control[q])) - float(holds(base[q])) for q in pairs])))
     if not differences:
         return {}
     spread = np.array(differences)

@@ -71,7 +71,7 @@ class Settings:
         if self.penalty not in ("l1", "l2"):
             raise IdentificationError(f"penalty should be l1 or l2, found {self.penalty!r}")
         number = isinstance(self.C, int | float) and not isinstance(self.C, bool)
-        if number and not 0 < float(self.C) < float("inf") or not number and self.C not in ("auto", "accuracy"):
+        if (number and not 0 < float(self.C) < float("inf")) or (not number and self.C not in ("auto", "accuracy")):
             raise IdentificationError(f"C should be auto, accuracy or a number above 0, found {self.C!r}")
         if self.folds < 2 or self.inner_folds < 2 or self.controls < 1:
             raise IdentificationError("folds and inner_folds should be at least 2, controls at least 1")
@@ -226,9 +226,7 @@ class Search:
     def _dense_path(self, weights: Floats, grid: Floats) -> Path:
         from scipy.sparse import csr_array
 
-        probes = [
-            Probe(penalty="l2", C=float(C)).fit(self.data.X, self.data.y, sample_weight=weights) for C in grid
-        ]
+        probes = [Probe(penalty="l2", C=float(C)).fit(self.data.X, self.data.y, sample_weight=weights) for C in grid]
         return Path(
             Cs=grid,
             coefs=csr_array(np.stack([probe.coef_ for probe in probes])),

@@ -124,9 +124,7 @@ def _multiply(neurons: Tensor, factors: Tensor):  # its type is torch's
             ready[key] = neurons.to(z.device), factors.to(z.device)
         index, factor = ready[key]
         if factor.shape[0] not in (1, z.shape[0]):
-            raise ValueError(
-                f"alpha has {factor.shape[0]} rows, the batch has {z.shape[0]}; give one factor per row"
-            )
+            raise ValueError(f"alpha has {factor.shape[0]} rows, the batch has {z.shape[0]}; give one factor per row")
         # The product is taken in float32 and rounded once, as folding would round it.
         chosen = (z[..., index].float() * factor.view(-1, *(1,) * (z.dim() - 2), factor.shape[1])).to(z.dtype)
         # Without gradients z is a temporary that only the down projection reads, so it may be written.

@@ -290,11 +290,7 @@ def is_refusal(response: str) -> bool:
     ("You Cannot Be Serious", "I Don't Know How to Love Him", "Unknown Mortal Orchestra") are none either.
     """
     start, end = core(response)
-    plain = (
-        " ".join(response[start:end].translate(PLAIN_APOSTROPHES).lower().split())
-        if end - start < 200
-        else ""
-    )
+    plain = " ".join(response[start:end].translate(PLAIN_APOSTROPHES).lower().split()) if end - start < 200 else ""
     if not lexical_words(response) or _NOTHING.fullmatch(plain):
         return True
     refused = _refused_parts(response)

@@ -169,9 +169,7 @@ def fit_paths(
     X, y = checked(X, y)
     s = np.ascontiguousarray(weights, np.float64)
     if s.ndim != 2 or s.shape[1] != len(y):
-        raise ValueError(
-            f"sample weights must have one entry for each of the {len(y)} rows, not shape {s.shape}."
-        )
+        raise ValueError(f"sample weights must have one entry for each of the {len(y)} rows, not shape {s.shape}.")
     if not np.isfinite(s).all() or (s < 0).any():
         raise ValueError("sample weights must be finite and at least 0.")
     for label in (0, 1):
@@ -242,9 +240,7 @@ def cross_validate_path(
     """
     X, y = checked(X, y, groups)
     groups = np.arange(len(y)) if groups is None else np.asarray(groups)
-    tests = (
-        grouped_folds(y, groups, folds, seed) if isinstance(folds, int) else [np.asarray(f) for f in folds]
-    )
+    tests = grouped_folds(y, groups, folds, seed) if isinstance(folds, int) else [np.asarray(f) for f in folds]
     weights = np.ones((len(tests) + 1, len(y)))
     for k, test in enumerate(tests):
         weights[k + 1, test] = 0.0
@@ -279,9 +275,7 @@ def grouped_folds(y: ArrayLike, groups: ArrayLike, k: int, seed: int = 0) -> lis
     if len(labels) != len(member):
         raise ValueError(f"groups must have one entry for each of the {len(labels)} rows, not {len(member)}.")
     if not 2 <= k <= len(names):
-        raise ValueError(
-            f"{k} folds need at least 2 folds and as many groups, but there are {len(names)} groups."
-        )
+        raise ValueError(f"{k} folds need at least 2 folds and as many groups, but there are {len(names)} groups.")
     counts = np.zeros((len(names), labels.max() + 1))
     np.add.at(counts, (member, labels), 1.0)
     rng = np.random.default_rng(seed)
@@ -312,16 +306,13 @@ def checked(X: NDArray[Any], y: ArrayLike, groups: ArrayLike | None = None) -> t
     X.flags.writeable = False  # one type for the compiler, whether X is mapped from a file or not
     y = np.asarray(y)
     if y.shape != (X.shape[0],):
-        raise ValueError(
-            f"y must have one label for each of the {X.shape[0]} rows of X, not shape {y.shape}."
-        )
+        raise ValueError(f"y must have one label for each of the {X.shape[0]} rows of X, not shape {y.shape}.")
     if not np.isin(y, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, but y holds {np.unique(y)[:5].tolist()}.")
     if y.min() == y.max():
         raise ValueError(f"y must hold both classes, but every label is {int(y[0])}.")
     if groups is not None and np.asarray(groups).shape != y.shape:
         raise ValueError(
-            f"groups must have one entry for each of the {X.shape[0]} rows of X, "
-            f"not shape {np.asarray(groups).shape}."
+            f"groups must have one entry for each of the {X.shape[0]} rows of X, not shape {np.asarray(groups).shape}."
         )
     return X, y.astype(np.int64)

@@ -15,9 +15,7 @@ Floats = NDArray[np.float64]
 BLOCK = 4096  # columns of X worked on at a time
 
 
-def fit_l2(
-    X: NDArray[Any], y: Floats, C: float = 1.0, sample_weight: Floats | None = None
-) -> tuple[Floats, float]:
+def fit_l2(X: NDArray[Any], y: Floats, C: float = 1.0, sample_weight: Floats | None = None) -> tuple[Floats, float]:
     """Weights [neurons] and intercept.
 
     With more neurons than rows the solution is a combination of the rows, w = X' a (the representer

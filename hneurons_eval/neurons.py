@@ -138,9 +138,7 @@ class NeuronSet:
         try:
             layout.flat(self.layers, self.indices)
         except IndexError as error:
-            raise NeuronSetError(
-                f"the neurons do not fit {model}: {error}; use neurons found in this model"
-            ) from None
+            raise NeuronSetError(f"the neurons do not fit {model}: {error}; use neurons found in this model") from None
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; the file appears whole or not at all."""
@@ -175,13 +173,9 @@ class NeuronSet:
         except (ValueError, RecursionError, OSError) as error:
             raise NeuronSetError(f"{path} is not a neuron file: {error}") from None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise NeuronSetError(
-                f'{path} is not a neuron file: expected a JSON object with "format": "{FORMAT}"'
-            )
+            raise NeuronSetError(f'{path} is not a neuron file: expected a JSON object with "format": "{FORMAT}"')
         if record.get("version") != VERSION or type(record["version"]) is not int:
-            raise NeuronSetError(
-                f"{path} has version {record.get('version')!r}, this program reads {VERSION}"
-            )
+            raise NeuronSetError(f"{path} has version {record.get('version')!r}, this program reads {VERSION}")
         try:
             return cls(
                 _number_list(record, "layers", int),

@@ -71,9 +71,7 @@ class Probe:
     coef_: Floats
     intercept_: float
 
-    def __init__(
-        self, penalty: Literal["l1", "l2"] = "l1", C: float = 1.0, threshold: float = 0.5, tol: float = 1e-6
-    ):
+    def __init__(self, penalty: Literal["l1", "l2"] = "l1", C: float = 1.0, threshold: float = 0.5, tol: float = 1e-6):
         if penalty not in ("l1", "l2"):
             raise ValueError(f'penalty must be "l1" or "l2", not {penalty!r}.')
         if not (isinstance(C, int | float | np.number) and math.isfinite(C) and C > 0):
@@ -269,13 +267,9 @@ class Probe:
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise ProbeError(f'{described} is not a probe: expected a JSON object with "format": "{FORMAT}".')
         if record.get("version") != VERSION:
-            raise ProbeError(
-                f"{described} has version {record.get('version')!r}; this program reads {VERSION}."
-            )
+            raise ProbeError(f"{described} has version {record.get('version')!r}; this program reads {VERSION}.")
         if record.get("weights_sha256") != hashlib.sha256(content).hexdigest():
-            raise ProbeError(
-                f"{weighed} is damaged or of another probe: its SHA-256 is not that in probe.json."
-            )
+            raise ProbeError(f"{weighed} is damaged or of another probe: its SHA-256 is not that in probe.json.")
         try:
             tensors = load(content)
             coef, intercept = tensors["coef"], tensors["intercept"]

@@ -19,9 +19,7 @@ def common_prefix(prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
     if len(distinct) < 2:
         return ()
     first, last = min(distinct), max(distinct)  # in lexical order, all others lie between
-    length = next(
-        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
-    )
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return first[:length]
 
 

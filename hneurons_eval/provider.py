@@ -59,7 +59,7 @@ from hneurons_eval.artifacts import (
     load_contributions,
     save_contributions,
 )
-from hneurons_eval.contributions import REDUCTIONS
+from hneurons_eval.contributions import REDUCTIONS, Reduce
 from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest, Generation, get_engine
 from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.prompts import PromptFormat
@@ -78,7 +78,7 @@ class CaptureSpec:
     """What `capture` in a request's `extra_body` asks for; see the module's docstring."""
 
     span: str | tuple[int, int] = "rule"
-    reduce: str = "mean"
+    reduce: Reduce = "mean"
     question: str = ""
     response: str | None = None
 
@@ -151,9 +151,7 @@ class HNeuronsAPI(ModelAPI):
         if self.neurons is not None and self.alpha != 1.0:
             identity |= {"neurons": self.neurons.digest[:16], "alpha": self.alpha}
         variant = "&".join(f"{key}={value}" for key, value in identity.items() if value is not None)
-        super().__init__(
-            model_name, f"{self.engine.fingerprint}?{variant}" if variant else None, api_key, [], config
-        )
+        super().__init__(model_name, f"{self.engine.fingerprint}?{variant}" if variant else None, api_key, [], config)
         self.prompts = PromptFormat(self.engine.tokenizer)
         self._unseeded: Counter[str] = Counter()
 
@@ -271,9 +269,7 @@ class HNeuronsAPI(ModelAPI):
             for generation in generations
         ]
         sampled = sum(len(generation.tokens) for generation in generations)
-        usage = ModelUsage(
-            input_tokens=prompt_tokens, output_tokens=sampled, total_tokens=prompt_tokens + sampled
-        )
+        usage = ModelUsage(input_tokens=prompt_tokens, output_tokens=sampled, total_tokens=prompt_tokens + sampled)
         return ModelOutput(model=self.model_name, choices=choices, usage=usage)
 
     def _given(self, response: str, captured: dict[str, Any], prompt_tokens: int) -> ModelOutput:
@@ -304,7 +300,7 @@ class HNeuronsAPI(ModelAPI):
         )
 
     def _token_text(self, token: int) -> str:
-        return self.engine.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        return str(self.engine.tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
     # ---- contributions ----
 
@@ -358,7 +354,12 @@ class HNeuronsAPI(ModelAPI):
             contributions = await anyio.to_thread.run_sync(load_contributions, key)
         else:
             request = CaptureRequest(
-                prompt + tokens, (positions, other), spec.reduce, len(prompt), neurons, alpha  # pyright: ignore
+                prompt + tokens,
+                (positions, other),
+                spec.reduce,
+                len(prompt),
+                neurons,
+                alpha,  # pyright: ignore
             )
             captured = await _wait(self.engine.capture(request))
             assert captured.logprobs is not None

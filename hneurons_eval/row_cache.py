@@ -23,9 +23,7 @@ class _RowLayer(DynamicLayer):
         self._cache, self._layer = cache, layer
         self.is_initialized = True
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         return self._cache.append(self._layer, key_states, value_states)
 
     def get_seq_length(self) -> int:
@@ -148,9 +146,7 @@ class RowCache(Cache):
         shown = slice(length - used, length)
         fresh: PromptStates = []
         for pair in self._buffers:
-            new = tuple(
-                t.new_zeros((t.shape[0], capacity_rows, t.shape[2], columns, t.shape[4])) for t in pair
-            )
+            new = tuple(t.new_zeros((t.shape[0], capacity_rows, t.shape[2], columns, t.shape[4])) for t in pair)
             if self.rows:
                 for tensor, old in zip(new, pair, strict=True):
                     tensor[:, : self.rows, :, shown] = old[:, : self.rows, :, first : self.length]

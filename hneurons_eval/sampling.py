@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 _BLOCK = 256
+_ROWS = 16
+_FLOOR = -80.0
+_NOTHING = float(torch.tensor(_FLOOR).exp()) * 1.001  # a little more, however a processor rounds exp
 _NUCLEUS = 1024
 """Most likely tokens among which top_p is looked for before the whole vocabulary is sorted."""
 
@@ -61,7 +64,7 @@ def choose(logits: Tensor, options: Sequence[SamplingOptions], uniforms: Sequenc
     """The next token of each row: int64 `[rows]`.
 
     Args:
-        logits: `[rows, vocabulary]`, float32.
+        logits: `[rows, vocabulary]`, of any float dtype; probabilities are computed in float32 or better.
         options: of each row.
         uniforms: a number in [0, 1) for each row; not used where the temperature is 0.
     """
@@ -74,9 +77,7 @@ def choose(logits: Tensor, options: Sequence[SamplingOptions], uniforms: Sequenc
         if option.temperature == 0:
             tokens[rows] = chosen.argmax(dim=-1)
         else:
-            u = torch.tensor(
-                [uniforms[row] for row in rows.tolist()], dtype=torch.float64, device=logits.device
-            )
+            u = torch.tensor([uniforms[row] for row in rows.tolist()], dtype=torch.float64, device=logits.device)
             tokens[rows] = _draw(chosen, option, u)
     return tokens
 
@@ -88,7 +89,8 @@ def _draw(logits: Tensor, option: SamplingOptions, u: Tensor) -> Tensor:
     top_p = option.top_p if option.top_p is not None and option.top_p < 1 else None
     if top_k == vocabulary and top_p is None:
         return _draw_from_all(logits, temperature, u)
-    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    scaled = logits.float()
+    scaled = (scaled - scaled.amax(dim=-1, keepdim=True)) / temperature
     keep = top_k if top_k < vocabulary else min(_NUCLEUS, vocabulary)
     values, tokens = scaled.topk(keep, dim=-1)  # descending
     if top_k == vocabulary:
@@ -109,9 +111,25 @@ def _draw(logits: Tensor, option: SamplingOptions, u: Tensor) -> Tensor:
 
 
 def _draw_from_all(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
-    """Inverse CDF over the whole vocabulary in two steps, block then token, so that one pass reads it all."""
+    """Inverse CDF over the whole vocabulary in two steps, block then token.
+
+    A few rows at a time, so that what is read again lies in the processor's cache.
+    """
+    return torch.cat(
+        [
+            _draw_some(logits[start : start + _ROWS], temperature, u[start : start + _ROWS])
+            for start in range(0, len(logits), _ROWS)
+        ]
+    )
+
+
+def _draw_some(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
     rows, vocabulary = logits.shape
-    weights = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).exp_()
+    weights = logits.to(torch.float32, copy=True)
+    # exp(-80) is nothing beside 1 and is made nothing; below exp(-87) processors turn many times slower
+    # (denormal numbers).
+    weights.sub_(weights.amax(dim=-1, keepdim=True)).div_(temperature).clamp_min_(_FLOOR).exp_()
+    weights.sub_(_NOTHING).clamp_min_(0.0)
     if vocabulary % _BLOCK:
         weights = torch.nn.functional.pad(weights, (0, _BLOCK - vocabulary % _BLOCK))
     blocks = weights.view(rows, -1, _BLOCK)
@@ -120,9 +138,7 @@ def _draw_from_all(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
     before = sums.cumsum(dim=-1).gather(-1, block[:, None]) - sums.gather(-1, block[:, None])
     within = blocks[torch.arange(rows, device=logits.device), block].double()  # [rows, _BLOCK]
     # What of u times the total is left in the block, as a share of the block.
-    share = ((u[:, None] * sums.sum(dim=-1, keepdim=True) - before) / sums.gather(-1, block[:, None])).clamp(
-        0, 1
-    )
+    share = ((u[:, None] * sums.sum(dim=-1, keepdim=True) - before) / sums.gather(-1, block[:, None])).clamp(0, 1)
     return block * _BLOCK + _inverse_cdf(within, share[:, 0])
 
 

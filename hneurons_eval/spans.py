@@ -121,9 +121,7 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
             inner = text[start + 1 : end - 1]
             if text[start] not in inner and text[end - 1] not in inner:
                 start, end = start + 1, end - 1
-        elif (
-            end - start > 1 and text[start] in _OPENING and _QUOTES[text[start]] not in text[start + 1 : end]
-        ):
+        elif end - start > 1 and text[start] in _OPENING and _QUOTES[text[start]] not in text[start + 1 : end]:
             start += 1  # a quote that the response never closes
         elif end - start > 1 and text[end - 1] in '"”»」' and not _OPENING & set(text[start : end - 1]):
             end -= 1
@@ -167,9 +165,7 @@ def _without_echo(text: "Text", asked: set[str]) -> tuple[int, int]:
     return whole
 
 
-def _core_of_sentence(
-    source: str, inside: list[Word], new: list[bool], span: tuple[int, int]
-) -> tuple[int, int]:
+def _core_of_sentence(source: str, inside: list[Word], new: list[bool], span: tuple[int, int]) -> tuple[int, int]:
     """Cut "<question's words> is ANSWER" and "ANSWER is <question's words>" at the verb.
 
     Anything else stays whole while it is short or begins with the answer: "Battle of Hastings" is the

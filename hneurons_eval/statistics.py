@@ -84,9 +84,7 @@ def stratified_auroc(y: ArrayLike, scores: ArrayLike, strata: ArrayLike, *, weig
     labels, values = _labelled(y, scores, both=False)
     members = np.asarray(strata)
     if members.shape != labels.shape:
-        raise ValueError(
-            f"strata must have one entry for each of the {len(labels)} rows, not {members.shape}."
-        )
+        raise ValueError(f"strata must have one entry for each of the {len(labels)} rows, not {members.shape}.")
     found, pairs = [], []
     for stratum in np.unique(members):
         here = members == stratum
@@ -207,9 +205,7 @@ def paired_difference(
     """
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(
-            f"paired values must be two lists of one length, not {first.shape} and {second.shape}."
-        )
+        raise ValueError(f"paired values must be two lists of one length, not {first.shape} and {second.shape}.")
     units = np.arange(len(first)) if clusters is None else clusters
     return bootstrap_interval(mean_statistic(second - first), units, n=n, level=level, seed=seed)
 
@@ -327,9 +323,7 @@ def minimum_detectable_effect(
 def _labelled(y: ArrayLike, scores: ArrayLike, both: bool = True) -> tuple[NDArray[np.int64], Floats]:
     labels, values = np.asarray(y), np.asarray(scores, np.float64)
     if labels.ndim != 1 or labels.shape != values.shape or not labels.size:
-        raise ValueError(
-            f"labels and scores must be lists of one length, not {labels.shape} and {values.shape}."
-        )
+        raise ValueError(f"labels and scores must be lists of one length, not {labels.shape} and {values.shape}.")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, but they hold {np.unique(labels)[:5].tolist()}.")
     if np.isnan(values).any():

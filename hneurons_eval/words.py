@@ -37,8 +37,7 @@ CURRENCIES = {"$": "dollars", "€": "euros", "£": "pounds", "¥": "yen"}
 _SIGNS = {"%": "percent", "&": "and"}
 # Scripts written without spaces (and Korean, whose particles follow a word without one): a word a character.
 _UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1100-\u115f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
-    "\U00020000-\U0003ffff"
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u115f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff"
 )
 _NUMBER = (
     r"(?P<number>(?:(?<![^\s(=$€£¥])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
@@ -126,9 +125,7 @@ def lexical_words(text: str) -> list[Word]:
     return result
 
 
-PLAIN_APOSTROPHES = str.maketrans(
-    {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "\u00a0": " ", "\n": " "}
-)
+PLAIN_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "\u00a0": " ", "\n": " "})
 """For `str.translate`: every apostrophe as in ASCII, and white space of one kind."""
 
 
@@ -143,10 +140,7 @@ _SMALL = {
         )
     )
 }
-_TENS = {
-    word: 10 * n
-    for n, word in enumerate(word_list("twenty thirty forty fifty sixty seventy eighty ninety"), 2)
-}
+_TENS = {word: 10 * n for n, word in enumerate(word_list("twenty thirty forty fifty sixty seventy eighty ninety"), 2)}
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _ORDINALS = {
     word: n

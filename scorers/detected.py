@@ -68,7 +68,7 @@ def detected() -> Scorer:
         return Score(
             value=CORRECT if called == found["label"] else INCORRECT,
             answer=state.output.completion,
-            explanation=f"probability of hallucination {found['probability']:.2f}: called {called}, is {found['label']}",
+            explanation=f"probability of hallucination {found['probability']:.2f}: {called}, labelled {found['label']}",
             metadata={
                 **found,
                 "question": state.metadata["question"],

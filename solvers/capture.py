@@ -78,9 +78,7 @@ def answer_and_capture(seed: int = 0, span: str = "rule", reduce: str = "mean") 
 async def span_by_grader(question: str, response: str) -> list[int] | None:
     """Characters of the answer as the model in the role `grader` finds it; None if it names none."""
     number = secrets.token_hex(8)
-    text = (
-        f"<<question {number}>>\n{question}\n<<end {number}>>\n\n<<response {number}>>\n{response}\n<<end {number}>>"
-    )
+    text = f"<<question {number}>>\n{question}\n<<end {number}>>\n\n<<response {number}>>\n{response}\n<<end {number}>>"
     output = await grader().generate(
         [ChatMessageSystem(content=SPAN_INSTRUCTIONS), ChatMessageUser(content=text)],
         config=GenerateConfig(temperature=0.0, max_tokens=128, seed=0),

@@ -7,13 +7,26 @@ from typing import TypeVar
 import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, GenerateConfig
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+)
 
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.judge import grader
 from hneurons_eval.solvers.capture import SPANS, capture_given
-from hneurons_eval.tasks.stage_logs import Refused, StageScore, check_same_model, read_stage, reduced_scores, refusing
+from hneurons_eval.tasks.stage_logs import (
+    Refused,
+    StageScore,
+    check_same_model,
+    read_stage,
+    reduced_scores,
+    refusing,
+)
 
 T = TypeVar("T")
 LABEL_OF = {"right": "faithful", "wrong": "hallucinated"}

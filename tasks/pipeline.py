@@ -27,7 +27,7 @@ def pipeline(
     reduce: str = "mean",
     mode: str = "3-vs-1",
     penalty: str = "l1",
-    C: float | str = "auto",  # noqa: N803 (the name the method uses)
+    C: float | str = "auto",
     folds: int = 10,
     alphas: str | float | list[float] = "0,0.5,1,1.5,2,2.5,3",
     controls: int = 20,

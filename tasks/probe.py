@@ -23,7 +23,14 @@ from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, normalise_question
 from hneurons_eval.scorers.detected import LABELS, detected
-from hneurons_eval.tasks.stage_logs import Refused, StageScore, check_same_model, read_stage, refusing, samples_of
+from hneurons_eval.tasks.stage_logs import (
+    Refused,
+    StageScore,
+    check_same_model,
+    read_stage,
+    refusing,
+    samples_of,
+)
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
@@ -40,7 +47,7 @@ def probe(
     features: str = "",
     mode: str = "3-vs-1",
     penalty: str = "l1",
-    C: float | str = "auto",  # noqa: N803 (the name the method uses)
+    C: float | str = "auto",
     folds: int = 10,
     controls: int = 20,
     seed: int = 0,
@@ -81,7 +88,7 @@ def probe(
 def settings_from(
     mode: str,
     penalty: str,
-    C: float | str,  # noqa: N803 (the name the method uses)
+    C: float | str,
     folds: int,
     controls: int,
     seed: int,
@@ -94,7 +101,7 @@ def settings_from(
     from hneurons_eval.identification import Mode, Penalty, Settings
 
     with contextlib.suppress(ValueError):
-        C = float(C)  # noqa: N806
+        C = float(C)
     with refusing():
         return Settings(cast(Mode, mode), cast(Penalty, penalty), C, folds, controls=controls, seed=seed)
 
@@ -124,7 +131,7 @@ def classify(
     features: str,
     mode: str = "3-vs-1",
     penalty: str = "l1",
-    C: float | str = "auto",  # noqa: N803
+    C: float | str = "auto",
     folds: int = 10,
     controls: int = 20,
     seed: int = 0,
@@ -137,7 +144,7 @@ def classify(
     rows = captured_rows(read_stage(features, "capture", "features"))
     lock = anyio.Lock()
     place = {row.sample_id: number for number, row in enumerate(rows)}
-    found: list[tuple["Identified", dict[str, Any]]] = []
+    found: list[tuple[Identified, dict[str, Any]]] = []
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         async with lock:

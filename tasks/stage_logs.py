@@ -51,14 +51,14 @@ def read_stage(path: str, stage: str, parameter: str) -> EvalLog:
     try:
         log = read_eval_log(str(file))
     except Exception as error:
-        raise Refused(f"{parameter}={path} is not an Inspect log ({type(error).__name__}); give the log of {stage}") from error
+        raise Refused(
+            f"{parameter}={path} is not an Inspect log ({type(error).__name__}); give the log of {stage}"
+        ) from error
     task = log.eval.task.split("/")[-1]
     if task != stage:
         raise Refused(f"{parameter}={path} is a log of {task}; give the log of the {stage} task")
     if log.status != "success":
-        raise Refused(
-            f"{parameter}={path} ended with status {log.status}; finish it first: inspect eval-retry {path}"
-        )
+        raise Refused(f"{parameter}={path} ended with status {log.status}; finish it first: inspect eval-retry {path}")
     log.location = log.location or str(file)
     return log
 

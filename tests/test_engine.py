@@ -21,7 +21,7 @@ from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest, Genera
 from hneurons_eval.intervention import scaled
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
 from hneurons_eval.prompt_states import PromptStore
-from hneurons_eval.sampling import SamplingOptions
+from hneurons_eval.sampling import SamplingOptions, choose, row_key, uniform
 
 WARM = SamplingOptions(1.0)
 TIMEOUT = 60
@@ -111,8 +111,10 @@ def test_greedy_text_is_that_of_transformers(
 ):
     path = tiny_checkpoint(kind, **overrides)
     engine, model = start(path, max_rows=4), load(path)
-    asked = [*prompts(5), *prompts(4, longest=5, shared=12, seed=1)]
-    for given, new in ((asked, 15), (asked[::-1], 9)):  # the second time with what is remembered
+    mixed = [*prompts(5), *prompts(2, longest=5, shared=12, seed=1)]
+    one_prefix, another = (prompts(4, longest=7, shared=12, seed=seed) for seed in (2, 3))
+    # The second time with what is remembered.
+    for given, new in ((mixed, 15), (one_prefix, 6), (another, 6), (mixed[::-1], 9), (one_prefix, 7)):
         for prompt, said in zip(
             given, results(engine, [GenerateRequest(p, new) for p in given]), strict=True
         ):
@@ -247,6 +249,20 @@ def test_a_shared_prefix_is_computed_once(tiny_checkpoint: MakeCheckpoint):
     assert said == alone(engine, [GenerateRequest(prompt, 4) for prompt in asked])
 
 
+@pytest.mark.parametrize(
+    "option", [WARM, SamplingOptions(0.8, top_k=30), SamplingOptions(1.2, top_p=0.9)], ids=str
+)
+def test_sampled_text_is_that_of_a_plain_loop(tiny: Engine, reference: Any, option: SamplingOptions):
+    request = GenerateRequest(prompts(1)[0], 8, option, seed=3, draw=2)
+    tokens: list[int] = []
+    for position in range(8):
+        with torch.no_grad():
+            logits = reference(torch.tensor([[*request.prompt, *tokens]])).logits[:, -1]
+        u = uniform(row_key(3, 2, request.prompt), position)
+        tokens += choose(logits, [option], [u]).tolist()
+    assert list(tiny.generate(request).result(TIMEOUT).tokens) == tokens
+
+
 # --- how an answer ends ------------------------------------------------------------------------------------
 
 
@@ -336,6 +352,22 @@ def test_log_probabilities_are_the_models_own(tiny: Engine, reference: Any):
             best = row.topk(request.top_logprobs)
             assert [token for token, _ in one.top] == best.indices.tolist()
             assert [level for _, level in one.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+
+
+def test_log_probabilities_of_a_bfloat16_model_are_taken_in_float32(tiny_checkpoint: MakeCheckpoint):
+    engine = get_engine(str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1)
+    seen: list[torch.Tensor] = []
+    handle = engine.model.register_forward_hook(
+        lambda module, args, output: seen.append(output.logits[0, -1].clone())
+    )
+    said = engine.generate(GenerateRequest(prompts(1)[0], 5, WARM, top_logprobs=2)).result(TIMEOUT)
+    handle.remove()
+    assert said.logprobs is not None
+    for one, logits in zip(said.logprobs, seen, strict=True):
+        assert logits.dtype == torch.bfloat16
+        expected = logits.float().log_softmax(-1)
+        assert one.logprob == pytest.approx(float(expected[one.token]), abs=1e-4)
+        assert [level for _, level in one.top] == pytest.approx(expected.topk(2).values.tolist(), abs=1e-4)
 
 
 # --- scaling -----------------------------------------------------------------------------------------------

@@ -181,6 +181,19 @@ def test_gradients_are_those_of_the_folded_model(tiny_model: Make):
             assert mine.abs().max() > 0
 
 
+def test_what_autograd_keeps_is_not_written_over(tiny_model: Make):
+    model, ids = tiny_model(), sequences()
+    kept: list[tuple[Tensor, Tensor]] = []
+    module = model.model.layers[0].mlp.down_proj
+    handle = module.register_forward_pre_hook(
+        lambda m, args: kept.append((args[0], args[0].detach().clone()))
+    )
+    with scaled(model, SOME, 3.0):
+        model(ids)
+    handle.remove()
+    assert torch.equal(*kept[0])
+
+
 def test_a_bfloat16_model_is_scaled_in_bfloat16_rounded_once(tiny_model: Make):
     model, ids = tiny_model(dtype="bfloat16"), sequences()
     seen: list[Tensor] = []

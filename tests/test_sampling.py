@@ -21,7 +21,7 @@ def distribution(logits: list[float], option: SamplingOptions) -> list[float]:
     kept = ranked[: option.top_k or len(ranked)]
     weights = {token: math.exp(scaled[token] - max(scaled)) for token in kept}
     total = math.fsum(weights.values())
-    if option.top_p is not None:
+    if option.top_p is not None and option.top_p < 1:
         nucleus, held = {}, 0.0
         for token in kept:
             nucleus[token] = weights[token]
@@ -117,6 +117,23 @@ def test_the_ends_of_the_unit_interval(option: SamplingOptions):
     probabilities = distribution(logits[0].double().tolist(), option)
     possible = [token for token, p in enumerate(probabilities) if p > 0]
     assert draw(logits, option, [0.0, ALMOST_ONE]) == [possible[0], possible[-1]]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_just_below_one_the_last_possible_token_is_drawn(option: SamplingOptions):
+    # Rounding of the total differs from row to row; in some of them u times the total is the total.
+    logits = torch.randn(300, 37, generator=torch.Generator().manual_seed(11))
+    drawn = choose(logits, [option] * 300, [ALMOST_ONE] * 300).tolist()
+    for row, token in zip(logits.double().tolist(), drawn, strict=True):
+        assert token == max(k for k, p in enumerate(distribution(row, option)) if p > 0)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_logits_lose_nothing_more(option: SamplingOptions, dtype: torch.dtype):
+    logits = (2 * torch.randn(40, 3000, generator=torch.Generator().manual_seed(12))).to(dtype)
+    us = [(k * 0.618) % 1 for k in range(40)]
+    assert torch.equal(choose(logits, [option] * 40, us), choose(logits.float(), [option] * 40, us))
 
 
 def test_temperature_zero_takes_the_most_likely():

@@ -30,9 +30,7 @@ class HubSet:
 
 
 HUB_SETS = {
-    "triviaqa": HubSet(
-        "mandarjoshi/trivia_qa", "rc.nocontext", "train", "0f7faf33a3908546c6fd5b73a660e0f8ff173c2f"
-    ),
+    "triviaqa": HubSet("mandarjoshi/trivia_qa", "rc.nocontext", "train", "0f7faf33a3908546c6fd5b73a660e0f8ff173c2f"),
     "nq_open": HubSet(
         "google-research-datasets/nq_open",
         "nq_open",
@@ -77,24 +75,20 @@ def load_questions(dataset: str, *, split: str | None = None, revision: str | No
         return questions_from_records(parse_jsonl(text, "facts.jsonl"), "facts")
     if dataset == "nonexist":
         raise QuestionSetError(
-            "the question set 'nonexist' is not available yet: pass a local file of "
-            "questions on invented entities."
+            "the question set 'nonexist' is not available yet: pass a local file of questions on invented entities."
         )
     path = Path(dataset).expanduser()
     if path.suffix.lower() not in EXTENSIONS:
         if path.is_file():
             raise QuestionSetError(
-                f"{dataset} has an unknown extension {path.suffix!r}: "
-                f"expected one of {', '.join(EXTENSIONS)}."
+                f"{dataset} has an unknown extension {path.suffix!r}: expected one of {', '.join(EXTENSIONS)}."
             )
         raise QuestionSetError(
             f"unknown question set {dataset!r}: expected one of {', '.join(DATASETS)}, or a path to a "
             f"{', '.join(EXTENSIONS)} file."
         )
     if not path.is_file():
-        raise QuestionSetError(
-            f"the question file {path} does not exist: check the path (from {os.getcwd()})."
-        )
+        raise QuestionSetError(f"the question file {path} does not exist: check the path (from {os.getcwd()}).")
     return questions_from_records(read_records(path), path.name)
 
 
@@ -164,13 +158,9 @@ def parse_jsonl(text: str, source: str) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise QuestionSetError(
-                f"line {number} of {source} is not JSON ({error}): mend or drop it."
-            ) from error
+            raise QuestionSetError(f"line {number} of {source} is not JSON ({error}): mend or drop it.") from error
         if not isinstance(row, dict):
-            raise QuestionSetError(
-                f"line {number} of {source} is not a JSON object: expected one with {SCHEMAS}."
-            )
+            raise QuestionSetError(f"line {number} of {source} is not a JSON object: expected one with {SCHEMAS}.")
         if len(row) == 1 and isinstance(inner := next(iter(row.values())), dict):  # {id: {question, ...}}
             row = {"id": next(iter(row)), **inner}
         rows.append(row)
@@ -211,9 +201,7 @@ def parse_csv(text: str, source: str) -> list[dict[str, Any]]:
     rows = list(csv.DictReader(text.splitlines(keepends=True)))
     for number, row in enumerate(rows, start=1):
         if None in row:
-            raise QuestionSetError(
-                f"row {number} of {source} has more cells than the header: quote cells with commas."
-            )
+            raise QuestionSetError(f"row {number} of {source} has more cells than the header: quote cells with commas.")
     return rows
 
 
@@ -236,9 +224,7 @@ def _hub_records(name: str, chosen: HubSet) -> list[dict[str, Any]]:
 
     try:
         with _offline_unless(_hub_answers()):
-            rows = datasets.load_dataset(
-                chosen.path, chosen.config, split=chosen.split, revision=chosen.revision
-            )
+            rows = datasets.load_dataset(chosen.path, chosen.config, split=chosen.split, revision=chosen.revision)
     except Exception as error:  # what it raises shares no base class
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise QuestionSetError(

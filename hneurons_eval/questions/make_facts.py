@@ -50,9 +50,7 @@ def with_spellings(names: Iterable[str]) -> tuple[str, ...]:
     result: dict[str, None] = {}
     for name in names:
         name = " ".join(name.replace("’", "'").split())
-        plain = (
-            name.replace("ß", "ss").replace("ø", "o").replace("ł", "l").replace("æ", "ae").replace("œ", "oe")
-        )
+        plain = name.replace("ß", "ss").replace("ø", "o").replace("ł", "l").replace("æ", "ae").replace("œ", "oe")
         plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
         for spelling in (name, plain):
             if spelling:
@@ -695,9 +693,7 @@ def calling_codes() -> Iterator[Fact]:
         if re.fullmatch(r"\d{1,3}", code) and code not in ("1", "7"):  # shared codes
             name = country_names(iso)[0]
             question = f"What is the international telephone calling code of {name}?"
-            yield Fact(
-                "calling_code", name, question, (f"+{code}", code, f"00{code}"), country_difficulty(iso)
-            )
+            yield Fact("calling_code", name, question, (f"+{code}", code, f"00{code}"), country_difficulty(iso))
 
 
 def _city_rows(table: str) -> Iterator[tuple[str, str]]:
@@ -838,9 +834,7 @@ def elements() -> Iterator[Fact]:
         names = with_spellings([name, *([ELEMENT_SPELLINGS[name]] if name in ELEMENT_SPELLINGS else [])])
         grade = 1 if number <= 20 else 2 if number <= 56 else 3
         yield Fact("element_symbol", symbol, f"Which chemical element has the symbol {symbol}?", names, grade)
-        yield Fact(
-            "element_number", str(number), f"Which chemical element has atomic number {number}?", names, grade
-        )
+        yield Fact("element_number", str(number), f"Which chemical element has atomic number {number}?", names, grade)
 
 
 def numerals() -> Iterator[Fact]:
@@ -1063,9 +1057,7 @@ def handwritten_facts() -> Iterator[Fact]:
     yield from handwritten("composer", tables.COMPOSER, "Who composed “{}”?")
     yield from handwritten("film_director", tables.FILM_DIRECTOR, "Who directed the film “{}”?")
     for fact in handwritten("credited", tables.CREDITED, "Who is credited with {}?"):
-        verb = (
-            "founded" if FOUNDED.match(fact.subject) else "created" if CREATED.search(fact.subject) else None
-        )
+        verb = "founded" if FOUNDED.match(fact.subject) else "created" if CREATED.search(fact.subject) else None
         yield fact._replace(question=f"Who {verb} {fact.subject}?") if verb else fact
     yield from handwritten("sport", tables.SPORT, "Which sport is {} known for?")
     yield from handwritten(
@@ -1074,9 +1066,7 @@ def handwritten_facts() -> Iterator[Fact]:
     for fact in handwritten("dish", tables.DISH_COUNTRY, "From which country does {} come?", countries=True):
         adjectives = [a for name in fact.aliases for a in DEMONYMS.get(name, ())]  # "it is a Japanese dish"
         yield fact._replace(aliases=with_spellings([*fact.aliases, *adjectives]))
-    yield from handwritten(
-        "birth_country", tables.BIRTH_COUNTRY, "In which country was {} born?", countries=True
-    )
+    yield from handwritten("birth_country", tables.BIRTH_COUNTRY, "In which country was {} born?", countries=True)
     yield from handwritten("event_year", tables.EVENT_YEAR, "In which year {}?")
     yield from handwritten("study_of", tables.STUDY_OF, "What is the scientific study of {} called?")
     yield from handwritten("animal_young", tables.ANIMAL_YOUNG, "What is a baby {} called?")

@@ -86,9 +86,7 @@ def record_to_question(record: Mapping[str, Any], index: int, source: str) -> Qu
         raise QuestionSetError(f"{where} has no question column: found columns {found}; expected {SCHEMAS}.")
     text = record[column]
     if not isinstance(text, str) or not text.strip():
-        raise QuestionSetError(
-            f"{where} has an empty question ({column!r} is {text!r}): fill it or drop the row."
-        )
+        raise QuestionSetError(f"{where} has an empty question ({column!r} is {text!r}): fill it or drop the row.")
     aliases = unique_aliases(a for c in ANSWER_COLUMNS for a in _answers(record.get(c), c, where))
     given = _first_filled(record, ID_COLUMNS)
     group = _first_filled(record, RELATION_COLUMNS)

@@ -133,9 +133,7 @@ def _detection(title: str, figures: Figures, console: Console) -> None:
 
 def _intervention(figures: Figures, console: Console) -> None:
     alphas = sorted({float(name.split("@")[1]) for name in figures if name.startswith("accuracy@")})
-    table = Table(
-        title="Closed-book answers with the neurons scaled", title_justify="left", box=None, pad_edge=False
-    )
+    table = Table(title="Closed-book answers with the neurons scaled", title_justify="left", box=None, pad_edge=False)
     for column in ("alpha", "accuracy %", "against no-op", "random sets", "p (sets)", "p (Holm)",
                    "attempts %", "against no-op", "random sets"):  # fmt: skip
         table.add_column(column, no_wrap=True)
