@@ -64,6 +64,7 @@ from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest, Genera
 from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.prompts import PromptFormat
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
+from hneurons_eval.refusals import refusing
 from hneurons_eval.sampling import SamplingOptions
 from hneurons_eval.spans import answer_span, token_positions
 
@@ -125,26 +126,29 @@ class HNeuronsAPI(ModelAPI):
         trust_remote_code: bool = False,
         **unknown: Any,
     ) -> None:
-        if unknown:
-            raise ValueError(
-                f"unknown model args {', '.join(sorted(unknown))}; "
-                "there are neurons, alpha, dtype, device, revision, threads and trust_remote_code"
+        with refusing():
+            if unknown:
+                raise ValueError(
+                    f"unknown model args {', '.join(sorted(unknown))}; "
+                    "there are neurons, alpha, dtype, device, revision, threads and trust_remote_code"
+                )
+            if alpha is not None and neurons is None:
+                raise ValueError(
+                    "alpha is given without neurons; add -M neurons=FILE (a neuron file or probe directory)"
+                )
+            self.alpha = 1.0 if alpha is None else check_alpha(alpha)
+            self.neurons = None if neurons is None else find_neurons(neurons)
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+            self.engine: Engine = get_engine(
+                model_name,
+                revision=None if revision is None else str(revision),
+                dtype=dtype,
+                device=device,
+                threads=threads,
+                trust_remote_code=trust_remote_code,
             )
-        if alpha is not None and neurons is None:
-            raise ValueError("alpha is given without neurons; add -M neurons=FILE (a neuron file or probe directory)")
-        self.alpha = 1.0 if alpha is None else check_alpha(alpha)
-        self.neurons = None if neurons is None else find_neurons(neurons)
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        self.engine: Engine = get_engine(
-            model_name,
-            revision=None if revision is None else str(revision),
-            dtype=dtype,
-            device=device,
-            threads=threads,
-            trust_remote_code=trust_remote_code,
-        )
-        if self.neurons is not None:
-            self.neurons.check(self.engine.layout, model_name)
+            if self.neurons is not None:
+                self.neurons.check(self.engine.layout, model_name)
         # Inspect's response cache knows a model by its name and base_url alone, so what changes the
         # answers has to stand there, or alpha=0 would be served the text of alpha=1.
         identity = {"revision": revision, "dtype": None if dtype == "auto" else dtype}

@@ -32,11 +32,8 @@ def capture_given(span: str = "rule", reduce: str = "mean") -> Solver:
         where: str | list[int] | None = span
         if span == "llm":
             where = await span_by_grader(state.metadata["question"], response)
-            if where is None:
-                state.metadata["span_missing"] = True
-                where = "rule" if not response.strip() else None
         if where is None:
-            # The grader's answer is not in the response: a counted skip.
+            # The grader names no part of the response: a skip, which the scorer counts.
             state.completed = True
             return state
         capture = {

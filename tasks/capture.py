@@ -16,17 +16,11 @@ from inspect_ai.model import (
 )
 
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
+from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.judge import grader
 from hneurons_eval.solvers.capture import SPANS, capture_given
-from hneurons_eval.tasks.stage_logs import (
-    Refused,
-    StageScore,
-    check_same_model,
-    read_stage,
-    reduced_scores,
-    refusing,
-)
+from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, read_stage, reduced_scores
 
 T = TypeVar("T")
 LABEL_OF = {"right": "faithful", "wrong": "hallucinated"}

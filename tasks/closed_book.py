@@ -11,15 +11,15 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.architectures import NeuronLayout
 from hneurons_eval.artifacts import save_neurons
-from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.controls import layer_matched_sets, random_sets
 from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import Question
+from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.swept import swept
 from hneurons_eval.tasks.collect import question_sample, questions_for
 from hneurons_eval.tasks.probe_source import neurons_from
-from hneurons_eval.tasks.stage_logs import Refused, check_hneurons_model, refusing
+from hneurons_eval.tasks.stage_logs import check_hneurons_model, model_layout
 
 ALPHAS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 NO_OP = 1.0
@@ -90,7 +90,7 @@ def closed_book(
     if controls < 0 or questions < 1:
         raise Refused(f"controls should be at least 0 and questions at least 1, found {controls} and {questions}")
     chosen, name = neurons_from(neurons)
-    layout = load_layout(get_model().name)
+    layout = model_layout()
     with refusing():
         sets = [save_neurons(one) for one in control_sets(chosen, layout, controls, seed)]
     asked = spread(questions_for(dataset, part, split), questions, seed)

@@ -9,10 +9,10 @@ from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, Question, load_questions, split_questions
+from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.judge import check_judge, consistency
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.generation import draw
-from hneurons_eval.tasks.stage_logs import Refused, refusing
 
 
 @dataclass(frozen=True)

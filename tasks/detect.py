@@ -10,13 +10,14 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.artifacts import load_contributions
 from hneurons_eval.questions import normalise_question
+from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
 from hneurons_eval.tasks.collect import preset_named, question_sample, questions_for
 from hneurons_eval.tasks.probe_source import probe_from
-from hneurons_eval.tasks.stage_logs import Refused, check_hneurons_model, refusing
+from hneurons_eval.tasks.stage_logs import check_hneurons_model
 
 if TYPE_CHECKING:
     from hneurons_eval.probe import Probe

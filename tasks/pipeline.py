@@ -5,12 +5,13 @@ from collections.abc import Callable
 from inspect_ai import Task, TaskSource, task_source
 from inspect_ai.log import EvalLog
 
+from hneurons_eval.refusals import Refused
 from hneurons_eval.tasks.capture import capture
 from hneurons_eval.tasks.closed_book import closed_book, parse_alphas
 from hneurons_eval.tasks.collect import collect, preset_named
 from hneurons_eval.tasks.detect import detect
 from hneurons_eval.tasks.probe import probe, settings_from
-from hneurons_eval.tasks.stage_logs import Refused, check_hneurons_model
+from hneurons_eval.tasks.stage_logs import check_hneurons_model
 
 STAGES = ("collect", "capture", "probe", "detect", "closed_book")
 
@@ -32,6 +33,7 @@ def pipeline(
     alphas: str | float | list[float] = "0,0.5,1,1.5,2,2.5,3",
     controls: int = 20,
     questions: int = 200,
+    sweep_controls: int | None = None,
     seed: int = 0,
 ) -> TaskSource:
     """From questions to proven neurons: each stage reads the log of the one before.
@@ -53,8 +55,9 @@ def pipeline(
         C: `auto`, `accuracy`, or a number.
         folds: in which relations (else questions) are held out.
         alphas: factors of the intervention.
-        controls: random neuron sets to compare with, in detection and in intervention.
+        controls: random neuron sets to compare the probe with.
         questions: at most this many in the intervention.
+        sweep_controls: random neuron sets in the intervention; default as many as `controls`.
         seed: of all that is drawn.
     """
     preset_named(preset)
@@ -68,7 +71,8 @@ def pipeline(
     def after_probe(log: str) -> list[Task]:
         tasks = [detect(log, dataset, judge, preset, split, "test", seed + 1)]
         if penalty == "l1":
-            tasks.append(closed_book(log, alphas, controls, dataset, questions, split, "test", seed))
+            sets = controls if sweep_controls is None else sweep_controls
+            tasks.append(closed_book(log, alphas, sets, dataset, questions, split, "test", seed))
         return tasks
 
     follow: dict[str, Callable[[str], list[Task]]] = {

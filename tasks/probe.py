@@ -22,15 +22,9 @@ from hneurons_eval.judging import judge_by_rule
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, normalise_question
+from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.detected import LABELS, detected
-from hneurons_eval.tasks.stage_logs import (
-    Refused,
-    StageScore,
-    check_same_model,
-    read_stage,
-    refusing,
-    samples_of,
-)
+from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, read_stage, samples_of
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.

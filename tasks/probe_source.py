@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from inspect_ai.model import get_model
 
 from hneurons_eval.artifacts import find_neurons
-from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.tasks.stage_logs import Refused, check_same_model, read_stage, refusing, samples_of
+from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.tasks.stage_logs import check_same_model, model_layout, read_stage, samples_of
 
 if TYPE_CHECKING:
     from hneurons_eval.probe import Probe
@@ -71,8 +71,7 @@ def neurons_from(reference: str) -> tuple[NeuronSet, str]:
         neurons = find_neurons(reference)
         if not len(neurons):
             raise Refused(f"{reference} holds no neurons; train with a larger C")
-        model = get_model()
-        neurons.check(load_layout(model.name), model.name)
+        neurons.check(model_layout(), get_model().name)
         return neurons, str(reference)
 
 
@@ -90,8 +89,7 @@ def probe_summary(log: Any) -> dict[str, Any]:
 
 
 def _check_layout(neurons: NeuronSet | None, probe: "Probe") -> None:
-    model = get_model()
-    layout = load_layout(model.name)
+    model, layout = get_model(), model_layout()
     if neurons is not None:
         neurons.check(layout, model.name)
     elif tuple(probe.widths) != layout.widths:

@@ -1,30 +1,15 @@
 """Reading the log of the stage before: the right task, finished, of the same model."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import get_model
 from inspect_ai.scorer import Score
 
-
-class Refused(click.ClickException, ValueError):
-    """Input with which no work is begun; the command line prints its one sentence, not a traceback."""
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """Turn the library's ValueErrors into one sentence on the command line."""
-    try:
-        yield
-    except Refused:
-        raise
-    except (ValueError, OSError) as error:
-        raise Refused(str(error)) from error
+from hneurons_eval.architectures import NeuronLayout
+from hneurons_eval.refusals import Refused
 
 
 def read_stage(path: str, stage: str, parameter: str) -> EvalLog:
@@ -89,6 +74,11 @@ def check_hneurons_model() -> None:
     model = get_model()
     if not hasattr(model.api, "engine"):
         raise Refused(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
+
+
+def model_layout() -> NeuronLayout:
+    """The neurons of the `hneurons/` model being evaluated."""
+    return get_model().api.engine.layout  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(frozen=True)
