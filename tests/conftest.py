@@ -58,9 +58,7 @@ def tiny_model() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(
-    tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
+def tiny_checkpoint(tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`tiny_checkpoint("llama", **overrides)`: the directory of a tiny model with the bundled tokenizer."""
     import shutil
 

@@ -73,9 +73,7 @@ def test_a_failed_conversion_leaves_nothing(own_cache: Path, monkeypatch: pytest
     assert list(own_cache.iterdir()) == []
 
 
-def test_a_conversion_that_another_process_finished_first_is_used(
-    own_cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_conversion_that_another_process_finished_first_is_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch):
     def slow(gguf: Path, directory: Path) -> None:
         name = directory.name.removeprefix(".").rsplit(".", 1)[0]
         for place, content in ((directory, "mine"), (own_cache / name, "theirs")):
@@ -145,12 +143,7 @@ def test_the_bundled_model_has_its_chat_template():
 def test_a_local_directory_is_made_absolute(tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch):
     path = tiny_checkpoint()
     monkeypatch.chdir(path.parent)
-    assert (
-        resolve_model(path.name)
-        == resolve_model(f"./{path.name}")
-        == resolve_model(path)
-        == str(path.resolve())
-    )
+    assert resolve_model(path.name) == resolve_model(f"./{path.name}") == resolve_model(path) == str(path.resolve())
     monkeypatch.setenv("HOME", str(path.parent))
     assert resolve_model(f"~/{path.name}") == str(path.resolve())
 
@@ -172,13 +165,9 @@ BAD_NAMES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "name", [*BAD_NAMES, "x" * 5000 + "/", "a\0b", "a\n", "é/../x", "x/"], ids=lambda n: n[:20]
-)
+@pytest.mark.parametrize("name", [*BAD_NAMES, "x" * 5000 + "/", "a\0b", "a\n", "é/../x", "x/"], ids=lambda n: n[:20])
 def test_a_name_that_is_none_is_refused_in_a_sentence(name: str):
-    with pytest.raises(
-        CheckpointError, match=r"no model directory at '.*'; give a local directory, a Hub id"
-    ):
+    with pytest.raises(CheckpointError, match=r"no model directory at '.*'; give a local directory, a Hub id"):
         resolve_model(name)
 
 
@@ -299,7 +288,5 @@ def test_reading_a_layout_imports_no_weights():
         f"print(load_layout({BUNDLED!r}).total, "
         "any(m.startswith('transformers.models.llama.modeling') for m in sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == ["46080", "False"]

@@ -51,8 +51,7 @@ def brute_force(model: Any, ids: Tensor, regions: list[list[int]], reduce: str) 
         z, h, weight = z[0].double(), h[0].double(), weight.double()
         for j in range(weight.shape[1]):
             ratios = [
-                float((weight[:, j] * z[t, j]).pow(2).sum().sqrt() / h[t].pow(2).sum().sqrt())
-                for t in range(len(ids))
+                float((weight[:, j] * z[t, j]).pow(2).sum().sqrt() / h[t].pow(2).sum().sqrt()) for t in range(len(ids))
             ]
             for row, region in zip(rows, regions, strict=True):
                 chosen = [ratios[t] for t in region]
@@ -198,9 +197,7 @@ def test_a_region_on_padding_is_refused(tiny_model: Make):
         ((4,), (4,), torch.ones(1, 1, 4, dtype=torch.bool), "input_ids"),
     ],
 )
-def test_shapes_that_do_not_agree_are_refused(
-    tiny_model: Make, ids: Any, mask: Any, regions: Tensor, message: str
-):
+def test_shapes_that_do_not_agree_are_refused(tiny_model: Make, ids: Any, mask: Any, regions: Tensor, message: str):
     with pytest.raises(ValueError, match=message):
         contributions(tiny_model(), torch.zeros(ids).long(), torch.ones(mask).long(), regions)
 

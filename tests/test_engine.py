@@ -56,10 +56,7 @@ def reference(tiny_checkpoint: MakeCheckpoint) -> Any:
 def prompts(count: int, longest: int = 20, shared: int = 0, seed: int = 0) -> list[tuple[int, ...]]:
     pick = random.Random(seed)
     prefix = tuple(pick.randrange(3, 49152) for _ in range(shared))
-    return [
-        prefix + tuple(pick.randrange(3, 49152) for _ in range(pick.randint(1, longest)))
-        for _ in range(count)
-    ]
+    return [prefix + tuple(pick.randrange(3, 49152) for _ in range(pick.randint(1, longest))) for _ in range(count)]
 
 
 def results(engine: Engine, requests: list[GenerateRequest]) -> list[Generation]:
@@ -106,18 +103,14 @@ def sets(engine: Engine) -> list[NeuronSet]:
     ],
     ids=["llama", "llama-bias", "mistral", "qwen2", "qwen3", "gemma2"],
 )
-def test_greedy_text_is_that_of_transformers(
-    tiny_checkpoint: MakeCheckpoint, kind: str, overrides: dict[str, Any]
-):
+def test_greedy_text_is_that_of_transformers(tiny_checkpoint: MakeCheckpoint, kind: str, overrides: dict[str, Any]):
     path = tiny_checkpoint(kind, **overrides)
     engine, model = start(path, max_rows=4), load(path)
     mixed = [*prompts(5), *prompts(2, longest=5, shared=12, seed=1)]
     one_prefix, another = (prompts(4, longest=7, shared=12, seed=seed) for seed in (2, 3))
     # The second time with what is remembered.
     for given, new in ((mixed, 15), (one_prefix, 6), (another, 6), (mixed[::-1], 9), (one_prefix, 7)):
-        for prompt, said in zip(
-            given, results(engine, [GenerateRequest(p, new) for p in given]), strict=True
-        ):
+        for prompt, said in zip(given, results(engine, [GenerateRequest(p, new) for p in given]), strict=True):
             assert said.tokens == greedy(model, prompt, new)
 
 
@@ -162,9 +155,7 @@ def varied(engine: Engine) -> list[GenerateRequest]:
     ]
 
 
-def test_a_row_says_the_same_alone_in_a_batch_in_another_order_and_after_waiting(
-    tiny: Engine, narrow: Engine
-):
+def test_a_row_says_the_same_alone_in_a_batch_in_another_order_and_after_waiting(tiny: Engine, narrow: Engine):
     requests = varied(tiny)
     expected = alone(tiny, requests)
     assert len({one.tokens for one in expected}) == len(requests)
@@ -249,9 +240,7 @@ def test_a_shared_prefix_is_computed_once(tiny_checkpoint: MakeCheckpoint):
     assert said == alone(engine, [GenerateRequest(prompt, 4) for prompt in asked])
 
 
-@pytest.mark.parametrize(
-    "option", [WARM, SamplingOptions(0.8, top_k=30), SamplingOptions(1.2, top_p=0.9)], ids=str
-)
+@pytest.mark.parametrize("option", [WARM, SamplingOptions(0.8, top_k=30), SamplingOptions(1.2, top_p=0.9)], ids=str)
 def test_sampled_text_is_that_of_a_plain_loop(tiny: Engine, reference: Any, option: SamplingOptions):
     request = GenerateRequest(prompts(1)[0], 8, option, seed=3, draw=2)
     tokens: list[int] = []
@@ -274,9 +263,7 @@ def test_a_stop_sequence_across_tokens_ends_the_answer(tiny: Engine):
     at = len("".join(pieces[:4])) - 1  # the last character of one token and the first of the next
     stop = whole.text[at : at + 2]
     assert whole.text.find(stop) == at
-    cut, other = results(
-        tiny, [GenerateRequest(prompt, 12, stop=("no such text", stop)), GenerateRequest(prompt, 12)]
-    )
+    cut, other = results(tiny, [GenerateRequest(prompt, 12, stop=("no such text", stop)), GenerateRequest(prompt, 12)])
     assert cut.text == whole.text[:at]
     assert cut.stop_reason == "stop"
     assert cut.tokens == whole.tokens[:5]
@@ -333,9 +320,7 @@ def test_a_full_context_is_named(tiny: Engine, reference: Any):
 
 def test_log_probabilities_are_the_models_own(tiny: Engine, reference: Any):
     requests = [
-        GenerateRequest(
-            prompt, 6, SamplingOptions(0.7, top_k=50), seed=k, top_logprobs=[None, 0, 3, 5][k % 4]
-        )
+        GenerateRequest(prompt, 6, SamplingOptions(0.7, top_k=50), seed=k, top_logprobs=[None, 0, 3, 5][k % 4])
         for k, prompt in enumerate(prompts(8))
     ]
     for request, said in zip(requests, results(tiny, requests), strict=True):
@@ -357,9 +342,7 @@ def test_log_probabilities_are_the_models_own(tiny: Engine, reference: Any):
 def test_log_probabilities_of_a_bfloat16_model_are_taken_in_float32(tiny_checkpoint: MakeCheckpoint):
     engine = get_engine(str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1)
     seen: list[torch.Tensor] = []
-    handle = engine.model.register_forward_hook(
-        lambda module, args, output: seen.append(output.logits[0, -1].clone())
-    )
+    handle = engine.model.register_forward_hook(lambda module, args, output: seen.append(output.logits[0, -1].clone()))
     said = engine.generate(GenerateRequest(prompts(1)[0], 5, WARM, top_logprobs=2)).result(TIMEOUT)
     handle.remove()
     assert said.logprobs is not None
@@ -402,8 +385,7 @@ def test_captured_values_are_the_contributions(tiny: Engine, reference: Any):
     requests = []
     for k, prompt in enumerate(prompts(12, longest=40, seed=2)):
         regions = tuple(
-            tuple(sorted(pick.sample(range(len(prompt)), pick.randint(1, len(prompt)))))
-            for _ in range(1 + k % 3)
+            tuple(sorted(pick.sample(range(len(prompt)), pick.randint(1, len(prompt))))) for _ in range(1 + k % 3)
         )
         requests.append(
             CaptureRequest(
@@ -438,15 +420,11 @@ def test_captured_values_are_the_contributions(tiny: Engine, reference: Any):
 
 def test_capture_of_the_bundled_model(bundled_engine: Engine):
     ids = tuple(bundled_engine.tokenizer("The capital of France is Paris.").input_ids)
-    one = bundled_engine.capture(CaptureRequest(ids, ((len(ids) - 2,), (0, 1, 2)), logprobs_from=0)).result(
-        TIMEOUT
-    )
+    one = bundled_engine.capture(CaptureRequest(ids, ((len(ids) - 2,), (0, 1, 2)), logprobs_from=0)).result(TIMEOUT)
     mask = torch.zeros(1, 2, len(ids), dtype=torch.bool)
     mask[0, 0, -2] = mask[0, 1, :3] = True
     given = torch.tensor([ids])
-    expected = bundled_engine.call(lambda m: contributions(m, given, torch.ones_like(given), mask)).result(
-        TIMEOUT
-    )
+    expected = bundled_engine.call(lambda m: contributions(m, given, torch.ones_like(given), mask)).result(TIMEOUT)
     assert one.contributions.shape == (2, 46080)
     np.testing.assert_allclose(one.contributions, expected[0].numpy(), rtol=1e-4, atol=1e-6)
     assert one.logprobs is not None
@@ -570,9 +548,7 @@ def test_a_failing_step_fails_its_rows_and_the_engine_goes_on(
         assert results(engine, requests) == expected
 
 
-def test_a_failing_prefill_and_a_failing_capture(
-    tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_failing_prefill_and_a_failing_capture(tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch):
     engine, request = start(tiny_checkpoint()), GenerateRequest(prompts(1)[0] + (5, 6), 4)
     decoder = engine.model.get_decoder()
 
@@ -586,9 +562,7 @@ def test_a_failing_prefill_and_a_failing_capture(
     monkeypatch.undo()
     assert len(engine.generate(request).result(TIMEOUT).tokens) == 4
     assert engine.capture(capture).result(TIMEOUT).contributions.any()
-    hooked = engine.call(
-        lambda model: sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-    )
+    hooked = engine.call(lambda model: sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()))
     assert hooked.result(TIMEOUT) == 0
 
 
@@ -622,9 +596,7 @@ def test_get_engine_shares_an_engine(tiny_checkpoint: MakeCheckpoint):
 def test_many_threads_get_the_same_engine(tiny_checkpoint: MakeCheckpoint):
     path, found = str(tiny_checkpoint("qwen3")), []
     threads = [
-        threading.Thread(
-            target=lambda: found.append(get_engine(path, dtype="float32", device="cpu", threads=1))
-        )
+        threading.Thread(target=lambda: found.append(get_engine(path, dtype="float32", device="cpu", threads=1)))
         for _ in range(6)
     ]
     for thread in threads:

@@ -86,9 +86,7 @@ def test_one_alpha_a_row_equals_separate_runs(tiny_model: Make):
         together = logits(model, ids)
     for row, alpha in enumerate(alphas):
         with scaled(model, SOME, alpha):
-            torch.testing.assert_close(
-                together[row], logits(model, ids[row : row + 1])[0], rtol=1e-4, atol=1e-4
-            )
+            torch.testing.assert_close(together[row], logits(model, ids[row : row + 1])[0], rtol=1e-4, atol=1e-4)
     for given in (tuple(alphas), torch.tensor(alphas), np.array(alphas)):
         alpha: Any = given
         with scaled(model, SOME, alpha):
@@ -185,9 +183,7 @@ def test_what_autograd_keeps_is_not_written_over(tiny_model: Make):
     model, ids = tiny_model(), sequences()
     kept: list[tuple[Tensor, Tensor]] = []
     module = model.model.layers[0].mlp.down_proj
-    handle = module.register_forward_pre_hook(
-        lambda m, args: kept.append((args[0], args[0].detach().clone()))
-    )
+    handle = module.register_forward_pre_hook(lambda m, args: kept.append((args[0], args[0].detach().clone())))
     with scaled(model, SOME, 3.0):
         model(ids)
     handle.remove()
@@ -276,9 +272,7 @@ def test_neurons_of_another_model_are_refused_naming_both(tiny_model: Make):
     strangers = NeuronSet.from_flat([1, 2], NeuronLayout((32, 32)), model="small-one")
     for alpha in (0.0, 1.0):
         with (
-            pytest.raises(
-                NeuronSetError, match=r"small-one with 2 layers x 32 .* has 3 layers x 40"
-            ) as caught,
+            pytest.raises(NeuronSetError, match=r"small-one with 2 layers x 32 .* has 3 layers x 40") as caught,
             scaled(model, strangers, alpha),
         ):
             pass

@@ -1,7 +1,5 @@
 """The rule judge, refusals, an LLM judge's verdicts and multiple-choice replies."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -241,14 +239,13 @@ def test_the_alias_itself_is_correct(alias: str):
         *["I don't know. ", "the answer is ", "What is Paris? "],
     ],
 )
-def test_hostile_replies_take_linear_time(unit: str):
+@pytest.mark.timeout(100)  # quadratic time takes minutes: a hang, not a slow machine
+def test_hostile_replies_do_not_hang(unit: str):
     text = unit * (100_000 // len(unit)) + "x"
-    begin = time.perf_counter()
     judge_by_rule(text, ["Paris", "A", "1"])
     is_refusal(text)
     parse_verdict(text)
     parse_choice(text, {"A": "Paris", "B": "1"})
-    assert time.perf_counter() - begin < 8  # quadratic took minutes
 
 
 @pytest.mark.parametrize(

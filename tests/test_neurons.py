@@ -31,9 +31,7 @@ def test_flat_indices_make_the_round_trip_sorted(given_: tuple[NeuronLayout, lis
 
 
 @given(sets, st.randoms())
-def test_the_digest_knows_which_neurons_not_in_which_order(
-    given_: tuple[NeuronLayout, list[int]], random: Any
-):
+def test_the_digest_knows_which_neurons_not_in_which_order(given_: tuple[NeuronLayout, list[int]], random: Any):
     layout, flat = given_
     neurons = NeuronSet.from_flat(flat, layout)
     shuffled = random.sample(flat, len(flat))

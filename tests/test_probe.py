@@ -30,9 +30,7 @@ def contributions(rows: int, neurons: int, seed: int = 0, planted: int = 8, stre
     latent = rng.standard_normal((rows, 10)) @ rng.standard_normal((10, neurons)) / np.sqrt(10)
     X = np.exp(0.5 * latent + 0.4 * rng.standard_normal((rows, neurons)))
     X = (X * np.exp(rng.normal(np.log(3e-3), 1.0, neurons))).astype(np.float32)
-    loud = np.argsort(-X.std(axis=0))[
-        : max(planted, neurons // 3)
-    ]  # unscaled, the L1 norm charges quiet neurons more
+    loud = np.argsort(-X.std(axis=0))[: max(planted, neurons // 3)]  # unscaled, the L1 norm charges quiet neurons more
     where = rng.choice(loud, planted, replace=False)
     signal = (X[:, where] - X[:, where].mean(axis=0)) / X[:, where].std(axis=0)
     y = (rng.random(rows) < expit(strength * signal.sum(axis=1))).astype(int)
@@ -42,11 +40,7 @@ def contributions(rows: int, neurons: int, seed: int = 0, planted: int = 8, stre
 def objective(X, y, w, b, C, s=None, penalise_intercept=False):
     z = np.asarray(X, np.float64) @ w + b
     losses = np.logaddexp(0, z) - y * z
-    return (
-        C * float(losses @ (np.ones(len(y)) if s is None else s))
-        + np.abs(w).sum()
-        + penalise_intercept * abs(b)
-    )
+    return C * float(losses @ (np.ones(len(y)) if s is None else s)) + np.abs(w).sum() + penalise_intercept * abs(b)
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +78,7 @@ def test_path_is_liblinears_optimum(problem, exact, multiple, penalise_intercept
     if penalise_intercept:  # otherwise liblinear still penalises |b| / 1000, and differs by that
         assert mine == pytest.approx(reference, rel=1e-6)
         assert np.array_equal(np.flatnonzero(ours.weights(0)), np.flatnonzero(theirs.coef_[0]))
-        assert np.allclose(
-            ours.weights(0), theirs.coef_[0], rtol=1e-2, atol=1e-3 * np.abs(theirs.coef_).max()
-        )
+        assert np.allclose(ours.weights(0), theirs.coef_[0], rtol=1e-2, atol=1e-3 * np.abs(theirs.coef_).max())
     else:
         assert mine == pytest.approx(reference, rel=1e-3)
 
@@ -145,9 +137,7 @@ def test_memory_order_and_mapping_do_not_matter(problem, exact, tmp_path):
     assert np.array_equal(fit_path(mapped, y, Cs=Cs).coefs.toarray(), plain.coefs.toarray())
     assert np.array_equal(fit_path(X, y, Cs=Cs).coefs.toarray(), plain.coefs.toarray())  # deterministic
     columns = fit_path(np.asfortranarray(X), y, Cs=Cs, tol=1e-9)
-    assert np.allclose(
-        columns.coefs.toarray(), exact.coefs[:12].toarray(), atol=1e-3 * exact.coefs[:12].max()
-    )
+    assert np.allclose(columns.coefs.toarray(), exact.coefs[:12].toarray(), atol=1e-3 * exact.coefs[:12].max())
 
 
 def test_rows_of_weight_zero_are_as_if_removed(problem):
@@ -166,9 +156,7 @@ def test_weight_two_is_the_row_twice(problem):
     s = np.where(np.arange(len(y)) < 50, 2.0, 1.0)
     weighted = fit_path(X, y, Cs=Cs, sample_weight=s, tol=1e-9)
     repeated = fit_path(np.vstack([X, X[:50]]), np.append(y, y[:50]), Cs=Cs, tol=1e-9)
-    assert np.allclose(
-        weighted.weights(0), repeated.weights(0), atol=1e-3 * np.abs(repeated.weights(0)).max()
-    )
+    assert np.allclose(weighted.weights(0), repeated.weights(0), atol=1e-3 * np.abs(repeated.weights(0)).max())
 
 
 def test_fits_side_by_side_are_the_fits_alone(problem):
@@ -191,16 +179,12 @@ def test_a_full_column_store_is_replaced_safely(problem, exact, monkeypatch):
     monkeypatch.setattr(l1_solver._Columns, "__init__", small)
     s = np.ones((3, len(y)))
     for path in fit_paths(X, y, s, exact.Cs[:14], tol=1e-9):
-        assert np.allclose(
-            path.coefs.toarray(), exact.coefs[:14].toarray(), atol=1e-3 * exact.coefs[:14].max()
-        )
+        assert np.allclose(path.coefs.toarray(), exact.coefs[:14].toarray(), atol=1e-3 * exact.coefs[:14].max())
 
 
 def test_constant_repeated_and_empty_columns_do_no_harm(problem):
     X, y, _ = problem
-    odd = np.column_stack([X[:, :40], X[:, :40], np.ones((len(y), 2)), np.zeros((len(y), 2))]).astype(
-        np.float32
-    )
+    odd = np.column_stack([X[:, :40], X[:, :40], np.ones((len(y), 2)), np.zeros((len(y), 2))]).astype(np.float32)
     path = fit_path(odd, y, tol=1e-7)
     assert (path.gaps <= 1e-7).all()
     assert not path.coefs[:, 80:].nnz

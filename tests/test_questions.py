@@ -117,9 +117,7 @@ def test_facts_are_the_bytes_that_the_description_names():
     description = (package / "FACTS.md").read_text("utf-8")
     digest = hashlib.sha256((package / "facts.jsonl").read_bytes()).hexdigest()
     assert digest in description, "facts.jsonl changed: run make_facts and correct FACTS.md"
-    table = {
-        name: int(count) for name, count in re.findall(r"^\| `(\w+)` \| (\d+) \|", description, re.MULTILINE)
-    }
+    table = {name: int(count) for name, count in re.findall(r"^\| `(\w+)` \| (\d+) \|", description, re.MULTILINE)}
     assert table == Counter(row["relation"] for row in FACTS)
 
 
@@ -189,9 +187,7 @@ def test_each_schema_is_told_by_its_columns(record: dict[str, Any], aliases: tup
 def test_ids_and_relations_are_taken_from_the_record():
     trivia = record_to_question(TRIVIA, 0, "test")
     assert (trivia.id, trivia.relation) == ("tc_2", None)
-    verified = record_to_question(
-        {"problem": "q?", "answer": "a", "topic": "Art", "original_index": 5}, 0, "test"
-    )
+    verified = record_to_question({"problem": "q?", "answer": "a", "topic": "Art", "original_index": 5}, 0, "test")
     assert (verified.id, verified.relation) == ("5", "Art")
     assert record_to_question({"id": 0, "question": "q?", "answer": "a"}, 0, "test").id == "0"
 
@@ -221,9 +217,7 @@ def test_the_same_rows_are_read_from_every_format(tmp_path: Path):
         writer = csv.DictWriter(file, ["question", "answer"])
         writer.writeheader()
         writer.writerows({**row, "answer": json.dumps(row["answer"])} for row in ROWS)
-    loaded = [
-        load_questions(str(tmp_path / name)) for name in ("a.jsonl", "a.json", "b.json", "a.parquet", "a.csv")
-    ]
+    loaded = [load_questions(str(tmp_path / name)) for name in ("a.jsonl", "a.json", "b.json", "a.parquet", "a.csv")]
     assert all(questions == loaded[0] for questions in loaded)
     assert [q.aliases for q in loaded[0]] == [("1", "one"), ("2", "two")]
 
@@ -234,9 +228,7 @@ def test_rows_keyed_by_their_id_are_read(tmp_path: Path):
         "x2": {"question": "Two?", "ground_truth": ["2"]},
     }
     whole = load_questions(write(tmp_path / "a.json", json.dumps(rows)))
-    lines = load_questions(
-        write(tmp_path / "a.jsonl", "\n".join(json.dumps({k: v}) for k, v in rows.items()))
-    )
+    lines = load_questions(write(tmp_path / "a.jsonl", "\n".join(json.dumps({k: v}) for k, v in rows.items())))
     assert whole == lines
     assert [q.id for q in whole] == ["x1", "x2"]
 
@@ -381,9 +373,7 @@ def test_a_split_of_a_set_that_has_none_is_refused():
 
 
 @pytest.mark.parametrize("name", loading.HUB_SETS)
-def test_without_the_hub_one_sentence_says_what_to_do(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_without_the_hub_one_sentence_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(loading, "_hub_answers", lambda: False)
     monkeypatch.setattr(hf_config, "HF_DATASETS_CACHE", tmp_path)
     before = hf_config.HF_HUB_OFFLINE

@@ -94,9 +94,7 @@ def test_a_nucleus_wider_than_the_first_guess():
     st.none() | st.floats(0.01, 1),
     st.floats(0, 1, exclude_max=True),
 )
-def test_any_distribution(
-    values: list[float], temperature: float, top_k: int | None, top_p: float | None, u: float
-):
+def test_any_distribution(values: list[float], temperature: float, top_k: int | None, top_p: float | None, u: float):
     logits = torch.tensor([values], dtype=torch.float32)
     option = SamplingOptions(temperature, top_k, top_p)
     token = draw(logits, option, [u])[0]

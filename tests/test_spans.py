@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from importlib.metadata import distribution
 
 import pytest
@@ -140,15 +139,12 @@ def test_spans_do_not_depend_on_the_hash_seed():
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize(
-    "unit", ["Paris or ", "1,", "(", "\n", "What is Paris? ", "Paris\n", "e\u0301", "the ", '"']
-)
-def test_a_hostile_response_is_read_in_linear_time(unit: str):
+@pytest.mark.parametrize("unit", ["Paris or ", "1,", "(", "\n", "What is Paris? ", "Paris\n", "e\u0301", "the ", '"'])
+@pytest.mark.timeout(100)  # quadratic time takes minutes: a hang, not a slow machine
+def test_a_hostile_response_does_not_hang(unit: str):
     response = unit * (100_000 // len(unit)) + "x"
-    begin = time.perf_counter()
     answer_span(FRANCE, response, ["Paris", "A", "1"])
     answer_span(FRANCE, response)
-    assert time.perf_counter() - begin < 5  # quadratic took minutes
 
 
 def test_token_positions():

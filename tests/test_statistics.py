@@ -1,7 +1,5 @@
 """Measures against scikit-learn and by hand; intervals by how often they hold the truth."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -152,13 +150,11 @@ def test_auroc_interval_covers_the_truth():
     assert 0.89 <= held / 150 <= 0.99
 
 
-def test_bootstrap_is_seeded_and_fast():
+def test_bootstrap_is_seeded():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 1000)
     s = rng.random(1000) + 0.3 * y
-    start = time.perf_counter()
     first = bootstrap_interval(auroc_statistic(y, s), np.arange(1000) // 2, n=2000, seed=4)
-    assert time.perf_counter() - start < 2  # some 0.1 s on an idle core
     assert first == bootstrap_interval(auroc_statistic(y, s), np.arange(1000) // 2, n=2000, seed=4)
     assert first != bootstrap_interval(auroc_statistic(y, s), np.arange(1000) // 2, n=2000, seed=5)
     assert first.low < first.estimate == auroc(y, s) < first.high
