@@ -31,9 +31,9 @@ SMALLEST_STRATUM = 5
 """Relations with fewer answers of either class are left out of the mean within relations."""
 
 
-def flat(name: str, interval: Interval) -> dict[str, float]:
-    """An interval as three entries."""
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+def flat(name: str, interval: Interval, at: str = "") -> dict[str, float]:
+    """An interval as three entries: `name`, `name_low`, `name_high`, each followed by `at`."""
+    return {f"{name}{at}": interval.estimate, f"{name}_low{at}": interval.low, f"{name}_high{at}": interval.high}
 
 
 def usable_strata(labels: ArrayLike, strata: ArrayLike, least: int = SMALLEST_STRATUM) -> NDArray[np.bool_]:
@@ -60,7 +60,9 @@ def within_strata_statistic(labels: ArrayLike, scores: ArrayLike, strata: ArrayL
 
     def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         values = np.stack([own(weights[:, rows]) for rows, own in parts])  # [strata, resamples]
-        return np.nanmean(values, axis=0)
+        known = np.isfinite(values)
+        # NaN where a resample leaves no stratum with both classes.
+        return np.where(known, values, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
 
     return statistic
 
@@ -178,9 +180,10 @@ def intervention(
         control_verdicts: by alpha, for each control set, by question.
 
     Returns:
-        for each alpha and outcome `<outcome>@<alpha>` with Wilson interval; `<outcome>_difference@<alpha>` to
-        the no-op with paired bootstrap interval; for accuracy McNemar's p, corrected over alphas by Holm;
-        mean, least and greatest difference of the control sets, and the permutation p (two-sided) against them.
+        for each alpha and outcome `<outcome>@<alpha>` with Wilson interval (`<outcome>_low@<alpha>`,
+        `<outcome>_high@<alpha>`); `<outcome>_difference@<alpha>` to the no-op with paired bootstrap interval;
+        for accuracy McNemar's p, corrected over alphas by Holm; mean, least and greatest difference of the
+        control sets, and the permutation p (two-sided) against them.
     """
     found: dict[str, float] = {}
     base = verdicts.get(NO_OP, {})
@@ -189,7 +192,7 @@ def intervention(
         for outcome, holds in OUTCOMES.items():
             hits = sum(holds(verdict) for verdict in own.values())
             if own:
-                found |= flat(f"{outcome}@{alpha:g}", wilson_interval(hits, len(own)))
+                found |= flat(outcome, wilson_interval(hits, len(own)), f"@{alpha:g}")
     pvalues: dict[float, float] = {}
     for alpha in sorted(set(verdicts) - {NO_OP}):
         pairs = [question for question in base if question in verdicts[alpha]]
@@ -198,7 +201,7 @@ def intervention(
         for outcome, holds in OUTCOMES.items():
             before = np.array([float(holds(base[question])) for question in pairs])
             after = np.array([float(holds(verdicts[alpha][question])) for question in pairs])
-            found |= flat(f"{outcome}_difference@{alpha:g}", paired_difference(before, after, seed=seed))
+            found |= flat(f"{outcome}_difference", paired_difference(before, after, seed=seed), f"@{alpha:g}")
             found |= _against_controls(
                 outcome, alpha, base, control_verdicts.get(alpha, ()), after.mean() - before.mean()
             )
@@ -206,8 +209,9 @@ def intervention(
                 lost, won = int(((before == 1) & (after == 0)).sum()), int(((before == 0) & (after == 1)).sum())
                 pvalues[alpha] = mcnemar(lost, won)
                 discordant = (lost + won) / len(pairs)
-                if discordant:
-                    found[f"accuracy_detectable@{alpha:g}"] = minimum_detectable_effect(len(pairs), discordant)
+                effect = minimum_detectable_effect(len(pairs), discordant) if discordant else float("nan")
+                if np.isfinite(effect):
+                    found[f"accuracy_detectable@{alpha:g}"] = effect
     for alpha, corrected in zip(pvalues, holm(list(pvalues.values())) if pvalues else (), strict=True):
         found[f"accuracy_p@{alpha:g}"] = float(corrected)
     return found

@@ -177,32 +177,45 @@ class Search:
                 self.fits.append(_Fit(train, [rows[part] for part in inner]))
         except ValueError as error:
             raise IdentificationError(f"the responses cannot be split into folds: {error}") from None
+        for fit in self.fits:
+            for held in ([], *fit.inner):
+                train = fit.train.copy()
+                train[held] = False
+                if len(np.unique(self.labels[train])) < 2:
+                    raise IdentificationError(
+                        "the responses cannot be split into folds: one class stands in too few groups of questions; "
+                        "collect more questions"
+                    )
 
     # ---- fitting ----
 
     def fit(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """Fit every path. Takes seconds to minutes; call it off the event loop."""
-        grid = self._grid()
         outer: list[_Fit] = self.fits[1:]
         for number, fit in enumerate(outer, start=1):
+            grid = self._grid(fit.train)
             progress(f"fold {number} of {len(outer)}: fitting {len(fit.inner) + 1} paths over {len(grid)} values of C")
             fit.path, fit.inner_decisions = self._fit_one(fit, grid)
+        grid = self._grid(self.fits[0].train)
         progress(f"all rows: fitting the path over {len(grid)} values of C")
         final = self.fits[0]
         final.path = self._paths([final.train], grid)[0]
-        # The outer folds are the inner folds of the whole.
+        # The outer folds are the inner folds of the whole; each has its own grid, of the same multiples of the
+        # smallest C that selects any neuron.
         final.inner_decisions = np.full((len(grid), len(self.labels)), np.nan)
         for fit, test in zip(outer, self.folds, strict=True):
             assert fit.path is not None
             final.inner_decisions[:, test] = self._decisions(fit.path)[:, test]
 
-    def _grid(self) -> Floats:
+    def _grid(self, train: NDArray[np.bool_]) -> Floats:
+        """The values of C to try on a training set, from nothing but its own rows."""
         C = self.settings.C
         if isinstance(C, int | float):
             return np.array([float(C)])
         if self.settings.penalty == "l2":
             return np.array([1.0])
-        smallest = smallest_useful_c(self.data.X, self.data.y.astype(np.float64), np.ones(len(self.data.y)))
+        weights = train[self.data.response].astype(np.float64)
+        smallest = smallest_useful_c(self.data.X, self.data.y.astype(np.float64), weights)
         return smallest * np.geomspace(*GRID, GRID_POINTS)
 
     def _fit_one(self, fit: _Fit, grid: Floats) -> tuple[Path, Floats]:
@@ -282,6 +295,11 @@ class Search:
             chosen = path.positive(k) if self.settings.penalty == "l1" else np.zeros(0, np.int64)
             Cs.append(float(path.Cs[k]))
             counts.append(len(chosen))
+            if 2 * len(chosen) > sum(widths):
+                raise IdentificationError(
+                    f"C = {path.Cs[k]:.4g} selects {len(chosen)} of {sum(widths)} neurons, "
+                    "more than can be compared with random ones; use a smaller C"
+                )
             # A fold that selects nothing is compared with single neurons.
             sets = random_sets(
                 list(widths), max(len(chosen), 1), self.settings.controls, self.settings.seed + number, chosen

@@ -47,6 +47,7 @@ def captured() -> Scorer:
                 **details,
                 "label": state.metadata["label"],
                 "question": state.metadata["question"],
+                "aliases": state.metadata.get("aliases", []),
                 "relation": state.metadata.get("relation"),
             },
         )
