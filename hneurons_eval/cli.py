@@ -140,7 +140,11 @@ def show(file: str, most: int) -> None:
     table = Table("layer", "index", "weight", box=None)
     weights = chosen.weights if chosen.weights is not None else np.full(len(chosen), np.nan)
     for place in np.argsort(-np.nan_to_num(weights), kind="stable")[:most]:
-        table.add_row(str(chosen.layers[place]), str(chosen.indices[place]), f"{weights[place]:.4g}")
+        table.add_row(
+            str(chosen.layers[place]),
+            str(chosen.indices[place]),
+            f"{weights[place]:.4g}" if chosen.weights is not None else "—",
+        )
     console.print(table)
 
 

@@ -200,7 +200,11 @@ class HNeuronsAPI(ModelAPI):
             return self._given(capture.response, captured, len(prompt))
         requests = self._requests(prompt, config, neurons, alpha)
         futures = [self.engine.generate(request) for request in requests]
-        generations = [await _wait(future) for future in futures]
+        try:
+            generations = [await _wait(future) for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()  # where one failed or the caller has gone, nobody waits for the others
         output = self._output(generations, len(prompt), config)
         if capture is not None:
             captured = await self._capture(prompt, generations[0].text, capture, neurons, alpha)
@@ -324,7 +328,7 @@ class HNeuronsAPI(ModelAPI):
             # longer where it is wrong, would tell the probe the label.
             span = answer_span(spec.question, response)
         elif spec.span == "response":
-            span = (0, len(response))
+            span = (0, len(response)) if response else None
         else:
             span = cast(tuple[int, int], spec.span)
             if not 0 <= span[0] < span[1] <= len(response):
@@ -336,7 +340,7 @@ class HNeuronsAPI(ModelAPI):
             "prompt_tokens": len(prompt),
             "response_tokens": len(tokens),
             "answer_tokens": len(answer),
-            "whole_response": len(answer) == len(tokens),
+            "whole_response": 0 < len(answer) == len(tokens),
         }
         if not answer:
             return result

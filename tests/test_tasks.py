@@ -680,15 +680,25 @@ def test_a_task_file_runs_by_its_path(tiny: str, tiny_questions: Path, tmp_path:
     assert len(log.samples or []) == 4
 
 
-def test_a_refusal_is_one_sentence_on_the_command_line(tiny: str, tmp_path: Path):
-    done = command("eval", "hneurons_eval/capture", *model_arguments(tiny), "-T", "responses=no.eval", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-T", "responses=no.eval"], "responses=no.eval does not exist"),
+        (["-M", "neurons=other.json", "-M", "alpha=0"], "use neurons found in this model"),
+        (["-M", "alpha=-1"], "alpha is given without neurons"),
+    ],
+)
+def test_a_refusal_is_one_sentence_on_the_command_line(tiny: str, tmp_path: Path, arguments: list[str], sentence: str):
+    other_neurons(tmp_path)
+    done = command("eval", "hneurons_eval/capture", *model_arguments(tiny), *arguments, cwd=tmp_path)
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert "Traceback" not in said
-    assert "responses=no.eval does not exist" in said
+    assert sentence in " ".join(said.split())
 
 
-def test_any_task_runs_with_neurons_scaled(tiny: str, tmp_path: Path):
+def test_any_task_runs_with_neurons_scaled(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # Inspect takes files by their path from here
     (tmp_path / "unrelated.py").write_text(UNRELATED)
     layout = load_layout(tiny.removeprefix("hneurons/"))
     NeuronSet.from_flat(np.arange(0, layout.total, 2), layout).save(tmp_path / "neurons.json")
@@ -700,7 +710,7 @@ def test_any_task_runs_with_neurons_scaled(tiny: str, tmp_path: Path):
     }
     for name, arguments in scaling.items():
         (log,) = inspect_eval(
-            str(tmp_path / "unrelated.py"),
+            "unrelated.py",
             model=tiny,
             model_args=ARGS | arguments,
             temperature=0.0,
