@@ -18,8 +18,8 @@ $(STAMP): pyproject.toml setup.py
 	touch $(STAMP)
 
 demo: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/hneurons run smollm2-135m-instruct --preset quick --draws 3 --mode 1-vs-1 -C accuracy \
-		--alphas 0,0.5,1,2,3 --questions 80 --sweep-controls 10 --dtype bfloat16 --log-dir logs/demo
+	HF_HUB_OFFLINE=1 $(BIN)/hneurons run smollm2-135m-instruct --preset quick --mode 1-vs-1 -C accuracy \
+		--alphas 0,0.5,1,2,3 --questions 50 --sweep-controls 10 --dtype bfloat16 --log-dir logs/demo
 
 test: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

@@ -81,9 +81,7 @@ def ours(X: np.ndarray, y: np.ndarray, picks: list[int]) -> dict:
         "nonzero": path.n_nonzero.tolist(),
         "gap": float(max(p.gaps.max() for p in [found.path, *found.fold_paths])),
         "auroc": float(found.scores().mean(axis=1).max()),
-        "objectives": [
-            objective(X, y, same.weights(k), float(same.intercepts[k]), C) for k, C in enumerate(same.Cs)
-        ],
+        "objectives": [objective(X, y, same.weights(k), float(same.intercepts[k]), C) for k, C in enumerate(same.Cs)],
     }
 
 
@@ -127,9 +125,7 @@ def apart(side: str, data: Path, argument: list) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--rows", type=int)
@@ -140,11 +136,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.side:
         X, y = np.load(options.data / "X.npy"), np.load(options.data / "y.npy")
-        print(
-            json.dumps(
-                {"ours": ours, "liblinear": liblinear}[options.side](X, y, json.loads(options.argument))
-            )
-        )
+        print(json.dumps({"ours": ours, "liblinear": liblinear}[options.side](X, y, json.loads(options.argument))))
         return
 
     rows, neurons = (600, 6_000) if options.quick else (1_000, 458_752) if options.large else (2_000, 46_080)
@@ -179,9 +171,7 @@ def main() -> None:
         show("liblinear, memory beside X, in sizes of X", theirs["memory"] / size)
         total = float(np.mean(theirs["seconds"])) * fits
         show(f"liblinear, {fits} fits, EXTRAPOLATED from {len(picks)}, s", total, ".0f")
-        show(
-            "ratio: extrapolated liblinear / measured path and folds", total / mine["cross_validation"], ".0f"
-        )
+        show("ratio: extrapolated liblinear / measured path and folds", total / mine["cross_validation"], ".0f")
 
 
 def show(what: str, value: float, form: str = ".2f") -> None:

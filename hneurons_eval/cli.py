@@ -15,6 +15,7 @@ from hneurons_eval.neurons import NeuronSet, NeuronSetError
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
+SUMMARY_WIDTH = 118
 STAGES = ("collect", "capture", "probe", "detect", "closed_book")
 
 
@@ -53,7 +54,7 @@ def run(
 
     from hneurons_eval.tasks import pipeline
 
-    console = Console()
+    console = _console()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logs = inspect_eval(
         pipeline(C=strength, **args),  # pyright: ignore[reportArgumentType]
@@ -63,6 +64,7 @@ def run(
         log_dir=str(log_dir),
         display=display or (None if console.is_terminal else "plain"),  # pyright: ignore[reportArgumentType]
         score_display=False,
+        log_realtime=False,
     )
     _summarise(logs, console)
     failed = [log for log in logs if log.status != "success"]
@@ -96,7 +98,13 @@ def report(logs: tuple[str, ...]) -> None:
             newest[stage] = log
     if not newest:
         raise click.ClickException(f"no log of {', '.join(STAGES)} in {', '.join(logs)}; run the pipeline first")
-    _summarise(list(newest.values()), Console())
+    _summarise(list(newest.values()), _console())
+
+
+def _console() -> Console:
+    """Wide enough for the tables, which are worth more than the edge of a narrow window."""
+    console = Console()
+    return Console(width=max(console.width, SUMMARY_WIDTH))
 
 
 def _summarise(logs: "list[EvalLog]", console: Console) -> None:

@@ -133,33 +133,33 @@ def _detection(title: str, figures: Figures, console: Console) -> None:
 
 def _intervention(figures: Figures, console: Console) -> None:
     alphas = sorted({float(name.split("@")[1]) for name in figures if name.startswith("accuracy@")})
-    table = Table(title="Closed-book answers with the neurons scaled", title_justify="left", box=None, pad_edge=False)
-    for column in ("alpha", "accuracy %", "against no-op", "random sets", "p (sets)", "p (Holm)",
-                   "attempts %", "against no-op", "random sets"):  # fmt: skip
-        table.add_column(column, no_wrap=True)
-    for alpha in alphas:
-        at = f"@{alpha:g}"
-        own = {name.removesuffix(at): value for name, value in figures.items() if name.endswith(at)}
-        if alpha == NO_OP:
-            table.add_row(f"{alpha:g}", interval(own, "accuracy", 100, 1), "no-op", "", "", "",
-                          interval(own, "attempt_rate", 100, 1), "no-op", "")  # fmt: skip
-            continue
-        table.add_row(
-            f"{alpha:g}",
-            interval(own, "accuracy", 100, 1),
-            interval(own, "accuracy_difference", 100, 1),
-            _band(own, "accuracy"),
-            f"{own['accuracy_p_control']:.3f}" if "accuracy_p_control" in own else "—",
-            f"{own['accuracy_p']:.3f}" if "accuracy_p" in own else "—",
-            interval(own, "attempt_rate", 100, 1),
-            interval(own, "attempt_rate_difference", 100, 1),
-            _band(own, "attempt_rate"),
-        )
-    console.print()
-    console.print(table)
+    for outcome, title in (("accuracy", "Accuracy in %"), ("attempt_rate", "Answers attempted in %")):
+        table = Table(title=f"{title}, closed book, with the neurons scaled", title_justify="left", box=None)
+        for column in ("alpha", title.lower(), "against no-op", "random sets", "p (sets)", "p (McNemar, Holm)"):
+            table.add_column(column, no_wrap=True)
+        for alpha in alphas:
+            at = f"@{alpha:g}"
+            own = {name.removesuffix(at): value for name, value in figures.items() if name.endswith(at)}
+            row = [f"{alpha:g}", interval(own, outcome, 100, 1)]
+            if alpha == NO_OP:
+                row.append("no-op")
+            else:
+                row += [
+                    interval(own, f"{outcome}_difference", 100, 1),
+                    _band(own, outcome),
+                    _p(own, f"{outcome}_p_control"),
+                    _p(own, f"{outcome}_p"),
+                ]
+            table.add_row(*row)
+        console.print()
+        console.print(table)
     console.print(
         "points, paired by question; random sets: mean and range of their differences to the no-op", style="dim"
     )
+
+
+def _p(own: Figures, name: str) -> str:
+    return f"{own[name]:.3f}" if name in own else "—"
 
 
 def _band(own: Figures, outcome: str) -> str:
