@@ -47,17 +47,26 @@ Reply with one JSON object and nothing else: {"verdict": "correct"}, {"verdict":
 {"verdict": "not_attempted"}."""
 
 
-def check_judge(by: str) -> Judge:
+def judge_named(by: str) -> Judge:
     """A judge's name.
+
+    Raises:
+        ValueError: an unknown one.
+    """
+    if by not in JUDGES:
+        raise ValueError(f"judge should be one of {', '.join(JUDGES)}, found {by!r}")
+    return cast(Judge, by)
+
+
+def check_judge(by: str) -> Judge:
+    """A judge's name, and that what it needs is there: for a task, before its work begins.
 
     Raises:
         ValueError: an unknown one, or one that needs a grader where none is bound to the role.
     """
-    if by not in JUDGES:
-        raise ValueError(f"judge should be one of {', '.join(JUDGES)}, found {by!r}")
-    if by != "rule":
+    if judge_named(by) != "rule":
         grader()
-    return cast(Judge, by)
+    return judge_named(by)
 
 
 def grader() -> Model:
@@ -119,7 +128,7 @@ def judge(by: str = "rule") -> Scorer:
         by: `rule` (a normalised alias stands in the answer), `llm` (the model bound to the role `grader`), or
             `cascade` (the rule, then the LLM for what the rule calls incorrect).
     """
-    check_judge(by)
+    judge_named(by)  # `inspect score` binds the grader only after it has made the scorer
     verdicts: dict[tuple[str, str], tuple[str, str]] = {}
     locks: dict[tuple[str, str], anyio.Lock] = {}
 
