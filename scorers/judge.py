@@ -58,15 +58,14 @@ def judge_named(by: str) -> Judge:
     return cast(Judge, by)
 
 
-def check_judge(by: str) -> Judge:
-    """A judge's name, and that what it needs is there: for a task, before its work begins.
+def check_judge(by: str) -> None:
+    """Refuse a judge that does not exist or lacks what it needs, before a task's work begins.
 
     Raises:
         ValueError: an unknown one, or one that needs a grader where none is bound to the role.
     """
     if judge_named(by) != "rule":
         grader()
-    return judge_named(by)
 
 
 def grader() -> Model:

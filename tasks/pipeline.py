@@ -13,8 +13,6 @@ from hneurons_eval.tasks.detect import detect
 from hneurons_eval.tasks.probe import probe, settings_from
 from hneurons_eval.tasks.stage_logs import check_hneurons_model
 
-STAGES = ("collect", "capture", "probe", "detect", "closed_book")
-
 
 @task_source
 def pipeline(
