@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hneurons_eval.architectures import NeuronLayout as NeuronLayout
     from hneurons_eval.architectures import neuron_layout as neuron_layout
     from hneurons_eval.checkpoints import load_layout as load_layout
     from hneurons_eval.checkpoints import resolve_model as resolve_model
     from hneurons_eval.contributions import contributions as contributions
     from hneurons_eval.intervention import fold as fold
     from hneurons_eval.intervention import scaled as scaled
+    from hneurons_eval.layout import NeuronLayout as NeuronLayout
     from hneurons_eval.neurons import NeuronSet as NeuronSet
     from hneurons_eval.probe import Probe as Probe
     from hneurons_eval.probe import fit_path as fit_path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "NeuronLayout": "architectures",
+    "NeuronLayout": "layout",
     "neuron_layout": "architectures",
     "load_layout": "checkpoints",
     "resolve_model": "checkpoints",

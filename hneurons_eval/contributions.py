@@ -8,8 +8,10 @@ With z = the input of a layer's down projection and h = its output, neuron j con
 
     CETT[j, t] = |z[j, t]| * ||W_down[:, j]||_2 / ||h[t]||_2        (Gao et al. 2025, section 2.2)
 
-and over a region (a set of tokens) the mean, or the maximum, of that. All of it is computed in
-float32 whatever the model's dtype, layer by layer, so that memory does not grow with the layers.
+and over a region (a set of tokens) the mean, or the maximum, of that. In a mixture of experts z
+carries the routing weight, is 0 where the expert was not chosen, and h is the output of the whole
+layer (see `architectures.py`). All of it is computed in float32 whatever the model's dtype, layer by
+layer, so that memory does not grow with the layers.
 """
 
 from collections.abc import Iterator
@@ -19,90 +21,128 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hneurons_eval.architectures import DownProjection, NeuronLayout, down_projections
+from hneurons_eval.coverage import covered_projections
+from hneurons_eval.layout import NeuronLayout
+from hneurons_eval.places import DownProjection
+from hneurons_eval.taps import DenseTerm, ExpertTerm, Scaling, Terms, tapped
 
 Reduce = Literal["mean", "max"]
 REDUCTIONS: tuple[Reduce, ...] = ("mean", "max")
 
 
 class RegionCapture:
-    """Hooks that fill `values` during one forward pass inside `with capture.during(regions):`.
+    """Fills `values` during one forward pass inside `with capture.during(regions):`.
 
     The model's column norms are computed once and kept: 4 bytes a neuron.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.places: list[DownProjection] = down_projections(model)
+        self.places: list[DownProjection] = covered_projections(model)
         self.layout = NeuronLayout(tuple(place.width for place in self.places))
-        self._norms = [place.column_norms() for place in self.places]
+        self.norms = [place.column_norms() for place in self.places]
 
     @contextmanager
-    def during(self, regions: Tensor, reduce: Reduce = "mean") -> Iterator[Tensor]:
+    def during(
+        self,
+        regions: Tensor,
+        reduce: Reduce = "mean",
+        *,
+        counts: Tensor | None = None,
+        scaling: Scaling | None = None,
+    ) -> Iterator[Tensor]:
         """Capture the forward passes run inside the block.
 
         Args:
             regions: bool `[batch, regions, tokens]`, the tokens of each region, in the positions of the pass.
             reduce: `mean` or `max` over a region's tokens.
+            counts: by how many tokens a region's sum is divided, `[batch, regions]`; default those in the pass.
+                Where part of a region was seen in an earlier pass it is more, and 1 gives the sum.
+            scaling: neurons to scale meanwhile.
 
         Yields:
-            float32 `[batch, regions, neurons]` on the CPU, filled once the pass is over.
-
-        Raises:
-            ValueError: a region without tokens, or regions that are not bool `[batch, regions, tokens]`.
+            float32 `[batch, regions, neurons]` on the CPU, filled once the pass is over; 0 for a region
+            without tokens in the pass.
         """
-        check_regions(regions)
         batch, count, _ = regions.shape
         values = torch.zeros(batch, count, self.layout.total, dtype=torch.float32)
-        handles = [
-            place.module.register_forward_hook(self._hook(place.layer, regions, reduce, values))
-            for place in self.places
-        ]
-        try:
-            yield values
-        finally:
-            for handle in handles:
-                handle.remove()
+        counts = (regions.sum(dim=-1) if counts is None else counts).clamp_min(1)
+        placed: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
-    def _hook(self, layer: int, regions: Tensor, reduce: Reduce, values: Tensor):  # its type is torch's
-        start, stop = (int(s) for s in self.layout.starts[layer : layer + 2])
-        norms = self._norms[layer]
-
-        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        def see(place: DownProjection, terms: Terms, h: Tensor) -> None:
+            start, stop = self.layout.starts[place.layer : place.layer + 2].tolist()
+            if h.device not in placed:
+                placed[h.device] = regions.to(h.device), counts.to(h.device)
+            own, number = placed[h.device]
             with torch.no_grad():
-                values[:, :, start:stop] = reduce_cett(args[0], output, norms, regions.to(output.device), reduce)
+                values[:, :, start:stop] = reduce_cett(terms, h, self.norms[place.layer], own, number, reduce)
 
-        return hook
+        with tapped(self.places, scaling, see):
+            yield values
 
 
-def reduce_cett(z: Tensor, h: Tensor, norms: Tensor, regions: Tensor, reduce: Reduce) -> Tensor:
+def reduce_cett(terms: Terms, h: Tensor, norms: Tensor, regions: Tensor, counts: Tensor, reduce: Reduce) -> Tensor:
     """CETT of one layer over regions: float32 `[batch, regions, width]`.
 
     Args:
-        z: input of the down projection, `[batch, tokens, width]`.
-        h: its output, `[batch, tokens, hidden]`.
+        terms: what the layer's neurons put into h, of `batch * tokens` tokens.
+        h: the layer's MLP output, `[batch, tokens, hidden]` or `[batch * tokens, hidden]`.
         norms: column norms of W_down, float32 `[width]`.
         regions: bool `[batch, regions, tokens]`.
+        counts: by how many tokens a region's sum is divided, `[batch, regions]`.
         reduce: `mean` or `max` over a region's tokens.
     """
-    size = h.float().norm(dim=-1)  # [batch, tokens]
-    # Where h = 0 nothing reaches the residual stream, so nothing contributes.
-    inverse = torch.where(size > 0, 1.0 / size, 0.0)
-    magnitude = z.float().abs()  # [batch, tokens, width]
+    batch, _, tokens = regions.shape
+    inverse = inverse_norm(h).view(batch, tokens)
     if reduce == "mean":
-        # Padding may hold anything, NaN included, which a weight of 0 would not silence.
-        magnitude.masked_fill_(~regions.any(dim=1)[:, :, None], 0.0)
-        share = inverse[:, None, :] / regions.sum(dim=-1, keepdim=True)  # [batch, regions, tokens]
-        reduced = torch.bmm(torch.where(regions, share, 0.0), magnitude)
+        shares = torch.where(regions, inverse[:, None, :] / counts[:, :, None], 0.0)  # [batch, regions, tokens]
     else:
-        magnitude = magnitude * inverse[:, :, None]
-        reduced = torch.stack(
-            [
-                magnitude.masked_fill(~regions[:, region, :, None], 0.0).amax(dim=1)
-                for region in range(regions.shape[1])
-            ],
-            dim=1,
-        )
-    return reduced * norms
+        shares = torch.where(regions, inverse[:, None, :], 0.0)
+    outside = ~regions.any(dim=1)  # [batch, tokens]
+    reduced = [
+        _reduce_dense(term, shares, outside, reduce)
+        if isinstance(term, DenseTerm)
+        else _reduce_experts(term, shares, outside, reduce)
+        for term in terms.parts
+    ]
+    return (reduced[0] if len(reduced) == 1 else torch.cat(reduced, dim=-1)) * norms
+
+
+def inverse_norm(h: Tensor) -> Tensor:
+    """1 / ||h||_2 over the last dimension, float32; 0 where h is 0: there nothing reaches the residual stream."""
+    size = torch.linalg.vector_norm(h, dim=-1, dtype=torch.float32)
+    return torch.where(size > 0, 1.0 / size, 0.0)
+
+
+def _reduce_dense(term: DenseTerm, shares: Tensor, outside: Tensor, reduce: Reduce) -> Tensor:
+    """Sum (or maximum) over tokens of share * |z|: float32 `[batch, regions, width]`."""
+    batch, count, tokens = shares.shape
+    z = term.weighted
+    magnitude = (z.abs() if z.dtype == torch.float32 else z.float().abs_()).view(batch, tokens, -1)
+    # Padding may hold anything, NaN included, which a share of 0 would not silence.
+    magnitude[outside] = 0.0
+    if reduce == "mean":
+        return torch.bmm(shares, magnitude)
+    return torch.stack([(magnitude * shares[:, r, :, None]).amax(dim=1) for r in range(count)], dim=1)
+
+
+def _reduce_experts(term: ExpertTerm, shares: Tensor, outside: Tensor, reduce: Reduce) -> Tensor:
+    """The same for routed experts: float32 `[batch, regions, count * each]`."""
+    batch, count, tokens = shares.shape
+    part, k = term.part, term.experts.shape[1]
+    magnitude = term.weighted.float().abs()  # [batch * tokens, k, each]
+    magnitude[outside.flatten()] = 0.0
+    row = torch.arange(batch, device=shares.device).repeat_interleave(tokens * k)
+    owner = row * part.count + term.experts.flatten()
+    regions = []
+    for r in range(count):
+        own = (magnitude * shares[:, r].reshape(-1, 1, 1)).view(-1, part.each)
+        into = torch.zeros(batch * part.count, part.each, device=shares.device)
+        if reduce == "mean":
+            into.index_add_(0, owner, own)
+        else:
+            into.scatter_reduce_(0, owner[:, None].expand_as(own), own, "amax")
+        regions.append(into.view(batch, part.width))
+    return torch.stack(regions, dim=1)
 
 
 def check_regions(regions: Tensor) -> None:
@@ -145,7 +185,7 @@ def contributions(
 
     Raises:
         ValueError: an empty region, shapes that do not agree, or a region on padding.
-        UnsupportedModelError: as `down_projections`.
+        UnsupportedModelError: as `covered_projections`.
     """
     if reduce not in REDUCTIONS:
         raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {reduce!r}")

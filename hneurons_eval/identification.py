@@ -257,7 +257,7 @@ class Search:
 
     def candidates(self, widths: Sequence[int], model: str) -> list[list[NeuronSet]]:
         """For each training set (all rows, then the outer folds) the neurons selected at each C."""
-        from hneurons_eval.architectures import NeuronLayout
+        from hneurons_eval.layout import NeuronLayout
 
         layout = NeuronLayout(tuple(widths))
         return [

@@ -15,27 +15,16 @@ removes them again, so the model it leaves behind is bit for bit the one it foun
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hneurons_eval.architectures import DownProjection, NeuronLayout, down_projections
+from hneurons_eval.coverage import covered_projections
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet, check_alpha
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """What to multiply in a batch: for each layer that has any, the neurons and a factor for each row.
-
-    Attributes:
-        neurons: by layer number, int64 `[k]`.
-        factors: by layer number, float32 `[rows, k]`, or `[1, k]` for all rows alike.
-    """
-
-    neurons: dict[int, Tensor]
-    factors: dict[int, Tensor]
+from hneurons_eval.places import Dense, DownProjection, Experts
+from hneurons_eval.taps import Scaling, tapped
 
 
 class ScalingTable:
@@ -50,12 +39,13 @@ class ScalingTable:
         NeuronSetError: neurons of a model with other layers.
     """
 
-    def __init__(self, layout: NeuronLayout) -> None:
-        self.layout = layout
+    def __init__(self, places: Sequence[DownProjection]) -> None:
+        self.layout = NeuronLayout(tuple(place.width for place in places))
+        self._places = places
         self._number: dict[tuple[str, float], int] = {}
         self._entries: list[tuple[NeuronSet, float]] = []
-        self._neurons: dict[int, Tensor] = {}
-        self._columns: dict[int, slice] = {}
+        self._neurons: dict[tuple[int, int], Tensor] = {}
+        self._columns: dict[tuple[int, int], slice] = {}
         self._factors: Tensor | None = None
 
     def entry(self, neurons: NeuronSet | None, alpha: float) -> int:
@@ -81,7 +71,7 @@ class ScalingTable:
             self._build()
         assert self._factors is not None
         chosen = self._factors[torch.as_tensor(entries, device=self._factors.device)]  # [rows, union]
-        return Scaling(self._neurons, {layer: chosen[:, columns] for layer, columns in self._columns.items()})
+        return Scaling(self._neurons, {part: chosen[:, columns] for part, columns in self._columns.items()})
 
     def _build(self) -> None:
         flats = [neurons.flat(self.layout) for neurons, _ in self._entries]
@@ -89,49 +79,15 @@ class ScalingTable:
         factors = np.ones((len(flats) + 1, len(union)), np.float32)
         for number, (flat, (_, alpha)) in enumerate(zip(flats, self._entries, strict=True), start=1):
             factors[number, np.searchsorted(union, flat)] = alpha
-        layers, indices = self.layout.unflatten(union)
         self._columns, self._neurons = {}, {}
-        for layer in np.unique(layers):
-            first, last = np.searchsorted(layers, [layer, layer + 1])
-            self._columns[int(layer)] = slice(int(first), int(last))
-            self._neurons[int(layer)] = torch.from_numpy(indices[first:last].copy())
+        for place in self._places:
+            for number, part in enumerate(place.parts):
+                start = int(self.layout.starts[place.layer]) + part.start
+                first, last = np.searchsorted(union, [start, start + part.width]).tolist()
+                if first < last:
+                    self._columns[place.layer, number] = slice(first, last)
+                    self._neurons[place.layer, number] = torch.from_numpy(union[first:last] - start)
         self._factors = torch.from_numpy(factors)
-
-
-@contextmanager
-def scaling_hooks(places: Sequence[DownProjection], scaling: Scaling | None) -> Iterator[None]:
-    """Multiply while the block runs; afterwards the model has the hooks it had before."""
-    handles = []
-    try:
-        if scaling is not None:
-            for place in places:
-                if place.layer in scaling.neurons:
-                    hook = _multiply(scaling.neurons[place.layer], scaling.factors[place.layer])
-                    handles.append(place.module.register_forward_pre_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _multiply(neurons: Tensor, factors: Tensor):  # its type is torch's
-    ready: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
-
-    def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        z = args[0]  # [rows, tokens, width]
-        key = (z.device, z.dtype)
-        if key not in ready:
-            ready[key] = neurons.to(z.device), factors.to(z.device)
-        index, factor = ready[key]
-        if factor.shape[0] not in (1, z.shape[0]):
-            raise ValueError(f"alpha has {factor.shape[0]} rows, the batch has {z.shape[0]}; give one factor per row")
-        # The product is taken in float32 and rounded once, as folding would round it.
-        chosen = (z[..., index].float() * factor.view(-1, *(1,) * (z.dim() - 2), factor.shape[1])).to(z.dtype)
-        # Without gradients z is a temporary that only the down projection reads, so it may be written.
-        z = z.index_copy(-1, index, chosen) if torch.is_grad_enabled() else z.index_copy_(-1, index, chosen)
-        return (z, *args[1:])
-
-    return hook
 
 
 @contextmanager
@@ -146,16 +102,16 @@ def scaled(model: nn.Module, neurons: NeuronSet, alpha: float | Sequence[float] 
     Raises:
         ValueError: alpha negative, not finite or not a number; a batch with another number of rows.
         NeuronSetError: neurons of a model with other layers.
-        UnsupportedModelError: as `down_projections`.
+        UnsupportedModelError: as `covered_projections`.
     """
     if isinstance(alpha, Tensor | np.ndarray):
         alpha = alpha.tolist()
     alphas = [check_alpha(a) for a in alpha] if isinstance(alpha, list | tuple) else [check_alpha(alpha)]
     if not alphas:
         raise ValueError("alpha is empty; give one factor, or one for each row of the batch")
-    places = down_projections(model)
-    table = ScalingTable(NeuronLayout(tuple(place.width for place in places)))
-    with scaling_hooks(places, table.rows([table.entry(neurons, a) for a in alphas])):
+    places = covered_projections(model)
+    table = ScalingTable(places)
+    with tapped(places, table.rows([table.entry(neurons, a) for a in alphas])):
         yield
 
 
@@ -165,15 +121,20 @@ def fold(model: nn.Module, neurons: NeuronSet, alpha: float) -> None:
     Raises:
         ValueError: alpha negative, not finite or not a number.
         NeuronSetError: neurons of a model with other layers.
-        UnsupportedModelError: as `down_projections`.
+        UnsupportedModelError: as `covered_projections`; or a quantised, wrapped or offloaded weight matrix.
     """
     alpha = check_alpha(alpha)
-    places = down_projections(model)
-    neurons.check(NeuronLayout(tuple(place.width for place in places)), type(model).__name__)
-    with torch.no_grad():
-        for place in places:
-            columns = torch.from_numpy(neurons.indices[neurons.layers == place.layer])
+    places = covered_projections(model)
+    layout = NeuronLayout(tuple(place.width for place in places))
+    neurons.check(layout, type(model).__name__)
+    wanted: list[tuple[Dense | Experts, Tensor]] = []
+    for place in places:
+        own = neurons.indices[neurons.layers == place.layer]
+        for part in place.parts:
+            columns = own[(own >= part.start) & (own < part.start + part.width)] - part.start
             if len(columns):
-                weight = place.module.weight
-                columns = columns.to(weight.device)
-                weight[:, columns] = (weight[:, columns].float() * alpha).to(weight.dtype)
+                part.check_plain()  # all of them, before any is changed
+                wanted.append((part, torch.from_numpy(columns)))
+    with torch.no_grad():
+        for part, columns in wanted:
+            part.multiply_columns(columns, alpha)

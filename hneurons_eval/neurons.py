@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from hneurons_eval.architectures import NeuronLayout
 from hneurons_eval.files import write_text_atomically
+from hneurons_eval.layout import NeuronLayout
 
 FORMAT = "hneurons-neurons"
 VERSION = 1

@@ -185,7 +185,7 @@ class Probe:
 
     def neurons(self) -> "NeuronSet":
         """The H-Neurons: those with a positive weight, with their weights."""
-        from hneurons_eval.architectures import NeuronLayout
+        from hneurons_eval.layout import NeuronLayout
         from hneurons_eval.neurons import NeuronSet
 
         if not hasattr(self, "coef_"):

@@ -5,12 +5,54 @@ a run share (system prompt and template) is kept once per scaling.
 """
 
 from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import NamedTuple
 
+from torch import Tensor
+
+from hneurons_eval.contributions import Reduce
 from hneurons_eval.row_cache import PromptStates
 
-PromptKey = tuple[tuple[int, ...], int]
 SHORTEST_PREFIX = 4
 """A shared prefix of fewer tokens saves nothing."""
+
+
+class PromptKey(NamedTuple):
+    """What the states of a prompt depend on, and which sum of contributions is wanted with them.
+
+    Attributes:
+        tokens: the prompt.
+        scaling: entry of the batch's scaling table.
+        sums: the reduction over the prompt's tokens that is wanted, or None.
+    """
+
+    tokens: tuple[int, ...]
+    scaling: int
+    sums: Reduce | None = None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What one pass over a stretch of tokens left.
+
+    Attributes:
+        states: keys and values.
+        sums: sum or maximum over the stretch's tokens of every neuron's contribution, float32 `[neurons]`; None
+            where it was not wanted.
+    """
+
+    states: PromptStates
+    sums: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return self.states[0][0].shape[-2]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes."""
+        return sum(k.nbytes + v.nbytes for k, v in self.states) + (0 if self.sums is None else self.sums.nbytes)
 
 
 def common_prefix(prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -23,8 +65,34 @@ def common_prefix(prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
     return first[:length]
 
 
+class SharedPrefix:
+    """The prefix that the prompts of a run have in common, with what a pass over it left."""
+
+    def __init__(self) -> None:
+        self._prefix: tuple[int, ...] = ()
+        self._kept: dict[Hashable, Stretch] = {}
+
+    def of(self, prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
+        """The prefix to use: the one known, if all prompts begin with it, else what they have in common."""
+        if self._prefix and all(prompt[: len(self._prefix)] == self._prefix for prompt in prompts):
+            return self._prefix
+        common = common_prefix(prompts)
+        if len(common) < SHORTEST_PREFIX:
+            return ()
+        self._prefix, self._kept = common, {}
+        return common
+
+    def get(self, key: Hashable) -> Stretch | None:
+        """What is kept of the prefix under a key (scaling and the like), or None."""
+        return self._kept.get(key)
+
+    def put(self, key: Hashable, stretch: Stretch) -> None:
+        """Keep what a pass over the prefix left."""
+        self._kept[key] = stretch
+
+
 class PromptStore:
-    """States by prompt, up to a number of bytes.
+    """Stretches by prompt, up to a number of bytes.
 
     A full store takes nothing new, since prompts that come round again in the same order would
     push each other out before they are needed. When what it holds is no longer asked for, it is
@@ -33,22 +101,20 @@ class PromptStore:
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._held: dict[PromptKey, list[PromptStates]] = {}
+        self._held: dict[PromptKey, list[Stretch]] = {}
         self._bytes = 0
         self._refused = 0
         self._hits = 0
-        self._prefix: tuple[int, ...] = ()
-        self._prefix_states: dict[Hashable, PromptStates] = {}
 
-    def get(self, key: PromptKey) -> list[PromptStates] | None:
-        """The stretches of a prompt's states, or None."""
+    def get(self, key: PromptKey) -> list[Stretch] | None:
+        """The stretches of a prompt, or None."""
         held = self._held.get(key)
         self._hits += held is not None
         return held
 
-    def put(self, key: PromptKey, stretches: list[PromptStates], own: PromptStates) -> None:
-        """Keep a prompt's states, if there is room; `own` are those that it shares with no other."""
-        size = sum(k.nbytes + v.nbytes for k, v in own)
+    def put(self, key: PromptKey, stretches: list[Stretch]) -> None:
+        """Keep a prompt's stretches, if there is room; the last of them it shares with no other."""
+        size = stretches[-1].nbytes
         if self._bytes + size > self._most:
             self._refused += 1
             if self._refused <= 2 * len(self._held):
@@ -60,21 +126,3 @@ class PromptStore:
                 return
         self._held[key] = stretches
         self._bytes += size
-
-    def shared_prefix(self, prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
-        """The prefix to use: the one known, if all prompts begin with it, else what they have in common."""
-        if self._prefix and all(prompt[: len(self._prefix)] == self._prefix for prompt in prompts):
-            return self._prefix
-        common = common_prefix(prompts)
-        if len(common) < SHORTEST_PREFIX:
-            return ()
-        self._prefix, self._prefix_states = common, {}
-        return common
-
-    def prefix_states(self, scaling: int) -> PromptStates | None:
-        """States of the shared prefix under a scaling, or None."""
-        return self._prefix_states.get(scaling)
-
-    def set_prefix_states(self, scaling: int, states: PromptStates) -> None:
-        """Keep the states of the shared prefix under a scaling."""
-        self._prefix_states[scaling] = states

@@ -20,22 +20,27 @@ output = await model.generate(messages, config=GenerateConfig(extra_body={"hneur
 }}))
 output.metadata["hneurons"]  # {"contributions": <artifact key>, "span": [0, 5], ...}
 ```
+
+`"ahead": [seed, ...]` names the seeds with which the very same request will be made again: those draws
+are sampled with this one, so that what they have in common is computed once, and handed out when they
+are asked for. Nothing but the time it takes depends on it.
 """
 
 import contextlib
 import functools
 import os
 import threading
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
+import numpy as np
 from inspect_ai.model import (
     ChatCompletionChoice,
     ChatMessage,
@@ -60,16 +65,19 @@ from hneurons_eval.artifacts import (
     save_contributions,
 )
 from hneurons_eval.contributions import REDUCTIONS, Reduce
-from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest, Generation, get_engine
+from hneurons_eval.engine import Engine, get_engine
 from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.prompts import PromptFormat
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.refusals import refusing
+from hneurons_eval.requests import AnswerCapture, CaptureRequest, GenerateRequest, Generation
 from hneurons_eval.sampling import SamplingOptions
 from hneurons_eval.spans import answer_span, token_positions
 
 T = TypeVar("T")
 DEFAULT_MAX_TOKENS = 2048
+MOST_AHEAD = 100_000
+"""Draws that are kept until they are asked for."""
 REGIONS = ("answer", "other")
 """The answer's tokens, and all other tokens of prompt and response (Gao et al. 2025, section 2.2)."""
 
@@ -82,6 +90,23 @@ class CaptureSpec:
     reduce: Reduce = "mean"
     question: str = ""
     response: str | None = None
+
+    def find_span(self, response: str) -> tuple[int, int] | None:
+        """Characters of the answer in a response.
+
+        Raises:
+            ValueError: a span that the response does not have.
+        """
+        if self.span == "rule":
+            # Without the accepted answers: a span cut to the alias where the answer is right, and left
+            # longer where it is wrong, would tell the probe the label.
+            return answer_span(self.question, response)
+        if self.span == "response":
+            return (0, len(response)) if response else None
+        start, end = cast(tuple[int, int], self.span)
+        if not 0 <= start < end <= len(response):
+            raise ValueError(f"capture span {[start, end]} is not within the response's {len(response)} characters")
+        return start, end
 
     @classmethod
     def parse(cls, value: Any) -> "CaptureSpec":
@@ -123,6 +148,7 @@ class HNeuronsAPI(ModelAPI):
         device: str | None = None,
         revision: str | None = None,
         threads: int | None = None,
+        strict: bool = False,
         trust_remote_code: bool = False,
         **unknown: Any,
     ) -> None:
@@ -130,7 +156,7 @@ class HNeuronsAPI(ModelAPI):
             if unknown:
                 raise ValueError(
                     f"unknown model args {', '.join(sorted(unknown))}; "
-                    "there are neurons, alpha, dtype, device, revision, threads and trust_remote_code"
+                    "there are neurons, alpha, dtype, device, revision, threads, strict and trust_remote_code"
                 )
             if alpha is not None and neurons is None:
                 raise ValueError(
@@ -145,6 +171,7 @@ class HNeuronsAPI(ModelAPI):
                 dtype=dtype,
                 device=device,
                 threads=threads,
+                strict=strict,
                 trust_remote_code=trust_remote_code,
             )
             if self.neurons is not None:
@@ -158,6 +185,7 @@ class HNeuronsAPI(ModelAPI):
         super().__init__(model_name, f"{self.engine.fingerprint}?{variant}" if variant else None, api_key, [], config)
         self.prompts = PromptFormat(self.engine.tokenizer)
         self._unseeded: Counter[str] = Counter()
+        self._ahead: OrderedDict[GenerateRequest, Future[Generation]] = OrderedDict()
 
     # ---- Inspect's questions about the provider ----
 
@@ -193,13 +221,17 @@ class HNeuronsAPI(ModelAPI):
     ) -> ModelOutput:
         if tools:
             raise ValueError("hneurons models do not call tools; use a task without tools")
-        neurons, alpha, capture = self._options(config)
+        neurons, alpha, capture, ahead = self._options(config)
         prompt = self.prompts.encode(input)
         if capture is not None and capture.response is not None:
             captured = await self._capture(prompt, capture.response, capture, neurons, alpha)
             return self._given(capture.response, captured, len(prompt))
         requests = self._requests(prompt, config, neurons, alpha)
-        futures = [self.engine.generate(request) for request in requests]
+        if capture is not None:
+            # Of several choices, the first one's. Its log-probabilities come along.
+            answer = AnswerCapture(capture.find_span, capture.reduce, other=True)
+            requests[0] = replace(requests[0], capture=answer, top_logprobs=requests[0].top_logprobs or 0)
+        futures = self._sample(requests, ahead)
         try:
             generations = [await _wait(future) for future in futures]
         finally:
@@ -207,15 +239,25 @@ class HNeuronsAPI(ModelAPI):
                 future.cancel()  # where one failed or the caller has gone, nobody waits for the others
         output = self._output(generations, len(prompt), config)
         if capture is not None:
-            captured = await self._capture(prompt, generations[0].text, capture, neurons, alpha)
-            output.metadata = {"hneurons": captured}
+            output.metadata = {"hneurons": await self._keep_captured(prompt, generations[0], capture, neurons, alpha)}
         return output
 
-    def _options(self, config: GenerateConfig) -> tuple[NeuronSet | None, float, CaptureSpec | None]:
+    def _sample(self, requests: list[GenerateRequest], ahead: Sequence[int]) -> "list[Future[Generation]]":
+        """Queue requests, and with a single one the draws that will be asked for next."""
+        futures = [self._ahead.pop(request, None) or self.engine.generate(request) for request in requests]
+        if len(requests) == 1 and requests[0].capture is None:
+            for request in (replace(requests[0], seed=seed) for seed in ahead):
+                if request not in self._ahead:
+                    self._ahead[request] = self.engine.generate(request)
+            while len(self._ahead) > MOST_AHEAD:
+                self._ahead.popitem(last=False)[1].cancel()
+        return futures
+
+    def _options(self, config: GenerateConfig) -> tuple[NeuronSet | None, float, CaptureSpec | None, list[int]]:
         body = (config.extra_body or {}).get("hneurons", {})
         if not isinstance(body, Mapping):
             raise ValueError(f"extra_body hneurons should be an object, found {type(body).__name__}")
-        _refuse_unknown(body, ("neurons", "alpha", "capture"), "extra_body hneurons")
+        _refuse_unknown(body, ("neurons", "alpha", "capture", "ahead"), "extra_body hneurons")
         neurons = self.neurons
         if "neurons" in body:
             neurons = None if body["neurons"] is None else _kept_neurons(str(body["neurons"]))
@@ -225,7 +267,10 @@ class HNeuronsAPI(ModelAPI):
         if neurons is not None:
             neurons.check(self.engine.layout, self.model_name)
         capture = None if body.get("capture") is None else CaptureSpec.parse(body["capture"])
-        return neurons, alpha, capture
+        ahead = body.get("ahead", [])
+        if not isinstance(ahead, list | tuple) or any(type(seed) is not int for seed in ahead):
+            raise ValueError(f"extra_body hneurons ahead should be a list of seeds, found {ahead!r}")
+        return neurons, alpha, capture, list(ahead)
 
     def _requests(
         self, prompt: tuple[int, ...], config: GenerateConfig, neurons: NeuronSet | None, alpha: float
@@ -272,7 +317,7 @@ class HNeuronsAPI(ModelAPI):
             ChatCompletionChoice(
                 message=ChatMessageAssistant(content=generation.text, model=self.model_name, source="generate"),
                 stop_reason=cast(StopReason, generation.stop_reason),
-                logprobs=self._logprobs(generation),
+                logprobs=self._logprobs(generation, config),
             )
             for generation in generations
         ]
@@ -287,8 +332,8 @@ class HNeuronsAPI(ModelAPI):
         output.metadata = {"hneurons": captured}
         return output
 
-    def _logprobs(self, generation: Generation) -> Logprobs | None:
-        if generation.logprobs is None:
+    def _logprobs(self, generation: Generation, config: GenerateConfig) -> Logprobs | None:
+        if generation.logprobs is None or not (config.logprobs or config.top_logprobs):
             return None
         return Logprobs(
             content=[
@@ -320,62 +365,90 @@ class HNeuronsAPI(ModelAPI):
         neurons: NeuronSet | None,
         alpha: float,
     ) -> dict[str, Any]:
-        """Contributions of an answer, written to the artifacts; what goes into the output's metadata."""
+        """Contributions of a given answer, written to the artifacts; what goes into the output's metadata."""
         encoded = self.engine.tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
         tokens = tuple(encoded["input_ids"])  # pyright: ignore
-        if spec.span == "rule":
-            # Without the accepted answers: a span cut to the alias where the answer is right, and left
-            # longer where it is wrong, would tell the probe the label.
-            span = answer_span(spec.question, response)
-        elif spec.span == "response":
-            span = (0, len(response)) if response else None
-        else:
-            span = cast(tuple[int, int], spec.span)
-            if not 0 <= span[0] < span[1] <= len(response):
-                raise ValueError(f"capture span {list(span)} is not within the response's {len(response)} characters")
-        answer = [] if span is None else token_positions(encoded["offset_mapping"], span)  # pyright: ignore
-        result: dict[str, Any] = {
-            "contributions": None,
-            "span": None if span is None else list(span),
-            "prompt_tokens": len(prompt),
-            "response_tokens": len(tokens),
-            "answer_tokens": len(answer),
-            "whole_response": 0 < len(answer) == len(tokens),
-        }
+        span = spec.find_span(response)
+        answer = () if span is None else tuple(token_positions(encoded["offset_mapping"], span))  # pyright: ignore
+        result = _described(span, answer, len(prompt), len(tokens))
         if not answer:
             return result
-        positions = tuple(len(prompt) + position for position in answer)
-        inside = set(positions)
-        other = tuple(position for position in range(len(prompt) + len(tokens)) if position not in inside)
-        changed = neurons is not None and alpha != 1.0
-        key = content_key(
-            kind="contributions-v1",
-            model=self.engine.fingerprint,
-            dtype=self.engine.dtype,
-            tokens=prompt + tokens,
-            answer=positions,
-            reduce=spec.reduce,
-            neurons=neurons.digest if neurons is not None and changed else None,
-            alpha=alpha if changed else 1.0,
-        )
+        key = self._key(prompt, tokens, answer, spec, neurons, alpha)
         if await anyio.to_thread.run_sync(has_contributions, key):
             contributions = await anyio.to_thread.run_sync(load_contributions, key)
         else:
-            request = CaptureRequest(
-                prompt + tokens,
-                (positions, other),
-                spec.reduce,
-                len(prompt),
-                neurons,
-                alpha,  # pyright: ignore
-            )
+            positions = tuple(len(prompt) + place for place in answer)
+            inside = set(positions)
+            other = tuple(place for place in range(len(prompt) + len(tokens)) if place not in inside)
+            request = CaptureRequest(prompt + tokens, (positions, other), spec.reduce, len(prompt), neurons, alpha)
             captured = await _wait(self.engine.capture(request))
             assert captured.logprobs is not None
             contributions = Contributions(captured.contributions, REGIONS, captured.logprobs)
             await anyio.to_thread.run_sync(save_contributions, key, contributions)
-        result["contributions"] = key
-        result["mean_logprob"] = float(contributions.logprobs.mean()) if len(contributions.logprobs) else None
-        return result
+        return result | _pointer(key, contributions)
+
+    async def _keep_captured(
+        self,
+        prompt: tuple[int, ...],
+        generation: Generation,
+        spec: CaptureSpec,
+        neurons: NeuronSet | None,
+        alpha: float,
+    ) -> dict[str, Any]:
+        """The same of an answer that was captured while it was generated."""
+        found = generation.captured
+        if found is None:  # nothing was sampled
+            return _described(None, (), len(prompt), 0)
+        result = _described(found.span, found.answer, len(prompt), found.response_tokens)
+        if found.contributions is None or generation.logprobs is None:
+            return result
+        tokens = generation.tokens[: found.response_tokens]
+        key = self._key(prompt, tokens, found.answer, spec, neurons, alpha)
+        logprobs = np.array([entry.logprob for entry in generation.logprobs[: len(tokens)]], np.float32)
+        contributions = Contributions(found.contributions, REGIONS, logprobs)
+        if not await anyio.to_thread.run_sync(has_contributions, key):
+            await anyio.to_thread.run_sync(save_contributions, key, contributions)
+        return result | _pointer(key, contributions)
+
+    def _key(
+        self,
+        prompt: tuple[int, ...],
+        tokens: tuple[int, ...],
+        answer: tuple[int, ...],
+        spec: CaptureSpec,
+        neurons: NeuronSet | None,
+        alpha: float,
+    ) -> str:
+        """What contributions depend on, hashed: the same for given and for generated answers."""
+        changed = neurons is not None and alpha != 1.0
+        return content_key(
+            kind="contributions-v1",
+            model=self.engine.fingerprint,
+            dtype=self.engine.dtype,
+            tokens=prompt + tokens,
+            answer=[len(prompt) + place for place in answer],
+            reduce=spec.reduce,
+            neurons=neurons.digest if neurons is not None and changed else None,
+            alpha=alpha if changed else 1.0,
+        )
+
+
+def _described(
+    span: tuple[int, int] | None, answer: tuple[int, ...], prompt_tokens: int, response_tokens: int
+) -> dict[str, Any]:
+    return {
+        "contributions": None,
+        "span": None if span is None else list(span),
+        "prompt_tokens": prompt_tokens,
+        "response_tokens": response_tokens,
+        "answer_tokens": len(answer),
+        "whole_response": 0 < len(answer) == response_tokens,
+    }
+
+
+def _pointer(key: str, contributions: Contributions) -> dict[str, Any]:
+    logprobs = contributions.logprobs
+    return {"contributions": key, "mean_logprob": float(logprobs.mean()) if len(logprobs) else None}
 
 
 @functools.lru_cache(maxsize=4096)

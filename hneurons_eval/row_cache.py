@@ -1,8 +1,8 @@
 """Keys and values of a batch whose rows come and go while it decodes.
 
 Every row ends at the same column, so that one step writes one column for all; a row begins where
-its own tokens begin. Rows that leave are filled from the end; columns before the first token of
-any row are not shown to the model.
+its own tokens begin. The places of rows that leave are taken by copies of other rows or filled from
+the end; columns before the first token of any row are not shown to the model.
 """
 
 from typing import Any
@@ -79,16 +79,22 @@ class RowCache(Cache):
         """Count the column that was written."""
         self.length += 1
 
-    def admit(self, prompts: list[list[PromptStates]], lengths: list[int]) -> None:
+    def admit(self, prompts: list[list[PromptStates]], lengths: list[int], rows: int, ahead: int) -> None:
         """Add rows.
 
         Args:
             prompts: for each new row its stretches of states, in order.
             lengths: tokens of each new row (the sum of its stretches).
+            rows: how many rows there may come to be, the new ones and their forks included.
+            ahead: how many columns these rows are likely to fill.
         """
-        self._make_room(self.rows + len(prompts), max(lengths))
+        self._make_room(max(rows, self.rows + len(prompts)), max(lengths), ahead)
         for row, (stretches, length) in enumerate(zip(prompts, lengths, strict=True), start=self.rows):
             column = self.length - length
+            # Columns before a row's first token are masked, but what is masked must still be a number.
+            for keys, values in self._buffers:
+                keys[:, row, :, :column] = 0
+                values[:, row, :, :column] = 0
             for stretch in stretches:
                 tokens = stretch[0][0].shape[-2]
                 for (keys, values), (new_keys, new_values) in zip(self._buffers, stretch, strict=True):
@@ -99,56 +105,74 @@ class RowCache(Cache):
         self.rows += len(prompts)
         self._find_first()
 
-    def remove(self, gone: list[int]) -> list[int]:
-        """Drop rows; rows from the end take their places.
+    def rearrange(self, gone: list[int], forks: list[int]) -> list[tuple[int, int]]:
+        """Drop rows and copy others.
+
+        Args:
+            gone: rows to drop.
+            forks: rows to copy, one entry a copy; none of them gone.
 
         Returns:
-            for each row that is left, in its new order, its old number.
+            where things went, (new row, old row): first one pair for each fork, in order, then the rows that
+            moved from the end into holes. All other rows stay where they are.
         """
-        left = self.rows - len(gone)
-        order = list(range(left))
-        holes = sorted(row for row in gone if row < left)
+        holes = sorted(gone)
+        left = self.rows + len(forks) - len(gone)
+        places = [*holes, *range(self.rows, self.rows + len(forks))][: len(forks)]
+        moves = list(zip(places, forks, strict=True))
+        open_holes = [hole for hole in holes[len(forks) :] if hole < left]
         dropped = set(gone)
         movers = [row for row in range(left, self.rows) if row not in dropped]
-        if holes:
-            to, source = torch.tensor(holes), torch.tensor(movers)
+        moves += zip(open_holes, movers, strict=True)
+        if moves:
+            self._make_room(max(left, self.rows), 0, 0)
+            to, source = (torch.tensor(side) for side in zip(*moves, strict=True))
             shown = slice(self.first, self.length)
             for keys, values in self._buffers:
-                keys[:, to, :, shown] = keys[:, source, :, shown]
-                values[:, to, :, shown] = values[:, source, :, shown]
-            for hole, mover in zip(holes, movers, strict=True):
-                order[hole] = mover
-        self.starts = self.starts[torch.tensor(order, dtype=torch.long)]
+                for buffer in (keys, values):
+                    buffer[:, to, :, shown] = buffer[:, source, :, shown]
+                    if left > self.rows:
+                        buffer[:, self.rows : left, :, : self.first] = 0
+            starts = torch.cat([self.starts, self.starts.new_zeros(max(left - self.rows, 0))])
+            starts[to] = self.starts[source]
+            self.starts = starts
+        self.starts = self.starts[:left]
         self.rows = left
         self._find_first()
-        return order
+        return moves
 
     def ensure_column(self) -> None:
         """Make sure that the next column exists."""
-        self._make_room(self.rows, 0)
+        self._make_room(self.rows, 0, 1)
 
-    def _make_room(self, rows: int, longest: int) -> None:
-        """Buffers for `rows` rows, with at least `longest` columns before the next one."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the columns in use."""
+        per_column = sum(side[:, :1, :, :1].nbytes for pair in self._buffers for side in pair) if self.rows else 0
+        return per_column * self.rows * (self.length - self.first)
+
+    def _make_room(self, rows: int, longest: int, ahead: int) -> None:
+        """Buffers for `rows` rows, with at least `longest` columns before the next one and `ahead` from it on."""
         capacity_rows, capacity = self._buffers[0][0].shape[1], self._buffers[0][0].shape[-2]
-        if self.rows == 0 and rows <= capacity_rows and longest < capacity:
+        if self.rows == 0 and rows <= capacity_rows and longest + ahead <= capacity:
             self.length = self.first = longest
-        elif rows > capacity_rows or longest > self.length or self.length >= capacity:
-            if rows > capacity_rows:
-                capacity_rows = max(rows, min(2 * capacity_rows, rows + 64))
-            self._reshape(capacity_rows, longest)
+        elif rows > capacity_rows or longest > self.length or self.length + ahead > capacity:
+            self._reshape(max(rows, capacity_rows), longest, ahead)
 
-    def _reshape(self, capacity_rows: int, longest: int) -> None:
+    def _reshape(self, capacity_rows: int, longest: int, ahead: int) -> None:
         """New buffers, without the columns that no row uses any more; the rows still end at one column."""
         first = self.first
         used = self.length - first
         length = max(used, longest)
-        columns = length + 32 + length // 4
+        columns = length + max(ahead, 32, length // 4 if self.rows else 0)
         shown = slice(length - used, length)
         fresh: PromptStates = []
         for pair in self._buffers:
-            new = tuple(t.new_zeros((t.shape[0], capacity_rows, t.shape[2], columns, t.shape[4])) for t in pair)
+            # Not filled: a fresh page costs nothing until it is written.
+            new = tuple(t.new_empty((t.shape[0], capacity_rows, t.shape[2], columns, t.shape[4])) for t in pair)
             if self.rows:
                 for tensor, old in zip(new, pair, strict=True):
+                    tensor[:, : self.rows, :, : shown.start] = 0
                     tensor[:, : self.rows, :, shown] = old[:, : self.rows, :, first : self.length]
             fresh.append((new[0], new[1]))
         self._buffers = fresh

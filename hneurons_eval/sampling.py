@@ -60,41 +60,52 @@ def uniform(key: bytes, position: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 
-def choose(logits: Tensor, options: Sequence[SamplingOptions], uniforms: Sequence[float]) -> Tensor:
-    """The next token of each row: int64 `[rows]`.
+def choose(
+    logits: Tensor,
+    options: Sequence[SamplingOptions],
+    uniforms: Sequence[float],
+    rows: Sequence[int] | None = None,
+) -> Tensor:
+    """The next token of each draw: int64 `[draws]`.
 
     Args:
         logits: `[rows, vocabulary]`, of any float dtype; probabilities are computed in float32 or better.
-        options: of each row.
-        uniforms: a number in [0, 1) for each row; not used where the temperature is 0.
+        options: of each draw.
+        uniforms: a number in [0, 1) for each draw; not used where the temperature is 0.
+        rows: the row of logits that each draw is from; default one draw a row.
     """
-    if all(option.temperature == 0 for option in options):
-        return logits.argmax(dim=-1)
-    tokens = torch.empty(len(options), dtype=torch.long, device=logits.device)
+    device = logits.device
+    place = torch.arange(len(options)) if rows is None else torch.tensor(rows, dtype=torch.long)
+    tokens = torch.empty(len(options), dtype=torch.long, device=device)
     for option in dict.fromkeys(options):
-        rows = torch.tensor([row for row, own in enumerate(options) if own == option], device=logits.device)
-        chosen = logits if len(rows) == len(options) else logits[rows]
+        draws = torch.tensor([number for number, own in enumerate(options) if own == option])
+        # What depends on the row alone is worked out once for all draws from it.
+        own, of_draw = place[draws].unique(return_inverse=True)
+        chosen = logits if len(own) == len(logits) else logits[own.to(device)]
         if option.temperature == 0:
-            tokens[rows] = chosen.argmax(dim=-1)
+            found = chosen.argmax(dim=-1)[of_draw.to(device)]
         else:
-            u = torch.tensor([uniforms[row] for row in rows.tolist()], dtype=torch.float64, device=logits.device)
-            tokens[rows] = _draw(chosen, option, u)
+            u = torch.tensor([uniforms[number] for number in draws.tolist()], dtype=torch.float64, device=device)
+            found = _draw(chosen, option, u, of_draw.to(device))
+        tokens[draws.to(device)] = found
     return tokens
 
 
-def _draw(logits: Tensor, option: SamplingOptions, u: Tensor) -> Tensor:
+def _draw(logits: Tensor, option: SamplingOptions, u: Tensor, rows: Tensor) -> Tensor:
+    """Tokens int64 `[draws]` for uniforms `[draws]`, each from its own of the rows `[rows, vocabulary]`."""
     temperature = max(option.temperature, 1e-30)  # a quotient by less might overflow
     vocabulary = logits.shape[-1]
     top_k = min(option.top_k or vocabulary, vocabulary)
     top_p = option.top_p if option.top_p is not None and option.top_p < 1 else None
     if top_k == vocabulary and top_p is None:
-        return _draw_from_all(logits, temperature, u)
-    scaled = logits.float()
-    scaled = (scaled - scaled.amax(dim=-1, keepdim=True)) / temperature
+        return _draw_from_all(logits, temperature, u, rows)
     keep = top_k if top_k < vocabulary else min(_NUCLEUS, vocabulary)
-    values, tokens = scaled.topk(keep, dim=-1)  # descending
+    values, tokens = logits.topk(keep, dim=-1)  # descending; their order does not depend on the temperature
+    highest = values[:, :1].float()
+    values = (values.float() - highest) / temperature
     if top_k == vocabulary:
         # Probabilities are of the whole vocabulary; sort all of it only where the nucleus is wider than kept.
+        scaled = (logits.float() - highest) / temperature
         probabilities = (values.double() - scaled.double().logsumexp(dim=-1, keepdim=True)).exp()
         if keep < vocabulary and top_p is not None and bool((probabilities.sum(dim=-1) < top_p).any()):
             values, tokens = scaled.sort(dim=-1, descending=True)
@@ -106,24 +117,23 @@ def _draw(logits: Tensor, option: SamplingOptions, u: Tensor) -> Tensor:
         probabilities = probabilities.masked_fill(before >= top_p, 0.0)
     # In vocabulary order: two tokens that are nearly as likely may swap ranks by rounding, not places.
     tokens, order = tokens.sort(dim=-1)
-    probabilities = probabilities.gather(-1, order)
-    return tokens.gather(-1, _inverse_cdf(probabilities, u)[:, None])[:, 0]
+    probabilities = probabilities.gather(-1, order)[rows]
+    return tokens[rows].gather(-1, _inverse_cdf(probabilities, u)[:, None])[:, 0]
 
 
-def _draw_from_all(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
+def _draw_from_all(logits: Tensor, temperature: float, u: Tensor, rows: Tensor) -> Tensor:
     """Inverse CDF over the whole vocabulary in two steps, block then token.
 
     A few rows at a time, so that what is read again lies in the processor's cache.
     """
-    return torch.cat(
-        [
-            _draw_some(logits[start : start + _ROWS], temperature, u[start : start + _ROWS])
-            for start in range(0, len(logits), _ROWS)
-        ]
-    )
+    tokens = torch.empty(len(u), dtype=torch.long, device=logits.device)
+    for start in range(0, len(logits), _ROWS):
+        draws = ((rows >= start) & (rows < start + _ROWS)).nonzero()[:, 0]
+        tokens[draws] = _draw_some(logits[start : start + _ROWS], temperature, u[draws], rows[draws] - start)
+    return tokens
 
 
-def _draw_some(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
+def _draw_some(logits: Tensor, temperature: float, u: Tensor, of_draw: Tensor) -> Tensor:
     rows, vocabulary = logits.shape
     weights = logits.to(torch.float32, copy=True)
     # exp(-80) is nothing beside 1 and is made nothing; below exp(-87) processors turn many times slower
@@ -133,10 +143,10 @@ def _draw_some(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
     if vocabulary % _BLOCK:
         weights = torch.nn.functional.pad(weights, (0, _BLOCK - vocabulary % _BLOCK))
     blocks = weights.view(rows, -1, _BLOCK)
-    sums = blocks.sum(dim=-1).double()  # [rows, blocks]
+    sums = blocks.sum(dim=-1).double()[of_draw]  # [draws, blocks]
     block = _inverse_cdf(sums, u)
     before = sums.cumsum(dim=-1).gather(-1, block[:, None]) - sums.gather(-1, block[:, None])
-    within = blocks[torch.arange(rows, device=logits.device), block].double()  # [rows, _BLOCK]
+    within = blocks[of_draw, block].double()  # [draws, _BLOCK]
     # What of u times the total is left in the block, as a share of the block.
     share = ((u[:, None] * sums.sum(dim=-1, keepdim=True) - before) / sums.gather(-1, block[:, None])).clamp(0, 1)
     return block * _BLOCK + _inverse_cdf(within, share[:, 0])

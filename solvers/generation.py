@@ -2,6 +2,7 @@
 
 import hashlib
 
+from inspect_ai.model import get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 
@@ -11,14 +12,20 @@ def stable_seed(*parts: object) -> int:
 
 
 @solver
-def draw(seed: int = 0) -> Solver:
+def draw(seed: int = 0, draws: int = 1) -> Solver:
     """Sample one answer; its seed follows from `seed`, the sample's id and the epoch.
 
     Args:
         seed: another number gives other draws.
+        draws: number of epochs. An `hneurons/` model samples all draws of a question when the first is asked for,
+            since what they have in common is then computed once.
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        return await generate(state, seed=stable_seed(seed, state.sample_id, state.epoch))
+        ahead = [stable_seed(seed, state.sample_id, epoch) for epoch in range(state.epoch + 1, draws + 1)]
+        own = stable_seed(seed, state.sample_id, state.epoch)
+        if ahead and hasattr(get_model().api, "engine"):  # other providers would not know the field
+            return await generate(state, seed=own, extra_body={"hneurons": {"ahead": ahead}})
+        return await generate(state, seed=own)
 
     return solve

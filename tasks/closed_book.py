@@ -9,9 +9,9 @@ from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import GenerateConfig, Model, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.architectures import NeuronLayout
 from hneurons_eval.artifacts import save_neurons
 from hneurons_eval.controls import layer_matched_sets, random_sets
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import Question

@@ -118,7 +118,7 @@ def collect(
         check_judge(judge)
     return Task(
         dataset=MemoryDataset([question_sample(q) for q in questions_for(dataset, part, split)], name=dataset),
-        solver=draw(seed),
+        solver=draw(seed, number),
         scorer=judge_answers(judge),
         epochs=Epochs(number, consistency()),
         config=chosen.config(),

@@ -8,7 +8,7 @@ from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import get_model
 from inspect_ai.scorer import Score
 
-from hneurons_eval.architectures import NeuronLayout
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.refusals import Refused
 
 

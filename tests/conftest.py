@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from families import make_model
 
 if TYPE_CHECKING:
     from hneurons_eval.engine import Engine
@@ -13,19 +14,6 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
 
 BUNDLED = "smollm2-135m-instruct"
-TINY: dict[str, Any] = {
-    "vocab_size": 97,
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": None,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -35,26 +23,11 @@ def _artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Callable[..., Any]:
-    """`tiny_model("llama", **overrides)`: a random model, the same for the same arguments."""
+    """`tiny_model("llama", **overrides)`: a random model, the same for the same arguments (see families.py)."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.set_num_threads(1)
-
-    def make(kind: str = "llama", seed: int = 0, dtype: str = "float32", **overrides: Any) -> Any:
-        torch.manual_seed(seed)
-        model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **TINY | overrides))
-        with torch.no_grad():  # larger than at initialisation, so that no two numbers are alike
-            for name, parameter in model.named_parameters():
-                if "norm" in name:
-                    parameter.add_(0.3 * torch.randn(parameter.shape))
-                elif parameter.dim() > 1:
-                    parameter.normal_(0.0, 2.0 / parameter.shape[-1] ** 0.5)
-                else:
-                    parameter.normal_(0.0, 0.5)
-        return model.to(getattr(torch, dtype)).eval()
-
-    return make
+    return make_model
 
 
 @pytest.fixture(scope="session")

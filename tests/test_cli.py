@@ -9,8 +9,8 @@ from rich.console import Console
 from small_run import Run, small_run
 
 from hneurons_eval import __version__
-from hneurons_eval.architectures import NeuronLayout
 from hneurons_eval.cli import main
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.report.summary import StageFigures, interval, print_summary
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from hneurons_eval.architectures import neuron_layout
 from hneurons_eval.contributions import contributions, reduce_cett
+from hneurons_eval.places import Dense
+from hneurons_eval.taps import DenseTerm, Terms
 
 ARCHITECTURES: list[tuple[str, dict[str, Any]]] = [
     ("llama", {}),
@@ -69,6 +71,11 @@ def as_mask(regions: list[list[int]], tokens: int) -> Tensor:
 def capture(model: Any, ids: Tensor, regions: list[list[int]], reduce: Literal["mean", "max"] = "mean"):
     mask = as_mask(regions, len(ids))
     return contributions(model, ids[None], torch.ones(1, len(ids), dtype=torch.long), mask, reduce=reduce)[0]
+
+
+def terms(z: Tensor) -> Terms:
+    """z `[batch, tokens, width]` as that of a linear map."""
+    return Terms((DenseTerm(Dense("", torch.nn.Linear(z.shape[-1], 2), z.shape[-1]), z),))
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
@@ -153,7 +160,7 @@ def test_a_token_whose_output_is_zero_counts_as_zero(reduce: Literal["mean", "ma
     h = torch.tensor([[[0.0, 0.0], [3.0, 4.0]]])
     norms = torch.tensor([1.0, 10.0])
     regions = torch.tensor([[[True, True], [True, False]]])
-    values = reduce_cett(z, h, norms, regions, reduce)
+    values = reduce_cett(terms(z), h, norms, regions, regions.sum(dim=-1), reduce)
     share = 2 if reduce == "mean" else 1
     torch.testing.assert_close(values, torch.tensor([[[0.6 / share, 8.0 / share], [0.0, 0.0]]]))
 
@@ -162,8 +169,9 @@ def test_a_token_outside_the_region_cannot_spoil_it():
     z = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [float("nan"), float("inf")]]])
     h = torch.tensor([[[1.0, 0.0], [1e-42, 0.0], [float("nan"), 1.0]]])
     regions = torch.tensor([[[True, False, False]]])
-    for reduce in ("mean", "max"):
-        values = reduce_cett(z, h, torch.ones(2), regions, reduce)
+    reductions: tuple[Literal["mean", "max"], ...] = ("mean", "max")
+    for reduce in reductions:
+        values = reduce_cett(terms(z), h, torch.ones(2), regions, regions.sum(dim=-1), reduce)
         torch.testing.assert_close(values, torch.tensor([[[1.0, 2.0]]]))
 
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hneurons_eval import engine as engine_module
-from hneurons_eval.architectures import UnsupportedModelError
+from hneurons_eval import decoding
 from hneurons_eval.checkpoints import CheckpointError
 from hneurons_eval.contributions import contributions
 from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest, Generation, get_engine
 from hneurons_eval.intervention import scaled
+from hneurons_eval.layout import UnsupportedModelError
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
 from hneurons_eval.prompt_states import PromptStore
 from hneurons_eval.sampling import SamplingOptions, choose, row_key, uniform
@@ -203,7 +203,7 @@ def test_the_prompt_store_changes_nothing(
     expected = alone(tiny, requests)
     assert results(tiny, requests) == expected == results(tiny, requests)
     for room in (0, 20_000):  # no room at all, and room for a part
-        monkeypatch.setattr(engine_module, "PromptStore", lambda most, room=room: PromptStore(room))
+        monkeypatch.setattr(decoding, "PromptStore", lambda most, room=room: PromptStore(room))
         engine = start(tiny_checkpoint(), max_rows=3)
         assert results(engine, requests) == expected
         assert results(engine, requests) == expected
@@ -218,11 +218,10 @@ def test_a_remembered_prompt_is_not_computed_again(tiny_checkpoint: MakeCheckpoi
     )
     requests = [GenerateRequest(prompts(1)[0] * 2, 1, WARM, draw=k) for k in range(10)]
     results(engine, requests)
-    # One prefill of all tokens but the last, then one step a batch, of a token a row.
-    assert widths[0] == len(requests[0].prompt) - 1
-    assert sum(widths) == widths[0] + 10
+    # One prefill of all tokens but the last, then one step, of one token: the draws do not differ yet.
+    assert widths == [len(requests[0].prompt) - 1, 1]
     results(engine, requests)
-    assert sum(widths) == widths[0] + 20
+    assert widths[2:] == [1]
     handle.remove()
 
 
@@ -281,7 +280,7 @@ def test_the_first_of_several_stop_sequences_counts(tiny: Engine):
 def test_the_end_of_text_token_ends_the_answer(tiny: Engine, reference: Any, monkeypatch: pytest.MonkeyPatch):
     prompt = prompts(1)[0]
     tokens = greedy(reference, prompt, 8)
-    monkeypatch.setattr(tiny, "end_tokens", frozenset({tokens[3]}))
+    monkeypatch.setattr(tiny.decoding, "end_tokens", frozenset({tokens[3]}))
     said = tiny.generate(GenerateRequest(prompt, 8)).result(TIMEOUT)
     assert said.tokens == tokens[: tokens.index(tokens[3]) + 1]
     assert said.stop_reason == "stop"
@@ -521,6 +520,21 @@ def test_neurons_of_another_model_are_refused(tiny: Engine, bundled_engine: Engi
             ask()
 
 
+def test_draws_are_computed_once_while_they_are_alike(tiny_checkpoint: MakeCheckpoint):
+    engine = start(tiny_checkpoint())
+    rows: list[int] = []
+    handle = engine.model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    prompt = prompts(1)[0]
+    said = results(engine, [GenerateRequest(prompt, 6, SamplingOptions(0.15), draw=k) for k in range(12)])
+    handle.remove()
+    alike = [len({one.tokens[:length] for one in said}) for length in range(6)]
+    assert rows[1:] == alike
+    assert alike[0] == 1
+    assert 1 < alike[-1] < 12  # or there would be nothing to see
+
+
 def test_a_failing_step_fails_its_rows_and_the_engine_goes_on(
     tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ):
@@ -533,7 +547,7 @@ def test_a_failing_step_fails_its_rows_and_the_engine_goes_on(
         def fails(*args: Any, failing: int = failing, **kwargs: Any) -> Any:
             calls.append(1)
             if len(calls) == failing:
-                raise RuntimeError("out of memory")
+                raise RuntimeError("broken")
             return forward(*args, **kwargs)
 
         calls.clear()
@@ -553,7 +567,7 @@ def test_a_failing_prefill_and_a_failing_capture(tiny_checkpoint: MakeCheckpoint
     decoder = engine.model.get_decoder()
 
     def fails(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("out of memory")
+        raise RuntimeError("broken")
 
     monkeypatch.setattr(decoder, "forward", fails)
     assert isinstance(engine.generate(request).exception(TIMEOUT), RuntimeError)
@@ -564,6 +578,83 @@ def test_a_failing_prefill_and_a_failing_capture(tiny_checkpoint: MakeCheckpoint
     assert engine.capture(capture).result(TIMEOUT).contributions.any()
     hooked = engine.call(lambda model: sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()))
     assert hooked.result(TIMEOUT) == 0
+
+
+def out_of_memory_on(forward: Callable[..., Any], rows: int, calls: list[int]) -> Callable[..., Any]:
+    """A forward that has memory for fewer than `rows` rows."""
+
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        calls.append(len(kwargs["input_ids"]))
+        if calls[-1] >= rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    return limited
+
+
+@pytest.mark.parametrize("where", ["decoder", "model"], ids=["prefill", "step"])
+@pytest.mark.parametrize("rows", [2, 5])
+def test_a_batch_that_runs_out_of_memory_is_split(
+    tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch, where: str, rows: int
+):
+    engine = start(tiny_checkpoint())
+    requests = varied(engine)
+    expected = alone(engine, requests)
+    engine = start(tiny_checkpoint())
+    module, calls = engine.model if where == "model" else engine.model.get_decoder(), []
+    monkeypatch.setattr(module, "forward", out_of_memory_on(module.forward, rows, calls))
+    assert results(engine, requests) == expected
+    assert max(calls) >= rows  # or nothing would have been tried
+    assert sum(call >= rows for call in calls) < 8  # the batch stays small
+
+
+def test_memory_that_runs_out_after_the_forward_pass_loses_nothing(
+    tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
+):
+    engine = start(tiny_checkpoint())
+    requests = varied(engine)
+    expected = alone(engine, requests)
+    failures = []
+
+    def limited(logits: torch.Tensor, *args: Any) -> torch.Tensor:
+        if len(logits) > 4:
+            failures.append(len(logits))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return choose(logits, *args)
+
+    monkeypatch.setattr(decoding, "choose", limited)
+    assert results(engine, requests) == expected
+    assert failures
+
+
+def test_a_request_too_large_for_the_memory_fails_alone(
+    tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
+):
+    engine = start(tiny_checkpoint())
+    requests = varied(engine)
+    expected = alone(engine, requests)
+    forward = engine.model.forward
+
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        if (kwargs["position_ids"] == 40).any():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(engine.model, "forward", limited)
+    doomed = engine.generate(GenerateRequest(prompts(1)[0], 60))
+    assert [future.result(TIMEOUT) for future in [engine.generate(request) for request in requests]] == expected
+    assert isinstance(doomed.exception(TIMEOUT), torch.OutOfMemoryError)
+
+
+def test_a_capture_that_runs_out_of_memory_is_split(tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch):
+    engine = start(tiny_checkpoint())
+    requests = [CaptureRequest((*prompt, 5, 6), ((len(prompt),), (0,))) for prompt in prompts(9)]
+    expected = [engine.capture(request).result(TIMEOUT).contributions for request in requests]
+    decoder, calls = engine.model.get_decoder(), []
+    monkeypatch.setattr(decoder, "forward", out_of_memory_on(decoder.forward, 3, calls))
+    for future, value in zip([engine.capture(request) for request in requests], expected, strict=True):
+        np.testing.assert_allclose(future.result(TIMEOUT).contributions, value, rtol=1e-4, atol=1e-6)
+    assert max(calls) >= 3
 
 
 def test_a_failing_call_fails_alone(tiny: Engine):
@@ -618,6 +709,5 @@ def test_what_cannot_be_loaded_is_refused(tiny_checkpoint: MakeCheckpoint, tmp_p
         Engine(str(tiny_checkpoint()), dtype="int8")
     with pytest.raises(CheckpointError, match="no model directory"):
         get_engine(str(tmp_path / "nothing"))
-    mixture = tiny_checkpoint("mixtral", num_local_experts=2)
-    with pytest.raises(UnsupportedModelError, match="mixtral"):
-        get_engine(str(mixture))
+    with pytest.raises(UnsupportedModelError, match="Mamba"):
+        get_engine(str(tiny_checkpoint("mamba")))

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hneurons_eval.architectures import NeuronLayout, neuron_layout
+from hneurons_eval.architectures import down_projections
 from hneurons_eval.intervention import ScalingTable, check_alpha, fold, scaled
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
 
 Make = Callable[..., Any]
@@ -63,8 +64,8 @@ def test_scaling_multiplies_exactly_these_neurons(tiny_model: Make):
     handle.remove()
     expected = inputs[0].clone()
     expected[..., [0, 3, 39]] *= 2.5
-    assert torch.equal(inputs[1], expected)
-    torch.testing.assert_close(outputs[1], expected @ first.weight.T, rtol=1e-5, atol=1e-5)
+    assert torch.equal(inputs[-1], expected)
+    torch.testing.assert_close(outputs[-1], expected @ first.weight.T, rtol=1e-5, atol=1e-5)
 
 
 def test_fold_changes_the_columns_and_nothing_else(tiny_model: Make):
@@ -201,8 +202,8 @@ def test_a_bfloat16_model_is_scaled_in_bfloat16_rounded_once(tiny_model: Make):
     handle.remove()
     expected = seen[0].clone()
     expected[..., [0, 3, 39]] = (expected[..., [0, 3, 39]].float() * torch.tensor(0.3)).bfloat16()
-    assert seen[1].dtype == torch.bfloat16
-    assert torch.equal(seen[1], expected)
+    assert seen[-1].dtype == torch.bfloat16
+    assert torch.equal(seen[-1], expected)
 
 
 BAD = [
@@ -293,7 +294,7 @@ def test_a_table_mixes_sets_and_alphas_row_by_row(tiny_model: Make):
         (SOME, 3.0),
         (OTHERS, 1.0),
     ]
-    table = ScalingTable(neuron_layout(model))
+    table = ScalingTable(down_projections(model))
     entries = [table.entry(*one) for one in asked]
     assert entries == [1, 0, 2, 3, 0]
     assert [table.entry(*one) for one in asked] == entries
@@ -305,6 +306,7 @@ def test_a_table_mixes_sets_and_alphas_row_by_row(tiny_model: Make):
         if neurons is not None:
             expected[row, neurons.flat(LAYOUT)] = alpha
     actual = torch.ones(5, 120)
-    for layer, factors in scaling.factors.items():
-        actual[:, 40 * layer + scaling.neurons[layer]] = factors
+    for (layer, part), factors in scaling.factors.items():
+        assert part == 0
+        actual[:, 40 * layer + scaling.neurons[layer, part]] = factors
     assert torch.equal(actual, expected)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hneurons_eval.architectures import NeuronLayout
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
 
 LAYOUT = NeuronLayout((4, 2, 3))

@@ -14,9 +14,9 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from hneurons_eval import l1_kernels, l1_solver
-from hneurons_eval.architectures import NeuronLayout
 from hneurons_eval.l1_path import cross_validate_path, fit_path, fit_paths, grouped_folds
 from hneurons_eval.l2 import fit_l2
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.probe import Probe, ProbeError, best_threshold, training_matrix
 from hneurons_eval.statistics import auroc
 

@@ -32,6 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hneurons_eval.artifacts import artifact_root, load_contributions, save_neurons
 from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.contributions import contributions
+from hneurons_eval.decoding import sampled_offsets
 from hneurons_eval.engine import Engine
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.prompts import PromptFormat
@@ -415,10 +416,16 @@ def expected(model: Model, tiny: Path, response: str, span: tuple[int, int]) -> 
     """Contributions over the answer's tokens, and over all others, by the function of the library."""
     tokenizer: Any = api(model).engine.tokenizer
     encoded = tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
+    return expected_of(model, tiny, encoded["input_ids"], encoded["offset_mapping"], span)
+
+
+def expected_of(
+    model: Model, tiny: Path, tokens: list[int], offsets: list[tuple[int, int]], span: tuple[int, int]
+) -> np.ndarray:
     prompt = list(api(model).prompts.encode([ChatMessageUser(content=QUESTION)]))
-    ids = torch.tensor([prompt + encoded["input_ids"]])
+    ids = torch.tensor([prompt + tokens])
     regions = torch.zeros(1, 2, ids.shape[1], dtype=torch.bool)
-    for position in token_positions(encoded["offset_mapping"], span):
+    for position in token_positions(offsets, span):
         regions[0, 0, len(prompt) + position] = True
     regions[0, 1] = ~regions[0, 0]
     reference: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
@@ -452,15 +459,42 @@ def test_contributions_of_a_given_response(model: Model, tiny: Path, monkeypatch
 
 
 @pytest.mark.parametrize("span", ["response", "rule"])
-def test_contributions_of_a_sampled_answer(model: Model, tiny: Path, span: str):
+def test_contributions_of_a_sampled_answer(model: Model, tiny: Path, span: str, monkeypatch: pytest.MonkeyPatch):
+    sampled: list[Any] = []
+    generate = Engine.generate
+    monkeypatch.setattr(Engine, "generate", lambda *args: sampled.append(generate(*args)) or sampled[-1])
+    monkeypatch.setattr(Engine, "capture", None)  # no second pass
     output = ask(model, body={"capture": {"span": span, "question": QUESTION}}, seed=2)
     found = captured(output)
+    said = sampled[0].result()
+    assert output.choices[0].logprobs is None  # not asked for
+    tokens = said.tokens[: found["response_tokens"]]
     assert output.completion == ask(model, seed=2).completion
     own = (0, len(output.completion)) if span == "response" else answer_span(QUESTION, output.completion)
     assert own is not None
     assert found["span"] == list(own)
-    values = load_contributions(found["contributions"]).values
-    np.testing.assert_allclose(values, expected(model, tiny, output.completion, own), atol=1e-6)
+    kept = load_contributions(found["contributions"])
+    # A random model cuts its text into other tokens than the tokenizer would: those that were sampled count.
+    offsets = sampled_offsets(api(model).engine.tokenizer, tokens, output.completion)
+    np.testing.assert_allclose(kept.values, expected_of(model, tiny, list(tokens), offsets, own), atol=1e-6)
+    assert kept.logprobs.tolist() == pytest.approx([one.logprob for one in said.logprobs[: len(tokens)]])
+
+
+def test_draws_asked_for_ahead_are_those_asked_for_one_by_one(model: Model, monkeypatch: pytest.MonkeyPatch):
+    seeds = [11, 12, 13, 14]
+    expected = [ask(model, seed=seed, temperature=0.3).completion for seed in seeds]
+    assert len(set(expected)) > 1
+    asked: list[int] = []
+    generate = Engine.generate
+    monkeypatch.setattr(Engine, "generate", lambda self, request: asked.append(request.seed) or generate(self, request))
+    said = [
+        ask(model, body={"ahead": seeds[k + 1 :]} if k < 3 else None, seed=seed, temperature=0.3).completion
+        for k, seed in enumerate(seeds)
+    ]
+    assert said == expected
+    assert asked == seeds  # each of them once
+    with pytest.raises(ValueError, match="list of seeds"):
+        ask(model, body={"ahead": "5"}, seed=1)
 
 
 def test_the_span_can_be_given_in_characters(model: Model, tiny: Path):

@@ -1,0 +1,134 @@
+"""z of every neuron at tokens that are being generated, kept until the answer's span is known.
+
+One `StepRecord` holds a decoding step of all lanes that capture: z as it was fed, in the model's
+dtype, and 1 / ||h||. A lane's history is a list of (record, row), which a fork copies in no time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hneurons_eval.contributions import Reduce, RegionCapture, inverse_norm
+from hneurons_eval.places import DownProjection, Experts
+from hneurons_eval.taps import DenseTerm, Terms
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One token of each of several lanes.
+
+    Attributes:
+        z: what was fed to the down projections, layer by layer and part by part, `[lanes, stored]`; of routed
+            experts only those chosen, with the routing weight in it.
+        inverse: 1 / ||h||, float32 `[lanes, layers]`.
+        experts: for each mixture of experts (its place in layer order), which were chosen, int64 `[lanes, k]`.
+    """
+
+    z: Tensor
+    inverse: Tensor
+    experts: tuple[Tensor, ...]
+
+    def take(self, rows: Tensor) -> "StepRecord":
+        """Some lanes of it, copied: the rest may be forgotten."""
+        return StepRecord(self.z[rows], self.inverse[rows], tuple(chosen[rows] for chosen in self.experts))
+
+
+History = list[tuple[StepRecord, int]]
+"""Of one lane, oldest token first."""
+
+
+class StepRecorder:
+    """Collects a step's record: `start`, give `see` to `tapped`, then `record`."""
+
+    def __init__(self, capture: RegionCapture) -> None:
+        self._capture = capture
+        self._lanes: Tensor | None = None
+        self._z: list[Tensor] = []
+        self._inverse: list[Tensor] = []
+        self._experts: list[Tensor] = []
+
+    def start(self, lanes: Tensor | None) -> None:
+        """Begin a step, forgetting what an unfinished one left; `lanes`: the rows that capture, or None for all."""
+        self._lanes = lanes
+        self._z, self._inverse, self._experts = [], [], []
+
+    def see(self, place: DownProjection, terms: Terms, h: Tensor) -> None:
+        """Take one layer's z and h of a pass over one token a row."""
+        for term in terms.parts:
+            if isinstance(term, DenseTerm):
+                self._z.append(self._own(term.weighted.reshape(-1, term.part.width)))
+            else:
+                self._z.append(self._own(term.weighted.flatten(1)))
+                self._experts.append(self._own(term.experts))
+        self._inverse.append(self._own(inverse_norm(h).view(-1)))
+
+    def _own(self, values: Tensor) -> Tensor:
+        return values if self._lanes is None else values[self._lanes.to(values.device)]
+
+    def record(self) -> StepRecord:
+        """What the step left."""
+        device = self._z[0].device
+        record = StepRecord(
+            torch.cat([z.to(device) for z in self._z], dim=1),
+            torch.stack([inverse.to(device) for inverse in self._inverse], dim=1),
+            tuple(chosen.to(device) for chosen in self._experts),
+        )
+        self._z, self._inverse, self._experts = [], [], []
+        return record
+
+    def reduce(self, history: Sequence[tuple[StepRecord, int]], tokens: Sequence[int], reduce: Reduce) -> np.ndarray:
+        """Sum (or maximum) of CETT over some of a lane's tokens: float32 `[neurons]`.
+
+        Args:
+            history: the lane's.
+            tokens: numbers of tokens in it, at least one.
+            reduce: `mean` sums, `max` takes the maximum.
+        """
+        chosen = [history[token] for token in tokens]
+        z = torch.stack([record.z[row] for record, row in chosen]).float().abs_()  # [tokens, stored]
+        inverse = torch.stack([record.inverse[row] for record, row in chosen])  # [tokens, layers]
+        parts: list[Tensor] = []
+        column = mixture = 0
+        for place, norms in zip(self._capture.places, self._capture.norms, strict=True):
+            share = inverse[:, place.layer, None]
+            layer: list[Tensor] = []
+            for part in place.parts:
+                if isinstance(part, Experts):
+                    experts = torch.stack([record.experts[mixture][row] for record, row in chosen])  # [tokens, k]
+                    width = experts.shape[1] * part.each
+                    own = (z[:, column : column + width] * share).view(-1, part.each)
+                    into = torch.zeros(part.count, part.each, device=z.device)
+                    if reduce == "mean":
+                        into.index_add_(0, experts.flatten(), own)
+                    else:
+                        into.scatter_reduce_(0, experts.flatten()[:, None].expand_as(own), own, "amax")
+                    layer.append(into.flatten())
+                    mixture += 1
+                else:
+                    width = part.width
+                    own = z[:, column : column + width]
+                    layer.append(share.T.matmul(own)[0] if reduce == "mean" else (own * share).amax(dim=0))
+                column += width
+            parts.append(torch.cat(layer) * norms.to(z.device) if len(layer) > 1 else layer[0] * norms.to(z.device))
+        return torch.cat(parts).cpu().numpy()
+
+
+def compact(histories: Sequence[History]) -> None:
+    """Free what no lane needs any more: records of which less than half is in use are cut to what is."""
+    used: dict[int, tuple[StepRecord, dict[int, int]]] = {}
+    for history in histories:
+        for record, row in history:
+            rows = used.setdefault(id(record), (record, {}))[1]
+            rows.setdefault(row, len(rows))
+    fresh: dict[int, StepRecord] = {
+        key: record.take(torch.tensor(list(rows), device=record.z.device))
+        for key, (record, rows) in used.items()
+        if 2 * len(rows) < len(record.z)
+    }
+    for history in histories:
+        for place, (record, row) in enumerate(history):
+            if id(record) in fresh:
+                history[place] = (fresh[id(record)], used[id(record)][1][row])
