@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The CPU build of torch is enough for the demo and the tests; a range would bring gigabytes of CUDA.
 TORCH ?= torch==2.13.0
+# Half the memory and about three times the speed, but only on processors that compute in it.
+DTYPE ?= $(shell grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo bfloat16 || echo float32)
 
 .PHONY: demo test lint format bench clean
 
@@ -19,7 +21,7 @@ $(STAMP): pyproject.toml setup.py
 
 demo: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/hneurons run smollm2-135m-instruct --preset quick --mode 1-vs-1 -C accuracy \
-		--alphas 0,0.5,1,2,3 --questions 50 --sweep-controls 10 --dtype bfloat16 --log-dir logs/demo
+		--alphas 0,0.5,1,2,3 --questions 50 --sweep-controls 10 --dtype $(DTYPE) --log-dir logs/demo
 
 test: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
@@ -37,6 +39,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench_engine.py
 	$(BIN)/python benchmarks/bench_probe.py
 
 clean:

@@ -28,6 +28,8 @@ from hneurons_eval.taps import DenseTerm, ExpertTerm, Scaling, Terms, tapped
 
 Reduce = Literal["mean", "max"]
 REDUCTIONS: tuple[Reduce, ...] = ("mean", "max")
+_CACHED = 2**18
+"""Numbers that are worked on at once on a CPU: a megabyte."""
 
 
 class RegionCapture:
@@ -116,13 +118,21 @@ def inverse_norm(h: Tensor) -> Tensor:
 def _reduce_dense(term: DenseTerm, shares: Tensor, outside: Tensor, reduce: Reduce) -> Tensor:
     """Sum (or maximum) over tokens of share * |z|: float32 `[batch, regions, width]`."""
     batch, count, tokens = shares.shape
-    z = term.weighted
-    magnitude = (z.abs() if z.dtype == torch.float32 else z.float().abs_()).view(batch, tokens, -1)
-    # Padding may hold anything, NaN included, which a share of 0 would not silence.
-    magnitude[outside] = 0.0
-    if reduce == "mean":
-        return torch.bmm(shares, magnitude)
-    return torch.stack([(magnitude * shares[:, r, :, None]).amax(dim=1) for r in range(count)], dim=1)
+    z = term.weighted.reshape(batch, tokens, -1)
+    reduced = torch.empty(batch, count, z.shape[-1], device=z.device)
+    # A few rows at a time, so that their magnitudes lie in the processor's cache; a GPU takes them all at once.
+    rows = max(1, _CACHED // (tokens * z.shape[-1])) if z.device.type == "cpu" else batch
+    for start in range(0, batch, rows):
+        part = slice(start, start + rows)
+        magnitude = z[part].abs() if z.dtype == torch.float32 else z[part].float().abs_()
+        # Padding may hold anything, NaN included, which a share of 0 would not silence.
+        magnitude[outside[part]] = 0.0
+        if reduce == "mean":
+            torch.bmm(shares[part], magnitude, out=reduced[part])
+        else:
+            for r in range(count):
+                torch.amax(magnitude * shares[part, r, :, None], dim=1, out=reduced[part, r])
+    return reduced
 
 
 def _reduce_experts(term: ExpertTerm, shares: Tensor, outside: Tensor, reduce: Reduce) -> Tensor:

@@ -5,7 +5,9 @@ diagnosis = diagnose("Qwen/Qwen3-8B", responses=1000)
 diagnosis.neurons, diagnosis.weights["bfloat16"], diagnosis.probe["3-vs-1"]  # a number, bytes, bytes
 ```
 
-The memory figures are estimates (of the largest tensors alive together), meant to tell whether a run fits.
+The memory figures are estimates, meant to tell whether a run fits. That of a capture counts the tensors alive
+in the largest layer; for 8 x 512 tokens of the bundled model it says 231 MiB in float32 and 129 MiB in
+bfloat16, where 262 and 103 MiB were measured on a CPU.
 """
 
 from collections import Counter
@@ -123,7 +125,7 @@ def diagnose(
     neurons = sum(place.width for place in places)
     parameters = sum(parameter.numel() for parameter in empty.parameters())
     saved, packed = _saved_dtype(config), quantisation(config)
-    used = saved if dtype == "auto" and saved in BYTES else "bfloat16" if dtype == "auto" else dtype
+    used = dtype if dtype != "auto" else saved if saved in BYTES and not packed else "bfloat16"
     shape = max(1, CAPTURE_TOKENS // tokens), tokens
     vector = neurons * 4  # float32
     return Diagnosis(
@@ -173,16 +175,16 @@ def _capture_bytes(config: Any, places: list[Any], shape: tuple[int, int], items
     neurons, largest = 0, 0
     for place in places:
         neurons += place.width
-        # z, the two products that make it up, and |z| in float32, of the neurons that a token uses.
+        # Gate, its activation, the other factor and z, and |z| in float32, of the neurons that a token uses.
         active = [
             (part.each * getattr(text, "num_experts_per_tok", 2), getattr(text, "num_experts_per_tok", 2))
             if isinstance(part, Experts)
             else (part.width, 0)
             for part in place.parts
         ]
-        neuron_bytes = sum(width for width, _ in active) * (3 * itemsize + 4)
-        # Residual stream, what is normed, queries, keys, values and the attention's output; an output per expert.
-        hidden_bytes = text.hidden_size * (6 + sum(chosen for _, chosen in active)) * itemsize
+        neuron_bytes = sum(width for width, _ in active) * (4 * itemsize + 4)
+        # Residual stream, norms (in float32), queries, keys, values, attention's outputs; an output per expert.
+        hidden_bytes = text.hidden_size * (12 + sum(chosen for _, chosen in active)) * itemsize
         largest = max(largest, total * (neuron_bytes + hidden_bytes))
     return largest + 4 * neurons * (rows * REGIONS + 1)  # the contributions, and the column norms
 
@@ -191,6 +193,7 @@ def _limits(
     source: str, revision: str | None, trust_remote_code: bool, config: Any, packed: str | None, dtype: str
 ) -> list[str]:
     from transformers import AutoTokenizer
+    from transformers.utils.hub import cached_file
 
     limits: list[str] = []
     if packed == "mxfp4" and dtype == "auto":
@@ -199,12 +202,13 @@ def _limits(
         limits.append(f"Its weights are quantised ({packed}): they can be captured and scaled, but not folded.")
     if hasattr(config, "vision_config"):
         limits.append("It takes images, which no question has: the language model alone is captured and scaled.")
+    here: dict[str, Any] = {"revision": revision, "local_files_only": True}
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=trust_remote_code, local_files_only=True
-        )
+        if cached_file(source, "tokenizer_config.json", **here) is None:
+            raise FileNotFoundError(source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **here)
     except Exception:  # not here, or not readable: whatever its files make transformers raise
-        limits.append("No tokenizer is here, so it was not looked at.")
+        limits.append("No tokenizer that can be read is here, so neither it nor a chat template was looked at.")
         return limits
     if not tokenizer.is_fast:
         limits.append("It has no fast tokenizer (tokenizer.json), which answer spans need.")

@@ -30,9 +30,9 @@ from hneurons_eval.taps import Scaling, tapped
 class ScalingTable:
     """Every (neuron set, alpha) that rows of a batch ask for, as one row of factors each.
 
-    Entry 0 is the untouched model. All entries share one list of neurons (the union of their
-    sets, with factor 1 where a set has not the neuron), so that a batch that mixes many sets and
-    alphas costs one gather.
+    Entry 0 is the untouched model. The entries in a batch share one list of neurons (the union of
+    their sets, with factor 1 where a set has not the neuron), so that a batch that mixes many sets
+    and alphas costs one gather a layer.
 
     Raises (from `entry`):
         ValueError: alpha negative, not finite or not a number.
@@ -44,9 +44,11 @@ class ScalingTable:
         self._places = places
         self._number: dict[tuple[str, float], int] = {}
         self._entries: list[tuple[NeuronSet, float]] = []
+        self._together: tuple[int, ...] = ()  # entries of which the rest is the union
         self._neurons: dict[tuple[int, int], Tensor] = {}
         self._columns: dict[tuple[int, int], slice] = {}
-        self._factors: Tensor | None = None
+        self._factors = torch.ones(1, 0)
+        self._latest: tuple[tuple[int, ...], Scaling] | None = None
 
     def entry(self, neurons: NeuronSet | None, alpha: float) -> int:
         """Number of the entry that scales `neurons` by `alpha`; 0 where nothing changes."""
@@ -60,25 +62,31 @@ class ScalingTable:
         if key not in self._number:
             self._entries.append((neurons, alpha))
             self._number[key] = len(self._entries)
-            self._factors = None
         return self._number[key]
 
     def rows(self, entries: Sequence[int]) -> Scaling | None:
         """The factors of a batch whose row r uses entry `entries[r]`; None if all are untouched."""
         if not any(entries):
             return None
-        if self._factors is None:
-            self._build()
-        assert self._factors is not None
-        chosen = self._factors[torch.as_tensor(entries, device=self._factors.device)]  # [rows, union]
-        return Scaling(self._neurons, {part: chosen[:, columns] for part, columns in self._columns.items()})
+        rows = tuple(entries)
+        if self._latest is None or self._latest[0] != rows:
+            together = tuple(sorted(set(rows) - {0}))
+            if together != self._together:
+                self._build(together)
+            place = {0: 0} | {entry: number for number, entry in enumerate(together, start=1)}
+            chosen = self._factors[[place[entry] for entry in rows]]  # [rows, union]
+            factors = {part: chosen[:, columns] for part, columns in self._columns.items()}
+            self._latest = rows, Scaling(self._neurons, factors)
+        return self._latest[1]
 
-    def _build(self) -> None:
-        flats = [neurons.flat(self.layout) for neurons, _ in self._entries]
+    def _build(self, together: tuple[int, ...]) -> None:
+        chosen = [self._entries[entry - 1] for entry in together]
+        flats = [neurons.flat(self.layout) for neurons, _ in chosen]
         union = np.unique(np.concatenate(flats))
         factors = np.ones((len(flats) + 1, len(union)), np.float32)
-        for number, (flat, (_, alpha)) in enumerate(zip(flats, self._entries, strict=True), start=1):
+        for number, (flat, (_, alpha)) in enumerate(zip(flats, chosen, strict=True), start=1):
             factors[number, np.searchsorted(union, flat)] = alpha
+        self._together = together
         self._columns, self._neurons = {}, {}
         for place in self._places:
             for number, part in enumerate(place.parts):

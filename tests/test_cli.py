@@ -40,7 +40,9 @@ def test_version():
     assert done.output.strip() == f"hneurons, version {__version__}"
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "-h"), ("report", "-h"), ("neurons", "compare", "-h")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("run", "-h"), ("report", "-h"), ("doctor", "-h"), ("neurons", "compare", "-h")]
+)
 def test_help(arguments: tuple[str, ...]):
     done = hneurons(*arguments)
     assert done.exit_code == 0

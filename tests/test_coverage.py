@@ -299,7 +299,9 @@ def offloaded(tiny_model: Make, name: str, directory: Path, way: str) -> Any:
         return disk_offload(model, str(directory), execution_device=torch.device("cpu"))
     layers = down_projections(model)[0].name.partition(".0.")[0]
     rest = [key for key, one in model.named_modules() if not any(one.children()) and not key.startswith(f"{layers}.")]
-    device_map = {f"{layers}.0": "cpu", f"{layers}.1": "disk", f"{layers}.2": "disk"} | dict.fromkeys(rest, "cpu")
+    device_map: dict[str, Any] = {f"{layers}.0": "cpu", f"{layers}.1": "disk", f"{layers}.2": "disk"} | dict.fromkeys(
+        rest, "cpu"
+    )
     return dispatch_model(model, device_map, main_device=torch.device("cpu"), offload_dir=str(directory))
 
 

@@ -711,3 +711,37 @@ def test_what_cannot_be_loaded_is_refused(tiny_checkpoint: MakeCheckpoint, tmp_p
         get_engine(str(tmp_path / "nothing"))
     with pytest.raises(UnsupportedModelError, match="Mamba"):
         get_engine(str(tiny_checkpoint("mamba")))
+
+
+# --- strict ------------------------------------------------------------------------------------------------
+
+
+def test_a_strict_bfloat16_engine_says_the_same_whatever_else_runs(tiny_checkpoint: MakeCheckpoint):
+    engine = Engine(str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1, strict=True)
+    rows: list[int] = []
+    handle = engine.model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    requests = [replace(request, top_logprobs=0) for request in varied(engine)]
+    expected = alone(engine, requests)
+    order = list(range(len(requests)))
+    random.Random(1).shuffle(order)
+    shuffled = results(engine, [requests[k] for k in order])
+    assert [shuffled[order.index(k)] for k in range(len(order))] == expected  # log-probabilities to the last bit
+    captures = [CaptureRequest((*request.prompt, 5, 6), ((0, 1),), logprobs_from=1) for request in requests]
+    first = [engine.capture(capture).result(TIMEOUT) for capture in captures]
+    for future, one in zip([engine.capture(capture) for capture in captures[::-1]], first[::-1], strict=True):
+        again = future.result(TIMEOUT)
+        assert np.array_equal(again.contributions, one.contributions)
+        assert np.array_equal(again.logprobs, one.logprobs)  # pyright: ignore[reportArgumentType]
+    handle.remove()
+    assert set(rows) == {1}
+    assert get_engine(str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1) is not get_engine(
+        str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1, strict=True
+    )
+
+
+def test_a_model_spread_by_accelerate_is_run(tiny_checkpoint: MakeCheckpoint, reference: Any):
+    engine = Engine(str(tiny_checkpoint()), dtype="float32", device="auto", threads=1)
+    prompt = prompts(1)[0]
+    assert engine.generate(GenerateRequest(prompt, 6)).result(TIMEOUT).tokens == greedy(reference, prompt, 6)
