@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,14 +29,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine_sides import Work
+from engine_sides import THREADS, Work
 from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 TRIVIAQA = ROOT.parent / "shared/data/triviaqa/validation.parquet"
 RESULTS = ROOT / "docs/performance.json"
-THREADS = (1, 2)
 CURVE_ROUNDS = 2
 # What would set threads for a side that is to choose its own.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_NUM_THREADS")
@@ -122,7 +122,7 @@ def comparisons(size: Size) -> list[Comparison]:
         ),
         Comparison(
             "draws_generate", "draws by the engine; model.generate", "ms an answer",
-            draws, Side("hf_generate", calibrated=True), 2,
+            draws, Side("hf_generate"), 2,
         ),
         Comparison(
             "out_of_the_box", "eval with loading, nothing set; hf provider", "ms an answer",
@@ -195,7 +195,11 @@ class Worker:
             cwd=work.folder,
             env=environment,
         )
-        self._answer(side.name)
+        try:
+            self._answer(side.name)
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, **arguments: Any) -> dict[str, Any]:
         """One measurement."""
@@ -266,7 +270,7 @@ def compare(comparison: Comparison, work: Work, rounds: int) -> dict[str, Any]:
                 flush=True,
             )
     ratios = [comparison.ratio(a["cost"], b["cost"]) for a, b in zip(*records, strict=True)]
-    chosen = records[1][0] if comparison.baseline.calibrated else {}
+    chosen = records[1][0] if comparison.baseline.calibrated or "batch" in records[1][0] else {}
     if any(a.get("texts") != b.get("texts", a.get("texts")) for a, b in zip(*records, strict=True)):
         print(f"{comparison.name}: the sides sampled different texts", file=sys.stderr, flush=True)
     return {
@@ -417,6 +421,8 @@ def main() -> None:
     parser.add_argument("--questions", default=str(TRIVIAQA) if TRIVIAQA.exists() else "facts", help="a set or file")
     options = parser.parse_args()
 
+    # Ended from outside, the workers have to end too, or they would disturb whatever is measured next.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     size, chosen = QUICK if options.quick else FULL, options.only or names
     out = options.out or (None if options.quick or options.only else RESULTS)
     report: dict[str, Any] = {

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 MODEL = "smollm2-135m-instruct"
+THREADS = (1, 2)
 MAX_TOKENS = 50
 ALPHAS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 FIXED_TOKENS = 24
@@ -223,14 +224,17 @@ def whole(text: str) -> tuple[int, int] | None:
     return (0, len(text)) if text else None
 
 
-def hf_generate(work: Work, threads: int) -> Measure:
-    """`model.generate` with several sequences a prompt, at the best number of questions a batch."""
+def hf_generate(work: Work) -> Measure:
+    """`model.generate` with several sequences a prompt, at the best numbers of questions a batch and of threads.
+
+    Both are found on the beginnings of answers, since whole ones would take longer than what is measured.
+    """
     import torch
 
-    torch.set_num_threads(threads)
     model, tokenizer = load_plain(work)
 
-    def run(texts: Sequence[str], batch: int) -> dict[str, Any]:
+    def run(texts: Sequence[str], batch: int, threads: int, most: int = MAX_TOKENS) -> dict[str, Any]:
+        torch.set_num_threads(threads)
         tokens, answers, start = 0, [], time.perf_counter()
         for first in range(0, len(texts), batch):
             turns = [[{"role": "user", "content": text}] for text in texts[first : first + batch]]
@@ -244,7 +248,7 @@ def hf_generate(work: Work, threads: int) -> Measure:
                     temperature=1.0,
                     top_k=50,
                     top_p=0.9,
-                    max_new_tokens=MAX_TOKENS,
+                    max_new_tokens=most,
                     num_return_sequences=work.draws,
                 )[:, given["input_ids"].shape[1] :]
             answers += tokenizer.batch_decode(said, skip_special_tokens=True)
@@ -253,10 +257,10 @@ def hf_generate(work: Work, threads: int) -> Measure:
         return timed(start, len(answers), tokens=tokens, batch=batch, threads=threads)
 
     sample = work.texts(0, work.questions)
-    run(sample[:2], 2)
-    batches = sorted({min(batch, work.questions) for batch in (4, 8, 16, 32)})
-    best = min(batches, key=lambda batch: run(sample, batch)["seconds"])
-    return lambda round: run(work.round(round), best)
+    run(sample[:2], 2, THREADS[-1], 4)
+    ways = [(min(batch, work.questions), number) for number in THREADS for batch in (8, 32)]
+    batch, number = min(ways, key=lambda way: run(sample, *way, most=12)["seconds"])
+    return lambda round: run(work.round(round), batch, number)
 
 
 def ours_alphas(work: Work, mixed: bool) -> Measure:

@@ -13,6 +13,7 @@ neurons and alpha. What a draw says does not depend on who shares its batch: in 
 letter; in half precision rounding may differ with the batch, unless the engine is `strict`.
 """
 
+import atexit
 import os
 import queue
 import threading
@@ -80,9 +81,18 @@ class Engine:
         self._queue: queue.SimpleQueue[Draw | _Asked | _Call] = queue.SimpleQueue()
         self._ready: Future[None] = Future()
         self._arguments = (revision, dtype, device, threads, trust_remote_code)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"hneurons-engine-{name}", daemon=True)
         self._thread.start()
         self._ready.result()
+
+        # A thread that is still inside torch when the interpreter goes would bring the process down with it.
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        self._closing.set()
+        self._queue.put(_Call(lambda model: None, Future()))  # wakes the thread up
+        self._thread.join()
 
     # ---- what callers use, from any thread ----
 
@@ -173,7 +183,7 @@ class Engine:
         self._ready.set_result(None)
         captures: deque[_Asked] = deque()
         with torch.inference_mode():
-            while True:
+            while not self._closing.is_set():
                 self._receive(batch, captures)
                 if captures:
                     self._capture_some(teacher, captures)
@@ -232,12 +242,18 @@ class Engine:
         return batch, TeacherForcing(self.decoding, strict=self.strict)
 
     def _capture_some(self, teacher: TeacherForcing, captures: "deque[_Asked]") -> None:
-        """One teacher-forced pass over requests of similar length."""
-        reduce = captures[0].request.reduce
-        candidates = sorted((c for c in captures if c.request.reduce == reduce), key=lambda c: len(c.request.tokens))
-        longest = len(candidates[-1].request.tokens)
-        most = 1 if self.strict else max(1, CAPTURE_TOKENS // longest)
-        chosen = candidates[-most:]
+        """One teacher-forced pass over the oldest request and those most like it in length."""
+        oldest = captures[0].request
+        alike = sorted(
+            (item for item in captures if item.request.reduce == oldest.reduce),
+            key=lambda item: abs(len(item.request.tokens) - len(oldest.tokens)),
+        )
+        chosen, longest = alike[:1], len(oldest.tokens)
+        for item in alike[1:] if not self.strict else ():
+            longest = max(longest, len(item.request.tokens))
+            if (len(chosen) + 1) * longest > CAPTURE_TOKENS:
+                break
+            chosen.append(item)
         taken = {id(item) for item in chosen}
         rest = [item for item in captures if id(item) not in taken]
         captures.clear()

@@ -1,6 +1,8 @@
 """What a row says depends on nothing but its own request, and is what the model alone would say."""
 
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -745,3 +747,16 @@ def test_a_model_spread_by_accelerate_is_run(tiny_checkpoint: MakeCheckpoint, re
     engine = Engine(str(tiny_checkpoint()), dtype="float32", device="auto", threads=1)
     prompt = prompts(1)[0]
     assert engine.generate(GenerateRequest(prompt, 6)).result(TIMEOUT).tokens == greedy(reference, prompt, 6)
+
+
+@pytest.mark.parametrize(
+    "what", ["generate(GenerateRequest((5, 6), 60, draw=k))", "capture(CaptureRequest((5,) * 60, ((0,),)))"]
+)
+def test_a_program_may_end_while_the_engine_is_busy(tiny_checkpoint: MakeCheckpoint, what: str):
+    code = (
+        "from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest; "
+        f"engine = Engine({str(tiny_checkpoint())!r}, device='cpu', threads=1, max_rows=4); "
+        f"futures = [engine.{what} for k in range(600)]; futures[0].result()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
+    assert (done.returncode, "terminate" in done.stderr) == (0, False), done.stderr
