@@ -92,7 +92,7 @@ class Engine:
     def _close(self) -> None:
         self._closing.set()
         self._queue.put(_Call(lambda model: None, Future()))  # wakes the thread up
-        self._thread.join()
+        self._thread.join(timeout=60)
 
     # ---- what callers use, from any thread ----
 
@@ -206,6 +206,8 @@ class Engine:
                 return
             if isinstance(item, _Call):
                 item.run(self.model)
+                if self._closing.is_set():
+                    return
             elif isinstance(item, Draw):
                 batch.add(item)
             else:

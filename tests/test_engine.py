@@ -752,11 +752,12 @@ def test_a_model_spread_by_accelerate_is_run(tiny_checkpoint: MakeCheckpoint, re
 @pytest.mark.parametrize(
     "what", ["generate(GenerateRequest((5, 6), 60, draw=k))", "capture(CaptureRequest((5,) * 60, ((0,),)))"]
 )
-def test_a_program_may_end_while_the_engine_is_busy(tiny_checkpoint: MakeCheckpoint, what: str):
+@pytest.mark.parametrize("number", [1, 600])
+def test_a_program_may_end_whether_the_engine_is_busy_or_idle(tiny_checkpoint: MakeCheckpoint, what: str, number: int):
     code = (
         "from hneurons_eval.engine import CaptureRequest, Engine, GenerateRequest; "
         f"engine = Engine({str(tiny_checkpoint())!r}, device='cpu', threads=1, max_rows=4); "
-        f"futures = [engine.{what} for k in range(600)]; futures[0].result()"
+        f"futures = [engine.{what} for k in range({number})]; futures[0].result()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
     assert (done.returncode, "terminate" in done.stderr) == (0, False), done.stderr
