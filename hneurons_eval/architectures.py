@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hneurons_eval.layout import NeuronLayout as NeuronLayout
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.layout import UnsupportedModelError as UnsupportedModelError
 from hneurons_eval.places import PLAIN_DTYPES, linear_shape
 from hneurons_eval.places import Dense as Dense

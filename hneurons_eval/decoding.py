@@ -7,6 +7,7 @@ one prompt cost one prefill and one row until they differ, and a draw's text doe
 which others there are.
 """
 
+import functools
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -23,7 +24,7 @@ from hneurons_eval.intervention import ScalingTable
 from hneurons_eval.passes import is_out_of_memory, prefill
 from hneurons_eval.prompt_states import PromptKey, PromptStore, SharedPrefix, Stretch
 from hneurons_eval.requests import CapturedAnswer, GenerateRequest, Generation, TokenLogprob
-from hneurons_eval.row_cache import RowCache
+from hneurons_eval.row_cache import RowCache, layer_groups
 from hneurons_eval.sampling import choose, row_key, uniform
 from hneurons_eval.spans import token_positions
 from hneurons_eval.step_records import History, StepRecorder, compact
@@ -148,6 +149,11 @@ class DecodingModel:
     window: int | None
     device: torch.device
 
+    @functools.cached_property
+    def groups(self) -> list[list[int]]:
+        """Layers whose keys and values have one shape, together."""
+        return layer_groups(self.sample_cache)
+
 
 class Batch:
     """The lanes that are being decoded.
@@ -170,7 +176,7 @@ class Batch:
         self._cache = RowCache(model.sample_cache)
         self._table = ScalingTable(model.capture.places)
         self._store = PromptStore(0 if strict else store_bytes)
-        self._prefix = SharedPrefix()
+        self._prefix = SharedPrefix(window=model.window, off=strict)
         self._recorder = StepRecorder(model.capture)
         self._most_rows = 1 if strict else most_rows
         self._rows_now = self._most_rows
@@ -275,39 +281,41 @@ class Batch:
         while new:
             if self._strict:
                 self._cache = RowCache(self._model.sample_cache)  # even its strides depend on this draw alone
-            part, error = new, None
-            while part:
-                try:
-                    for lane, stretches in zip(part, self._prefill([lane.key for lane in part]), strict=True):
-                        lane.prompt = stretches
-                    draws = [draw for lane in part for draw in lane.draws]
-                    self._cache.admit(
-                        [[stretch.states for stretch in lane.prompt] for lane in part],
-                        [lane.length for lane in part],
-                        rows=sum(len(lane.draws) for lane in self.lanes) + len(draws),
-                        ahead=max(min(draw.limit, LIKELY_TOKENS) for draw in draws) + 1,
-                    )
-                    self.lanes.extend(part)
-                    new = new[len(part) :]
-                    break
-                except BaseException as caught:
-                    error = caught
-                    if not is_out_of_memory(caught):
-                        break
-                    part = part[: len(part) // 2]
+            part, error = new, self._join(new)
+            full = error is not None and is_out_of_memory(error)
+            while error is not None and is_out_of_memory(error) and len(part) > 1:
+                part = part[: len(part) // 2]
+                error = self._join(part)
             if error is None:
-                continue
-            if is_out_of_memory(error) and self.lanes:
+                new = new[len(part) :]
+            if full and self.lanes:
                 # What is running will make room.
                 for lane in reversed(new):
                     self.waiting.add(lane.key, lane.draws, first=True)
                 self._rows_now = max(1, sum(len(lane.draws) for lane in self.lanes))
                 return
-            failed = new if not is_out_of_memory(error) else new[:1]
-            for lane in failed:
-                for draw in lane.draws:
+            if error is not None:
+                failed = new[:1] if full else new
+                for draw in (draw for lane in failed for draw in lane.draws):
                     settle(draw.future, error=error)
-            new = new[len(failed) :]
+                new = new[len(failed) :]
+
+    def _join(self, part: list[Lane]) -> BaseException | None:
+        """Prefill lanes and put them into the cache, or say what went wrong; then nothing has changed."""
+        try:
+            for lane, stretches in zip(part, self._prefill([lane.key for lane in part]), strict=True):
+                lane.prompt = stretches
+            draws = [draw for lane in part for draw in lane.draws]
+            self._cache.admit(
+                [[stretch.states for stretch in lane.prompt] for lane in part],
+                [lane.length for lane in part],
+                rows=sum(len(lane.draws) for lane in self.lanes) + len(draws),
+                ahead=max(min(draw.limit, LIKELY_TOKENS) for draw in draws) + 1,
+            )
+        except BaseException as error:
+            return error
+        self.lanes.extend(part)
+        return None
 
     def _prefill(self, keys: list[PromptKey]) -> list[list[Stretch]]:
         """What a pass over each prompt but its last token leaves, as stretches, each distinct one computed once.
@@ -317,7 +325,8 @@ class Batch:
         wanted = dict.fromkeys(keys)
         found = {key: held for key in wanted if (held := self._store.get(key)) is not None}
         missing = sorted((key for key in wanted if key not in found), key=lambda key: len(key.tokens))
-        prefix = self._shared_prefix(missing)
+        longest = max((len(key.tokens) for key in missing), default=0)
+        prefix = self._prefix.of([key.tokens[:-1] for key in missing], longest)
         start = 0
         while start < len(missing):
             # One pass takes sums of one kind.
@@ -343,21 +352,11 @@ class Batch:
             start = end
         return [found[key] for key in keys]
 
-    def _shared_prefix(self, missing: list[PromptKey]) -> tuple[int, ...]:
-        longest = max((len(key.tokens) for key in missing), default=0)
-        # Padding between prefix and rest would shift what a sliding window covers.
-        if self._strict or (self._model.window is not None and longest >= self._model.window):
-            return ()
-        return self._prefix.of([key.tokens[:-1] for key in missing])
-
     def _prefix_stretch(self, key: PromptKey, prefix: tuple[int, ...]) -> Stretch:
-        kept = key._replace(tokens=prefix)
-        stretch = self._prefix.get(kept)
-        if stretch is None:
-            scaling = self._table.rows([key.scaling])
-            stretch = prefill(self._model, [prefix], None, scaling, key.sums)[0]
-            self._prefix.put(kept, stretch)
-        return stretch
+        scaling = self._table.rows([key.scaling])
+        return self._prefix.stretch(
+            key._replace(tokens=prefix), lambda: prefill(self._model, [prefix], None, scaling, key.sums)[0]
+        )
 
     # ---- one step ----
 
@@ -445,8 +444,7 @@ class Batch:
             compact([lane.history for lane in self.lanes if lane.history])
         if self._steps % REGROW_EVERY == 0:
             self._rows_now = min(self._most_rows, 2 * self._rows_now)
-        held = {id(record): record.z.nbytes for lane in self.lanes for record, _ in lane.history[-1:]}
-        records = sum(held.values()) + self._record_bytes * sum(len(lane.history) for lane in self.lanes)
+        records = self._record_bytes * sum(len(lane.history) for lane in self.lanes)
         if len(self.lanes) > 1 and self._cache.nbytes + records > 2 * self._most_bytes:
             self._evict(list(range(max(1, len(self.lanes) // 2), len(self.lanes))))
 

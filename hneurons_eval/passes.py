@@ -5,6 +5,7 @@ passed over once.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +16,7 @@ from hneurons_eval.contributions import Reduce, RegionCapture
 from hneurons_eval.intervention import ScalingTable
 from hneurons_eval.prompt_states import SharedPrefix, Stretch
 from hneurons_eval.requests import Captured, CaptureRequest
-from hneurons_eval.row_cache import layer_groups, take_states
+from hneurons_eval.row_cache import take_states
 from hneurons_eval.taps import Scaling, tapped
 
 
@@ -28,6 +29,8 @@ class PassModel(Protocol):
     def capture(self) -> RegionCapture: ...
     @property
     def sample_cache(self) -> DynamicCache: ...
+    @property
+    def groups(self) -> list[list[int]]: ...
     @property
     def window(self) -> int | None: ...
     @property
@@ -57,11 +60,10 @@ def prefill(
         scaling: factors of the neurons, a row a prompt.
         sums: also sum (`mean`) or maximise (`max`) every neuron's contribution over the tokens.
     """
-    groups = layer_groups(model.sample_cache)
     skip = shared[0].tokens if shared else 0
     width = max(len(prompt) for prompt in prompts) - skip
     if width == 0:
-        empty = take_states(model.sample_cache, groups)
+        empty = take_states(model.sample_cache, model.groups)
         nothing = None if sums is None else torch.zeros(model.capture.layout.total)
         return [Stretch([(k[:, 0, :, :0], v[:, 0, :, :0]) for k, v in empty], nothing) for _ in prompts]
     arguments, real = _left_padded(prompts, skip, width, model.device)
@@ -75,7 +77,7 @@ def prefill(
         ones = torch.ones(len(prompts), 1)
         with model.capture.during(region, sums, counts=ones, scaling=scaling) as values:
             model.model.get_decoder()(**arguments, past_key_values=cache, use_cache=True)
-    states = take_states(cache, groups)
+    states = take_states(cache, model.groups)
     last = skip + width
     return [
         Stretch(
@@ -119,7 +121,7 @@ def _cache_with(model: PassModel, shared: Sequence[Stretch] | None) -> DynamicCa
         return cache
     prefixes = [stretch.states for stretch in shared]
     same = all(prefix is prefixes[0] for prefix in prefixes)
-    for group, layers in enumerate(layer_groups(model.sample_cache)):
+    for group, layers in enumerate(model.groups):
         for within, layer in enumerate(layers):
             pair = []
             for side in (0, 1):
@@ -137,8 +139,7 @@ class TeacherForcing:
 
     def __init__(self, model: PassModel, *, strict: bool) -> None:
         self._model = model
-        self._strict = strict
-        self._prefix = SharedPrefix()
+        self._prefix = SharedPrefix(window=model.window, off=strict)
 
     def __call__(self, requests: Sequence[CaptureRequest]) -> list[Captured]:
         """One pass over sequences with one `reduce`; where memory runs out, two passes over half of them each.
@@ -195,16 +196,13 @@ class TeacherForcing:
         self, requests: Sequence[CaptureRequest], table: ScalingTable, entries: Sequence[int]
     ) -> list[Stretch] | None:
         """What a pass over the requests' common prefix left, for each of them; None where it cannot be shared."""
-        longest = max(len(request.tokens) for request in requests)
-        window = self._model.window
-        if self._strict or (window is not None and longest >= window):
-            return None
         # The pass must still see one token, and the one before the first log-probability.
         ends = [
             len(r.tokens) - 1 if r.logprobs_from is None else max(min(len(r.tokens), r.logprobs_from) - 1, 0)
             for r in requests
         ]
-        prefix = self._prefix.of([request.tokens[:end] for request, end in zip(requests, ends, strict=True)])
+        longest = max(len(request.tokens) for request in requests)
+        prefix = self._prefix.of([request.tokens[:end] for request, end in zip(requests, ends, strict=True)], longest)
         if not prefix or not all(_all_or_none(region, len(prefix)) for r in requests for region in r.regions):
             return None
         reduce = requests[0].reduce
@@ -212,11 +210,8 @@ class TeacherForcing:
         for request, entry in zip(requests, entries, strict=True):
             neurons = request.neurons.digest if request.neurons is not None and entry else None
             key = (neurons, request.alpha if entry else 1.0, reduce)
-            stretch = self._prefix.get(key)
-            if stretch is None:
-                stretch = prefill(self._model, [prefix], None, table.rows([entry]), reduce)[0]
-                self._prefix.put(key, stretch)
-            found.append(stretch)
+            run = partial(prefill, self._model, [prefix], None, table.rows([entry]), reduce)
+            found.append(self._prefix.stretch(key, lambda run=run: run()[0]))
         return found
 
     def _add_prefix(

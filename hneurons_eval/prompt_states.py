@@ -4,7 +4,7 @@ Kept per (prompt, scaling), since scaled neurons change the states. The prefix t
 a run share (system prompt and template) is kept once per scaling.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,14 +66,28 @@ def common_prefix(prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 class SharedPrefix:
-    """The prefix that the prompts of a run have in common, with what a pass over it left."""
+    """The prefix that the prompts of a run have in common, with what a pass over it left.
 
-    def __init__(self) -> None:
+    Args:
+        window: tokens that the model's sliding window covers, or None.
+        off: share nothing.
+    """
+
+    def __init__(self, *, window: int | None, off: bool) -> None:
         self._prefix: tuple[int, ...] = ()
         self._kept: dict[Hashable, Stretch] = {}
+        self._longest = 0 if off else window
 
-    def of(self, prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
-        """The prefix to use: the one known, if all prompts begin with it, else what they have in common."""
+    def of(self, prompts: list[tuple[int, ...]], longest: int) -> tuple[int, ...]:
+        """The prefix to use: the one known, if all prompts begin with it, else what they have in common.
+
+        Args:
+            prompts: the parts of the sequences that may be shared.
+            longest: tokens of the longest whole sequence.
+        """
+        # Padding between prefix and rest would shift what a sliding window covers.
+        if self._longest is not None and longest >= self._longest:
+            return ()
         if self._prefix and all(prompt[: len(self._prefix)] == self._prefix for prompt in prompts):
             return self._prefix
         common = common_prefix(prompts)
@@ -82,13 +96,11 @@ class SharedPrefix:
         self._prefix, self._kept = common, {}
         return common
 
-    def get(self, key: Hashable) -> Stretch | None:
-        """What is kept of the prefix under a key (scaling and the like), or None."""
-        return self._kept.get(key)
-
-    def put(self, key: Hashable, stretch: Stretch) -> None:
-        """Keep what a pass over the prefix left."""
-        self._kept[key] = stretch
+    def stretch(self, key: Hashable, run: Callable[[], Stretch]) -> Stretch:
+        """What a pass over the prefix left under a key (scaling and the like); `run` does the pass if it is new."""
+        if key not in self._kept:
+            self._kept[key] = run()
+        return self._kept[key]
 
 
 class PromptStore:

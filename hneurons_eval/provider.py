@@ -141,7 +141,7 @@ class HNeuronsAPI(ModelAPI):
         model_name: str,
         base_url: str | None = None,
         api_key: str | None = None,
-        config: GenerateConfig = GenerateConfig(),  # noqa: B008 (Inspect's own convention)
+        config: GenerateConfig | None = None,
         neurons: str | None = None,
         alpha: float | str | None = None,
         dtype: str = "auto",
@@ -182,6 +182,11 @@ class HNeuronsAPI(ModelAPI):
         if self.neurons is not None and self.alpha != 1.0:
             identity |= {"neurons": self.neurons.digest[:16], "alpha": self.alpha}
         variant = "&".join(f"{key}={value}" for key, value in identity.items() if value is not None)
+        # Inspect's adaptive concurrency starts at 20 requests, for servers that may refuse more; here it would
+        # only keep batches small. Setting it here leaves what the user sets for the eval or the task in force.
+        config = config or GenerateConfig()
+        if config.adaptive_connections is None and config.max_connections is None:
+            config.adaptive_connections = False
         super().__init__(model_name, f"{self.engine.fingerprint}?{variant}" if variant else None, api_key, [], config)
         self.prompts = PromptFormat(self.engine.tokenizer)
         self._unseeded: Counter[str] = Counter()

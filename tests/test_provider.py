@@ -12,6 +12,9 @@ import anyio
 import numpy as np
 import pytest
 import torch
+from inspect_ai import Task
+from inspect_ai import eval as inspect_eval
+from inspect_ai.dataset import Sample
 from inspect_ai.model import (
     CachePolicy,
     ChatMessage,
@@ -26,6 +29,7 @@ from inspect_ai.model import (
     ModelOutput,
     get_model,
 )
+from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolInfo
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -579,6 +583,34 @@ def test_many_requests_at_once_say_what_they_say_alone(model: Model):
     assert len(said) == 60
     for question in questions[:3]:
         assert said[question] == ask(model, question, seed=1, max_tokens=6).completion
+
+
+@pytest.mark.parametrize(("limit", "together"), [(None, 60), (7, 7)])
+def test_samples_run_at_once_unless_the_user_sets_a_limit(tiny: Path, tmp_path: Path, limit: int | None, together: int):
+    running = peak = 0
+
+    @solver
+    def meet() -> Solver:
+        full = anyio.Event()
+
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            nonlocal running, peak
+            running += 1
+            peak = max(peak, running)
+            if running == together:
+                full.set()
+            with anyio.fail_after(30):
+                await full.wait()
+            running -= 1
+            return state
+
+        return solve
+
+    task = Task(dataset=[Sample(input=QUESTION, id=number) for number in range(60)], solver=meet())
+    options: dict[str, Any] = {} if limit is None else {"max_connections": limit}
+    (log,) = inspect_eval(task, model=model_of(tiny), display="none", log_dir=str(tmp_path), **options)
+    assert log.status == "success"
+    assert peak == together
 
 
 def test_cancelling_does_not_hang_and_cancels_every_draw(model: Model, monkeypatch: pytest.MonkeyPatch):
