@@ -592,7 +592,7 @@ def test_requests_run_at_once_unless_the_user_sets_a_limit(
     running = peak = 0
     full = anyio.Event()
 
-    async def meet(self: HNeuronsAPI, *_: Any) -> ModelOutput:
+    async def meet(self: HNeuronsAPI, **_: Any) -> ModelOutput:
         nonlocal running, peak
         running += 1
         peak = max(peak, running)
