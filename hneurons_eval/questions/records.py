@@ -5,7 +5,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 ANSWER_ONLY = " Respond with the answer only, without any explanation."
@@ -19,7 +19,8 @@ ID_COLUMNS = ("id", "question_id", "original_index", "key")
 RELATION_COLUMNS = ("relation", "topic", "Category", "question_source")
 SCHEMAS = (
     'a column "question" (or "problem", "Question") and one of "aliases", "answers", "answer", "target" '
-    '(a string or a list), as in TriviaQA, NQ-Open, SimpleQA-Verified; "id" and "relation" are optional'
+    '(a string or a list), as in TriviaQA, NQ-Open, SimpleQA-Verified; "id" and "relation" are optional, and so is '
+    '"exists": false for a question on an invented thing, which has no answer'
 )
 # Where a column name makes it a list in one string; elsewhere ";" belongs to the answer.
 SEMICOLON_COLUMNS = ("Correct Answers",)
@@ -36,9 +37,11 @@ class Question:
     Attributes:
         id: unique in its set, the same in every run.
         question: without any suffix.
-        aliases: acceptable answers, the canonical one first; empty only where any confident answer is wrong.
+        aliases: acceptable answers, the canonical one first; none where what is asked about does not exist.
         relation: the group inside the set (bundled facts), or where the question comes from.
         metadata: whatever else the record said of the question.
+        exists: False where what is asked about is invented, so that any confident answer is wrong
+            (`hneurons_eval.nonexistence` judges the responses).
     """
 
     id: str
@@ -46,6 +49,7 @@ class Question:
     aliases: tuple[str, ...]
     relation: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    exists: bool = True
 
 
 def normalise_question(text: str) -> str:
@@ -77,7 +81,8 @@ def record_to_question(record: Mapping[str, Any], index: int, source: str) -> Qu
         source: the name of the set or file, for messages.
 
     Raises:
-        QuestionSetError: no question column, or a value of the wrong kind.
+        QuestionSetError: no question column, a value of the wrong kind, or answers to a question on something that
+            does not exist.
     """
     where = f"row {index + 1} of {source}"
     column = next((c for c in QUESTION_COLUMNS if c in record), None)
@@ -90,13 +95,20 @@ def record_to_question(record: Mapping[str, Any], index: int, source: str) -> Qu
     aliases = unique_aliases(a for c in ANSWER_COLUMNS for a in _answers(record.get(c), c, where))
     given = _first_filled(record, ID_COLUMNS)
     group = _first_filled(record, RELATION_COLUMNS)
-    used = {column, *ANSWER_COLUMNS, "id", "question_id", "relation", "context"}
+    exists = _exists(record.get("exists"), where)
+    if aliases and not exists:
+        raise QuestionSetError(
+            f'{where} asks about something that does not exist ("exists" is false) and has answers '
+            f"({', '.join(aliases[:3])}): there is no right answer to it; leave one of the two out."
+        )
+    used = {column, *ANSWER_COLUMNS, "id", "question_id", "relation", "context", "exists"}
     return Question(
         id=str(given) if given is not None else stable_id(text),
         question=" ".join(text.split()),
         aliases=aliases,
         relation=str(group) if group is not None else None,
         metadata={str(k): v for k, v in record.items() if k not in used and _filled(v)},
+        exists=exists,
     )
 
 
@@ -114,7 +126,8 @@ def merge_duplicates(questions: Sequence[Question]) -> list[Question]:
     """Rows with the same normalised question become one: the first row, with the aliases of all.
 
     Raises:
-        QuestionSetError: two different questions have one id.
+        QuestionSetError: two different questions have one id, or of two equal ones one asks about something that
+            exists and the other does not.
     """
     merged: dict[str, Question] = {}
     owner: dict[str, str] = {}
@@ -128,14 +141,27 @@ def merge_duplicates(questions: Sequence[Question]) -> list[Question]:
             )
         if key in merged:
             kept = merged[key]
-            aliases = unique_aliases((*kept.aliases, *question.aliases))
-            question = Question(kept.id, kept.question, aliases, kept.relation, kept.metadata)
+            if kept.exists != question.exists:
+                raise QuestionSetError(
+                    f"two rows ask {kept.question!r}, and only one of them about something that exists: keep one."
+                )
+            question = replace(kept, aliases=unique_aliases((*kept.aliases, *question.aliases)))
         merged[key] = question
     return list(merged.values())
 
 
 def _filled(value: Any) -> bool:
     return value is not None and value != "" and value != [] and value == value  # NaN is not itself
+
+
+def _exists(value: Any, where: str) -> bool:
+    """The column "exists": true unless it says otherwise; CSV cells hold words."""
+    if not _filled(value):
+        return True
+    known = {"true": True, "false": False}.get(str(value).strip().lower())
+    if known is None:
+        raise QuestionSetError(f'{where} has {value!r} in "exists": expected true or false.')
+    return known
 
 
 def _first_filled(record: Mapping[str, Any], columns: Sequence[str]) -> Any:
