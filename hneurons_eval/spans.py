@@ -33,9 +33,13 @@ def answer_span(question: str, response: str, aliases: Sequence[str] = ()) -> tu
 
     The longest alias that occurs, outside an echo of the question where there is a choice, then the
     first. Without one, what is left of the first sentence that says something once lead-ins ("The
-    answer is"), quotes, markdown and the parts that repeat the question are set aside; the whole
-    response where nothing would be left. A refusal has a span like any other text: whether to use it
-    is the caller's decision. None for a response of white space.
+    answer is"), quotes, markdown and the parts that repeat the question are set aside, or of what
+    follows a later "the answer is"; the whole response where nothing would be left. A refusal has a
+    span like any other text: whether to use it is the caller's decision. None for a response of white
+    space.
+
+    A span cut to an alias tells right answers from wrong ones by itself (docs/spans.md), so what trains
+    or feeds a probe must not give `aliases`.
     """
     if not response.strip():
         return None
@@ -45,7 +49,7 @@ def answer_span(question: str, response: str, aliases: Sequence[str] = ()) -> tu
         # `found` has the longest alias first; by its own length, not by that of "Beatles'" and "Beatle".
         best = min(found, key=lambda m: (_is_echo(text, m, asked), -found[m], m[0]))
         return _as_written(response, characters(text, best), aliases)
-    return _without_echo(text, {w.text for w in asked.words})
+    return _without_echo(text, asked)
 
 
 def token_positions(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[int]:
@@ -55,7 +59,7 @@ def token_positions(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -
     share one character. Tokens without characters (special tokens) never count.
     """
     start, end = span
-    return [k for k, (a, b) in enumerate(offsets) if a < b and a < end and start < b]
+    return [k for k, (a, b) in enumerate(offsets) if max(a, start) < min(b, end)]
 
 
 # --- the answer without an alias ---------------------------------------------------------------------
@@ -69,6 +73,8 @@ _FUNCTION_WORDS = frozenset(
     )
 )
 _COPULAS = frozenset(word_list("is was are were be called named titled became become becomes"))
+_LINKING = frozenset(word_list("based came come comes found known located made originates originated situated"))
+_PREPOSITIONS = frozenset(word_list("as at by for from in into of on to with"))
 _PRONOUNS = frozenset(word_list("he it she that they this"))
 _QUOTES = {'"': '"', "“": "”", "‘": "’", "'": "'", "«": "»", "„": "“", "「": "」", "『": "』", "`": "`"}
 _OPENING = frozenset('"“„«「')
@@ -90,7 +96,15 @@ _LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[!?。！？](?=\s|$)|(?<!\W\w)(?<!^\w)\.(?=[\s*_\"”’)]*(?:\s|$))|[。！？]|\n+")
-_ABBREVIATIONS = frozenset(word_list("mr mrs ms dr st jr sr mt vs no inc co ltd prof gen capt col lt"))
+_STATED = re.compile(
+    r"\b(?:the|my)\s+(?:(?:final|correct|right|actual|best)\s+){0,2}answer\s+(?:is|was|would\s+be|should\s+be)\b"
+    r"(?!\s+(?:not|no|yes|that|in|correct|right|wrong|incorrect|unknown|unclear)\b)[\s*_]*:?",
+    re.IGNORECASE,
+)
+_RELATIVE = re.compile(r",\s+(?:which|where|who|whose|specifically)\b", re.IGNORECASE)
+_CLOSING = re.compile(r"\.?\)")
+_ABBREVIATED = re.compile(r"(?:^|[^\w.])(?:(?:[^\W\d_]\.)+[^\W\d_]|jr|sr|bros|inc|co|corp|ltd)$", re.IGNORECASE)
+_ABBREVIATIONS = frozenset(word_list("bros corp mr mrs ms dr st jr sr mt vs no inc co ltd prof gen capt col lt"))
 
 
 def core(text: str, start: int = 0, end: int | None = None) -> tuple[int, int]:
@@ -146,7 +160,7 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
         yield start, len(text)
 
 
-def _without_echo(text: "Text", asked: set[str]) -> tuple[int, int]:
+def _without_echo(text: "Text", asked: "Text") -> tuple[int, int]:
     source = text.source
     whole = core(source)
     if whole[0] >= whole[1]:  # punctuation only
@@ -154,49 +168,122 @@ def _without_echo(text: "Text", asked: set[str]) -> tuple[int, int]:
         at = source.index(stripped)
         return at, at + len(stripped)
     words = sorted(text.words, key=lambda w: w.start)
-    for start, end in sentences(source[: whole[1]]):
-        start, end = core(source, max(start, whole[0]), end)
+    echoes = _Echoes(asked)
+    stated = None
+    for m in _STATED.finditer(source, whole[0], whole[1]):
+        stated = m.end()
+    found = None if stated is None else _first_new(source, words, echoes, stated, whole)
+    return _finished(source, found or _first_new(source, words, echoes, 0, whole) or whole)
+
+
+def _first_new(
+    source: str, words: list[Word], echoes: "_Echoes", begin: int, whole: tuple[int, int]
+) -> tuple[int, int] | None:
+    """The answer in the first sentence from `begin` that has a word the question has not."""
+    for a, b in sentences(source[begin : whole[1]]):
+        start, end = core(source, max(begin + a, whole[0]), begin + b)
         first = bisect_left(words, start, key=lambda w: w.start)
         inside = words[first : bisect_left(words, end, key=lambda w: w.start)]
-        new = [w.text not in asked and w.text not in _FUNCTION_WORDS for w in inside]
-        if not any(new):
-            continue
-        return _core_of_sentence(source, inside, new, (start, end))
-    return whole
+        new = [not (w.text in _FUNCTION_WORDS or echoes.has(w, source)) for w in inside]
+        if any(new):
+            led = begin > 0 or first > bisect_left(words, a, key=lambda w: w.start)
+            return _core_of_sentence(source, inside, new, (start, end), led)
+    return None
 
 
-def _core_of_sentence(source: str, inside: list[Word], new: list[bool], span: tuple[int, int]) -> tuple[int, int]:
-    """Cut "<question's words> is ANSWER" and "ANSWER is <question's words>" at the verb.
+class _Echoes:
+    """The words of a question, those in small letters in every inflection: "belong", "belongs", "belonging"."""
 
-    Anything else stays whole while it is short or begins with the answer: "Battle of Hastings" is the
-    answer to "Which battle ...", not "Hastings". A long sentence gives its longest run of new words.
+    def __init__(self, asked: "Text") -> None:
+        self.exact = {w.text for w in asked.words}
+        self.plain = {w.text for w in asked.words if _is_plain(w, asked.source)}
+        self.inflected = {form for word in self.plain for form in _inflections(word)}
+
+    def has(self, word: Word, source: str) -> bool:
+        if word.text in self.exact:
+            return True
+        # "German" is no form of "Germany", nor "franc" of "France": names are not inflected.
+        return _is_plain(word, source) and (
+            word.text in _LINKING
+            or word.text in self.inflected
+            or any(form in self.plain for form in _inflections(word.text))
+        )
+
+
+def _is_plain(word: Word, source: str) -> bool:
+    return source[word.start].islower() and word.text.isalpha() and len(word.text) > 2
+
+
+def _inflections(word: str) -> tuple[str, ...]:
+    stem = word[:-1]
+    more = (stem + "ing",) if word.endswith("e") else (stem + "ies", stem + "ied") if word.endswith("y") else ()
+    return (word + "s", word + "es", word + "d", word + "ed", word + "ing", *more)
+
+
+def _core_of_sentence(
+    source: str, inside: list[Word], new: list[bool], span: tuple[int, int], led: bool
+) -> tuple[int, int]:
+    """Cut "<question's words> is ANSWER", "<question's words> comes from ANSWER", "ANSWER is <question's words>".
+
+    Anything else stays whole: "Battle of Hastings" is the answer to "Which battle ...", not "Hastings", and
+    in a title any word may be the question's. `led`: a lead-in ("It was") has been cut already.
     """
     start, end = span
-    verbs = [k for k, w in enumerate(inside) if w.text in _COPULAS]
-    for k in verbs:
-        after = k + 1
-        while after < len(inside) and inside[after].text in _COPULAS:  # "is called"
-            after += 1
+    first = _past_copula(source, inside, new)
+    past = _past_preposition(source, inside, new, first, led or first > 0)
+    if past:
+        start = inside[past].start
+    start, end = _cut_tail(inside[past:], new[past:], (start, end))
+    relative = _RELATIVE.search(source, inside[new.index(True, past)].end, end)
+    return start, relative.start() if relative else end
+
+
+def _past_copula(source: str, inside: list[Word], new: list[bool]) -> int:
+    """The word after the verb of "<question's words> is ANSWER"; 0 where the sentence does not begin so."""
+    subject = False
+    for k, word in enumerate(inside):
+        if word.text in _COPULAS and subject and source[word.start].islower():
+            after = k + 1
+            while after < len(inside) and inside[after].text in _COPULAS:  # "is called"
+                after += 1
+            return after if any(new[after:]) else 0
+        if new[k]:
+            return 0
         # "There Is a Green Hill" is a title, and names nothing that was asked for.
-        subject = any(w.text in _PRONOUNS or w.text not in _FUNCTION_WORDS for w in inside[:k])
-        if subject and not any(new[:k]) and any(new[after:]) and source[inside[k].start].islower():
-            start = inside[after].start
-            return _trim(source, *_cut_tail(inside[after:], new[after:], (start, end)))
-    tail = _cut_tail(inside, new, span)
-    echoes = any(not n and w.text not in _FUNCTION_WORDS for w, n in zip(inside, new, strict=True))
-    if tail != span or new[0] or len(inside) <= (5 if echoes else 8):
-        return _trim(source, *tail)
-    runs: list[tuple[int, int, int]] = []  # (-new words, first, past the last)
-    k = 0
-    while k < len(inside):
-        j = k
-        while j < len(inside) and (new[j] or (inside[j].text == "of" and j > k)):
-            j += 1
-        if j > k:
-            runs.append((-sum(new[k:j]), k, j))
-        k = j + 1
-    _, first, last = min(runs)
-    return _trim(source, inside[first].start, inside[last - 1].end)
+        subject = subject or word.text in _PRONOUNS or word.text not in _FUNCTION_WORDS
+    return 0
+
+
+def _past_preposition(source: str, inside: list[Word], new: list[bool], first: int, led: bool) -> int:
+    """From `first` on, the word after "belongs to", "the continent of", "found in"; `first` without such words.
+
+    Without anything before it ("part of the retina") such a word is the answer's own.
+    """
+    past = first
+    for k in range(first + 1, len(inside)):
+        if new[k - 1] or new[k]:
+            break
+        verb = inside[k - 1]
+        if (
+            inside[k].text in _PREPOSITIONS
+            and verb.text not in _FUNCTION_WORDS
+            and source[verb.start].islower()
+            and (led or k - 1 > first)
+            and k + 1 < len(inside)
+        ):
+            past = k + 1
+    return past
+
+
+def _finished(source: str, span: tuple[int, int]) -> tuple[int, int]:
+    """Without edges, but with the closing bracket and the abbreviation's period that belong to the answer."""
+    start, end = _trim(source, *span)
+    if source.count("(", start, end) > source.count(")", start, end):
+        closing = _CLOSING.match(source, end)
+        end = closing.end() if closing else end
+    if source[end : end + 1] == "." and _ABBREVIATED.search(source[max(start, end - 16) : end]):
+        end += 1
+    return start, end
 
 
 def _cut_tail(inside: list[Word], new: list[bool], span: tuple[int, int]) -> tuple[int, int]:
@@ -207,7 +294,8 @@ def _cut_tail(inside: list[Word], new: list[bool], span: tuple[int, int]) -> tup
             # the first verb of "is called" ends the answer
             while k > 1 and inside[k - 1].text in _COPULAS:
                 k -= 1
-            return span[0], inside[k - 1].end
+            # "a dish, and it is made" and "a dish that is made" go on about the answer.
+            return span if inside[k - 1].text in _FUNCTION_WORDS else (span[0], inside[k - 1].end)
     return span
 
 

@@ -10,18 +10,24 @@ LABELS = {"faithful": 0, "hallucinated": 1}
 
 @metric(name="coverage")
 def span_coverage() -> Metric:
-    """Shares of answers with a span, and of spans that are the whole response; answers of each label."""
+    """Shares of answers with a span, and of spans that are the whole response; answers of each label.
+
+    The share of whole responses stands for each label too: where the two are far apart, where the span ends
+    tells the label by itself.
+    """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
         details = [score.score.metadata or {} for score in scores]
         found = [detail for detail in details if detail.get("contributions")]
         labels = Counter(detail.get("label") for detail in found)
+        whole = Counter(detail.get("label") for detail in found if detail["whole_response"])
         return {
             "captured": len(found),
             "span_missing": len(details) - len(found),
             "span_coverage": len(found) / len(details) if details else 0.0,
-            "whole_response": sum(bool(d["whole_response"]) for d in found) / len(found) if found else 0.0,
+            "whole_response": whole.total() / len(found) if found else 0.0,
             **{label: labels[label] for label in LABELS},
+            **{f"whole_response_{label}": whole[label] / labels[label] for label in LABELS if labels[label]},
         }
 
     return compute  # pyright: ignore[reportReturnType]

@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from inspect_ai import Task, task
@@ -14,16 +16,27 @@ from inspect_ai.model import (
     ChatMessageUser,
     GenerateConfig,
 )
+from inspect_ai.scorer import Score
+from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from hneurons_eval.official import find_official, read_official
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.judge import grader
 from hneurons_eval.solvers.capture import SPANS, capture_given
-from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, read_stage, reduced_scores
+from hneurons_eval.tasks.stage_logs import (
+    StageScore,
+    check_hneurons_model,
+    check_same_model,
+    read_stage,
+    reduced_scores,
+)
 
-T = TypeVar("T")
 LABEL_OF = {"right": "faithful", "wrong": "hallucinated"}
+OUTCOME_OF = {label: outcome for outcome, label in LABEL_OF.items()}
+OFFICIAL = "official"
+"""The span that only the official repository's files have: their answer tokens."""
 
 
 def balanced(rows: Sequence[StageScore], per_class: int, seed: int = 0) -> list[StageScore]:
@@ -62,6 +75,7 @@ def capture(
     span: str = "rule",
     reduce: str = "mean",
     seed: int = 0,
+    labels: str = "",
 ) -> Task:
     """Capture contributions of consistently right and wrong answers; the log is the input of `probe`.
 
@@ -69,37 +83,134 @@ def capture(
     two classes are balanced within each relation. Contributions go to the artifacts, the log points to them.
 
     Args:
-        responses: the log of `collect`, or a directory that holds it.
+        responses: the log of `collect`, or a directory that holds it; or answers in the official repository's format
+            (`*answer_tokens*.jsonl`).
         per_class: most questions of each class (paper: 1,000).
-        span: where the answer is: `rule`, `llm` (needs --model-role grader=MODEL) or `response` (all of it).
+        span: where the answer is: `rule`, `llm` (needs --model-role grader=MODEL), `response` (all of it), or with
+            the official files `official` (their answer tokens).
         reduce: `mean` (the paper's) or `max` over the tokens of a region.
         seed: of the choice of questions.
+        labels: of official answers, the `*qids.json` that belongs to them; found by its name if left out.
     """
     if per_class < 1:
         raise Refused(f"per_class should be at least 1, found {per_class}")
-    if span not in SPANS:
-        raise Refused(f"span should be one of {', '.join(SPANS)}, found {span!r}")
+    if span not in (*SPANS, OFFICIAL):
+        raise Refused(f"span should be one of {', '.join((*SPANS, OFFICIAL))}, found {span!r}")
     if reduce not in ("mean", "max"):
         raise Refused(f"reduce should be mean or max, found {reduce!r}")
-    log = read_stage(responses, "collect", "responses")
-    check_same_model(log, "responses")
-    if span == "llm":
-        with refusing():
+    with refusing():
+        official = find_official(str(responses), labelled=bool(labels))
+        source = _from_log(responses, span, labels) if official is None else _from_official(official, labels)
+        if span == "llm":
             grader()
-    rows = reduced_scores(log, "judge", "responses")
-    chosen = balanced(rows, per_class, seed)
+    chosen = balanced(source.rows, per_class, seed)
     if not chosen:
-        counts = {o: sum(str(row.score.value) == o for row in rows) for o in ("right", "wrong")}
+        counts = {o: sum(str(row.score.value) == o for row in source.rows) for o in LABEL_OF}
         raise Refused(
             f"responses has {counts['right']} consistently right and {counts['wrong']} consistently wrong questions"
-            " and no relation that has both; collect more questions, or fewer draws at a lower temperature"
+            f" and no relation that has both; {source.remedy}"
         )
+    if span == OFFICIAL and all(row.metadata["official_span"] is None for row in chosen):
+        raise Refused("responses has no answer tokens that stand in their response exactly once; use span=rule")
     return Task(
-        dataset=MemoryDataset([_sample(row) for row in chosen], name=log.eval.dataset.name),
-        solver=capture_given(span, reduce),
+        dataset=MemoryDataset([_sample(row) for row in chosen], name=source.name),
+        solver=capture_official(reduce) if span == OFFICIAL else capture_given(span, reduce),
         scorer=captured(),
         config=GenerateConfig(max_connections=MOST_CONNECTIONS),
-        metadata={"source": log.location, "reduce": reduce, "span": span},
+        metadata={**source.metadata, "reduce": reduce, "span": span},
+    )
+
+
+@solver
+def capture_official(reduce: str = "mean") -> Solver:
+    """Contributions at the characters of the authors' answer tokens; nothing is sampled.
+
+    Args:
+        reduce: `mean` or `max` over the tokens of a region.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        details = state.metadata
+        if details["official_span"] is None:
+            # Never another span in its place: a skip, which the scorer counts.
+            state.completed = True
+            return state
+        capture = {
+            "span": details["official_span"],
+            "reduce": reduce,
+            "question": details["question"],
+            "response": details["response"],
+        }
+        return await generate(state, extra_body={"hneurons": {"capture": capture}})
+
+    return solve
+
+
+@dataclass(frozen=True)
+class Source:
+    """Judged answers, in the form of a collect log's scores.
+
+    Attributes:
+        name: of the data set.
+        rows: answers of both classes, and others, which are left out.
+        remedy: what to do where they cannot be balanced.
+        metadata: what the capture log says of where they come from.
+    """
+
+    name: str | None
+    rows: list[StageScore]
+    remedy: str
+    metadata: dict[str, Any]
+
+
+def _from_log(responses: str, span: str, labels: str) -> Source:
+    for parameter, wanted in (("span=official", span == OFFICIAL), ("labels", bool(labels))):
+        if wanted:
+            raise Refused(
+                f"{parameter} goes with the official repository's files (responses=*answer_tokens*.jsonl), "
+                f"found responses={responses}"
+            )
+    log = read_stage(responses, "collect", "responses")
+    check_same_model(log, "responses")
+    return Source(
+        log.eval.dataset.name,
+        reduced_scores(log, "judge", "responses"),
+        "collect more questions, or fewer draws at a lower temperature",
+        {"source": log.location},
+    )
+
+
+def _from_official(file: Path, labels: str) -> Source:
+    check_hneurons_model()
+    official = read_official(file, Path(labels.removeprefix("file://")) if labels else None)
+    rows = [
+        StageScore(
+            answer.id,
+            Score(
+                value=OUTCOME_OF[answer.label],
+                answer=answer.response,
+                metadata={
+                    "question": answer.question,
+                    "aliases": [],
+                    "relation": None,
+                    "prompt": [{"role": "user", "content": answer.prompt}],
+                    "official_span": None if answer.span is None else list(answer.span),
+                },
+            ),
+        )
+        for answer in official.answers
+    ]
+    return Source(
+        file.stem,
+        rows,
+        "give answers and labels of both classes",
+        {
+            "source": str(file),
+            "labels": str(official.labels or file),
+            "answered_by": "not said by the official files; it may be another model than the one captured",
+            "without_label": official.without_label,
+            "without_answer": official.without_answer,
+        },
     )
 
 
@@ -116,5 +227,6 @@ def _sample(row: StageScore) -> Sample:
             "relation": details.get("relation"),
             "response": row.score.answer or "",
             "label": label,
+            **{key: details[key] for key in ("official_span",) if key in details},
         },
     )

