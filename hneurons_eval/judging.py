@@ -15,7 +15,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, get_args
 
 from hneurons_eval.choices import parse_choice as parse_choice
 from hneurons_eval.spans import (
@@ -55,9 +56,10 @@ def judge_by_rule(response: str, aliases: Sequence[str]) -> Verdict:
 
     "correct": an alias stands in the response as whole words, and is asserted: not in a question or a
     refusal, not negated ("not Paris"), not one of several candidates ("Paris or Lyon", a list). Where the
-    response announces its answer ("... so the final answer is Lyon"), only that counts. A hedged answer is
-    an answer ("I'm not sure, but I think it is Paris"); a refusal without one is "not_attempted", as is
-    an empty response.
+    response announces its answer ("... so the final answer is Lyon"), only that counts. An alias that lists
+    several things may be listed in any order, and a name may be written with an initial or without its title.
+    A hedged answer is an answer ("I'm not sure, but I think it is Paris"); a refusal without one is
+    "not_attempted", as is an empty response.
 
     Raises:
         TypeError: aliases is a single string.
@@ -71,6 +73,8 @@ def judge_by_rule(response: str, aliases: Sequence[str]) -> Verdict:
     text = read(said)
     if not text.words:
         return "not_attempted"
+    if _is_written_otherwise(said, tuple(aliases)):
+        return "correct"
     found = find_aliases(text, compile_aliases(tuple(aliases)))
     if not found:
         return "not_attempted" if is_refusal(said) else "incorrect"
@@ -91,6 +95,74 @@ def judge_by_rule(response: str, aliases: Sequence[str]) -> Verdict:
     if not asserted:
         return "not_attempted" if is_refusal(said) else "incorrect"
     return "incorrect" if _is_undecided(text, asserted) else "correct"
+
+
+class _Otherwise(NamedTuple):
+    """The forms in which a whole response may be one of the aliases though none stands in it."""
+
+    untitled: frozenset[str]
+    lists: frozenset[tuple[str, ...]]
+    names: frozenset[tuple[str, ...]]
+
+
+_TITLE = re.compile(
+    r"(?:sir|dame|lord|lady|colonel|general|captain|major|admiral|lieutenant|sergeant|dr|doctor|professor|mr|mrs|ms"
+    r"|miss|president|prime minister|king|queen|emperor|empress|pope|saint|st|reverend|prince|princess|senator"
+    r"|governor)\.?\s+(?!(?:of|the|and|in|for)\b)(?=\S{2,}\s+\S{2})",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(maxsize=16384)
+def _otherwise(aliases: tuple[str, ...]) -> _Otherwise:
+    untitled = [alias[m.end() :] for alias in aliases if (m := _TITLE.match(alias))]
+    lists = {things for alias in aliases if len(things := _listed_things(alias)) > 1}
+    names = {words for alias in (*aliases, *untitled) if len(words := _name(alias)) > 2}
+    return _Otherwise(frozenset(read(name).compact for name in untitled), frozenset(lists), frozenset(names))
+
+
+def _is_written_otherwise(response: str, aliases: tuple[str, ...]) -> bool:
+    """Whether the whole response is an alias without its title, the things it lists, or its name with initials.
+
+    "William Pitt" is "Sir William Pitt", "salt, pepper" is "pepper and salt", and "Anna Maria Keller" is "Anna M.
+    Keller"; "John Adams" is not "John Q. Adams".
+    """
+    if len(response) > 500:
+        return False
+    forms = _otherwise(aliases)
+    start, end = core(response)
+    said = response[start:end]
+    if forms.untitled and read(said).compact in forms.untitled:
+        return True
+    # `core` takes the "A," of "A, B, AB, O" for a lead-in.
+    if forms.lists and not forms.lists.isdisjoint((_listed_things(said), _listed_things(response))):
+        return True
+    name = _name(said) if forms.names else ()
+    return len(name) > 2 and any(_is_same_name(name, other) for other in forms.names)
+
+
+_BETWEEN_THINGS = re.compile(
+    r"(?:(?<!\d),|,(?!\d)|[;\n•|])\s*(?:(?:and|&)\s)?|\s(?:and|&|\+)\s|(?<=\w)/(?=\w)", re.IGNORECASE
+)
+_NUMBERING = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
+
+
+def _listed_things(text: str) -> tuple[str, ...]:
+    """What a text lists, in one order and form; empty if an item says nothing."""
+    parts = [_NUMBERING.sub("", part, count=1) for part in _BETWEEN_THINGS.split(text)]
+    things = [read(_TITLE.sub("", part.strip(), count=1)).compact for part in parts]
+    return tuple(sorted(things)) if all(things) else ()
+
+
+def _name(text: str) -> tuple[str, ...]:
+    return tuple(word.text for word in lexical_words(text))
+
+
+def _is_same_name(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    if len(one) != len(other) or min(len(one[0]), len(one[-1])) < 3 or one[0] != other[0] or one[-1] != other[-1]:
+        return False
+    middle = zip(one[1:-1], other[1:-1], strict=True)
+    return all(a == b or (min(len(a), len(b)) == 1 and a[0] == b[0] and a.isalpha() and b.isalpha()) for a, b in middle)
 
 
 _NEXT_QUESTION = re.compile(r"\n[ \t*_#]*(?:question|q)\s*\d*\s*[:.]", re.IGNORECASE)
@@ -142,13 +214,22 @@ _LIST_BREAK = re.compile(
     r"\s*(?:[,;\n•|]\s*(?:(?:and|or|&)\s)?|\s(?:or|and|&)\s|/)\s*(?:(?:[-*•]"
     r"|\d{1,2}[.)])\s)?\s*"
 )
-# "Austin, Texas, USA" is a place, not a list; a country that matches itself is not at the end of a place.
+# "Austin, Texas, USA" and "Haight-Ashbury, San Francisco, California" are places, not lists.
 _COUNTRIES = frozenset(
     word_list(
         "usa us u s uk united states of america kingdom england scotland wales ireland france germany italy "
         "spain canada australia india china japan mexico brazil russia turkey egypt netherlands belgium "
         "austria poland switzerland sweden norway denmark greece portugal argentina chile peru israel new "
         "zealand south africa"
+    )
+)
+_REGIONS = _COUNTRIES | frozenset(
+    word_list(
+        "alabama alaska arizona arkansas california colorado connecticut delaware florida hawaii idaho illinois "
+        "indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi "
+        "missouri montana nebraska nevada hampshire jersey carolina dakota ohio oklahoma oregon pennsylvania "
+        "north rhode island tennessee texas utah vermont wisconsin wyoming queensland tasmania ontario quebec "
+        "alberta manitoba bavaria tuscany"
     )
 )
 
@@ -179,14 +260,19 @@ def _is_undecided(text: Text, asserted: list[tuple[int, int]]) -> bool:
             continue
         if len(members) == 2 and "/" in source[start:end] and all(len(words[m[0]].text) > 2 for m in members):
             return any(set(m) <= inside for m in members) and len(words) <= 8
-        place = right == [True, False, False] and all(words[k].text in _COUNTRIES for k in members[2])
-        if (
-            len(members) >= 3
-            and sum(right) == 1
-            and not (place and not all(words[k].text in _COUNTRIES for k in members[0]))
-        ):
+        if len(members) >= 3 and sum(right) == 1 and not _is_place(text, members, right):
             return True
     return False
+
+
+def _is_place(text: Text, members: list[list[int]], right: list[bool]) -> bool:
+    """Whether three items name one place from the smaller to the larger, of which the last is not the answer."""
+    if len(members) != 3 or right[2]:
+        return False
+    region = [all(text.words[k].text in _REGIONS for k in member) for member in members]
+    last = members[2]
+    between = text.source[text.words[members[1][-1]].end : text.words[last[0]].start]
+    return between.strip() == "," and region[2] and not region[0]
 
 
 def _beside(text: Text, k: int, step: int) -> set[int]:
@@ -233,7 +319,7 @@ def _items(source: str, start: int, end: int) -> list[tuple[int, int]]:
 _NOTHING = re.compile(
     r"(?:(?:it|this|that|the answer|answer)(?: is| remains|'s)? )?(?:currently |still )?(?:unknown"
     r"|not known|unclear|uncertain)"
-    r"|n/?a|idk|dunno|pass|none|unsure|not sure|no (?:answer|idea|clue|comment)|not (?:applicable"
+    r"|n/?a|idk|dunno|pass|unsure|not sure|no (?:answer|idea|clue|comment)|not (?:applicable"
     r"|available|specified|provided)"
     r"|no information(?: (?:is )?(?:available|found|provided|given))?|no data(?: available)?"
     r"|insufficient information"

@@ -131,6 +131,63 @@ def mean_statistic(values: ArrayLike) -> Statistic:
     return statistic
 
 
+def kappa_statistic(first: ArrayLike, second: ArrayLike) -> Statistic:
+    """Cohen's (1960) kappa of two raters as a function of row weights, for `bootstrap_interval`.
+
+    kappa = (observed - expected) / (1 - expected): observed is the share of rows on which they agree, expected the
+    sum over classes of the product of the shares that each of them gives to the class. NaN where both name one and
+    the same class only.
+
+    Args:
+        first: [rows], classes by one rater: numbers or strings.
+        second: [rows], by the other.
+
+    Raises:
+        ValueError: no rows, or two lengths.
+    """
+    one, other = np.asarray(first), np.asarray(second)
+    if one.shape != other.shape or one.ndim != 1 or not one.size:
+        raise ValueError(f"two raters' classes must be lists of one length, not {one.shape} and {other.shape}.")
+    classes, codes = np.unique(np.concatenate([one, other]), return_inverse=True)
+    size = len(classes)
+    cell_of_row = np.eye(size * size)[codes[: one.size] * size + codes[one.size :]]  # [rows, cells]
+
+    def statistic(weights: Floats) -> Floats:
+        cells = (weights @ cell_of_row).reshape(-1, size, size)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = cells / cells.sum((1, 2), keepdims=True)
+            observed = np.einsum("bkk->b", shares)
+            expected = np.einsum("bk,bk->b", shares.sum(2), shares.sum(1))
+            kappa = (observed - expected) / (1 - expected)
+        return np.where(expected < 1 - 1e-12, kappa, np.nan)
+
+    return statistic
+
+
+def cohens_kappa(
+    first: ArrayLike,
+    second: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    n: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Cohen's kappa of two raters (`kappa_statistic`) with a bootstrap interval over clusters.
+
+    Args:
+        first: [rows], classes by one rater.
+        second: [rows], by the other.
+        clusters: [rows]; None: each row alone.
+
+    Raises:
+        ValueError: lists that do not fit, or raters that name one and the same class only.
+    """
+    statistic = kappa_statistic(first, second)
+    units = np.arange(len(np.asarray(first))) if clusters is None else clusters
+    return bootstrap_interval(statistic, units, n=n, level=level, seed=seed)
+
+
 def bootstrap_interval(
     statistic: Statistic,
     clusters: ArrayLike,
