@@ -2,7 +2,7 @@
 
     python benchmarks/bench_probe.py             # 2,000 x 46,080, 20 values of C, 5 folds; some minutes
     python benchmarks/bench_probe.py --quick     # 600 x 6,000; seconds
-    python benchmarks/bench_probe.py --large     # ours alone, at 1,000 x 458,752 (2 GB)
+    python benchmarks/bench_probe.py --large     # ours alone, 4,000 x 458,752 (7.3 GB): an 8B model's neurons
 
 Features are simulated as contributions are: positive, correlated through a few factors, each neuron
 on its own scale, some neurons telling the label. liblinear is timed at a few values of C spread over
@@ -24,11 +24,13 @@ import numpy as np
 FOLDS = 5
 
 
-def simulate(rows: int, neurons: int, seed: int = 0, planted: int = 30) -> tuple[np.ndarray, np.ndarray]:
-    """X float32 [rows, neurons] and labels [rows]."""
+def simulate(
+    rows: int, neurons: int, seed: int = 0, planted: int = 30, out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """X float32 [rows, neurons], labels [rows], and the planted columns."""
     rng = np.random.default_rng(seed)
     factors = rng.standard_normal((rows, 40), dtype=np.float32)
-    X = np.empty((rows, neurons), np.float32)
+    X = np.empty((rows, neurons), np.float32) if out is None else out
     for start in range(0, neurons, 4096):
         block = X[:, start : start + 4096]
         loadings = rng.standard_normal((40, block.shape[1]), dtype=np.float32) / np.float32(np.sqrt(40))
@@ -38,7 +40,7 @@ def simulate(rows: int, neurons: int, seed: int = 0, planted: int = 30) -> tuple
     columns = rng.choice(neurons, planted, replace=False)
     signal = (X[:, columns] - X[:, columns].mean(axis=0)) / X[:, columns].std(axis=0)
     y = (rng.random(rows) < 1 / (1 + np.exp(-0.5 * signal.sum(axis=1)))).astype(np.int64)
-    return X, y
+    return X, y, columns
 
 
 def peak_bytes() -> int:
@@ -70,8 +72,9 @@ def ours(X: np.ndarray, y: np.ndarray, picks: list[int]) -> dict:
     found = cross_validate_path(X, y, folds=FOLDS)
     seconds = time.perf_counter() - start
     memory = peak_bytes() - before
-    same = fit_path(X, y, Cs=path.Cs[picks], penalise_intercept=True)
+    same = fit_path(X, y, Cs=path.Cs[picks], penalise_intercept=True) if picks else None
     return {
+        "peak": peak_bytes(),
         "compile": compiled,
         "path": alone,
         "cross_validation": seconds,
@@ -81,7 +84,9 @@ def ours(X: np.ndarray, y: np.ndarray, picks: list[int]) -> dict:
         "nonzero": path.n_nonzero.tolist(),
         "gap": float(max(p.gaps.max() for p in [found.path, *found.fold_paths])),
         "auroc": float(found.scores().mean(axis=1).max()),
-        "objectives": [objective(X, y, same.weights(k), float(same.intercepts[k]), C) for k, C in enumerate(same.Cs)],
+        "objectives": []
+        if same is None
+        else [objective(X, y, same.weights(k), float(same.intercepts[k]), C) for k, C in enumerate(same.Cs)],
     }
 
 
@@ -139,16 +144,17 @@ def main() -> None:
         print(json.dumps({"ours": ours, "liblinear": liblinear}[options.side](X, y, json.loads(options.argument))))
         return
 
-    rows, neurons = (600, 6_000) if options.quick else (1_000, 458_752) if options.large else (2_000, 46_080)
+    rows, neurons = (600, 6_000) if options.quick else (4_000, 458_752) if options.large else (2_000, 46_080)
     rows, neurons = options.rows or rows, options.neurons or neurons
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        X, y = simulate(rows, neurons)
-        np.save(data / "X.npy", X)
+        X = np.lib.format.open_memmap(data / "X.npy", "w+", np.float32, (rows, neurons))
+        _, y, _ = simulate(rows, neurons, out=X)
+        X.flush()
         np.save(data / "y.npy", y)
         size = X.nbytes
         del X
-        picks = [3, 10, 17]
+        picks = [] if options.large else [3, 10, 17]
         mine = apart("ours", data, picks)
         Cs = mine["Cs"]
         fits = len(Cs) * FOLDS
@@ -161,6 +167,7 @@ def main() -> None:
         show("ours, best out-of-fold AUROC", mine["auroc"], ".3f")
         show("ours, one path, memory beside X, in sizes of X", mine["memory_alone"] / size)
         show("ours, path and folds, memory beside X, in sizes of X", mine["memory"] / size)
+        show("ours, largest resident size of the process, GB", mine["peak"] / 1e9)
         if options.large:
             return
         theirs = apart("liblinear", data, [Cs[k] for k in picks])

@@ -193,14 +193,14 @@ def fresh_inspect(work: Work, provider: str) -> Measure:
 
 
 def ours_draws(work: Work, capture: bool) -> Measure:
-    """All draws by the engine, with the contributions of each whole answer or without."""
+    """All draws by the engine, with all that `detect` takes (three regions, entropies, hidden state) or without."""
     from hneurons_eval.requests import GenerateRequest
 
     engine, extra = start_engine(work), {}
     if capture:
         from hneurons_eval.requests import AnswerCapture
 
-        extra["capture"] = AnswerCapture(span=whole, reduce="mean", other=False)
+        extra = {"capture": AnswerCapture(span=whole, reduce="mean", other=True), "top_logprobs": 0}
 
     def run(texts: Sequence[str], draws: int, seed: int) -> dict[str, Any]:
         start = time.perf_counter()
@@ -319,15 +319,17 @@ def sample_answers(work: Work) -> Measure:
 
 @dataclass(frozen=True)
 class Response:
-    """Tokens of prompt and answer, and the positions of two regions: the answer, and all others."""
+    """Tokens of prompt and answer, positions of two regions (the answer, and all others), and the prompt's length."""
 
     tokens: tuple[int, ...]
     regions: tuple[tuple[int, ...], tuple[int, ...]]
+    prompt: int
 
 
 def response(prompt: Sequence[int], answer: Sequence[int]) -> Response:
     total = len(prompt) + len(answer)
-    return Response((*prompt, *answer), (tuple(range(len(prompt), total)), tuple(range(len(prompt)))))
+    regions = tuple(range(len(prompt), total)), tuple(range(len(prompt)))
+    return Response((*prompt, *answer), regions, len(prompt))
 
 
 def responses(work: Work, number: int, distinct: bool) -> list[Response]:
@@ -341,17 +343,23 @@ def responses(work: Work, number: int, distinct: bool) -> list[Response]:
 
 
 def capture_all(engine: Any, given: Iterable[Response], folder: str | None = None) -> None:
-    """Capture two regions of each response; each result is written, if there is a folder, and dropped."""
-    import numpy as np
-
+    """Capture two regions of each response; with a folder, all that the capture task takes, into a store there."""
     from hneurons_eval.requests import CaptureRequest
 
-    done = as_completed([engine.capture(CaptureRequest(one.tokens, one.regions)) for one in given])
-    for number, future in enumerate(done):
-        if folder is not None:
-            np.save(Path(folder) / f"{number}.npy", future.result().contributions)
-        else:
+    if folder is None:
+        for future in as_completed([engine.capture(CaptureRequest(one.tokens, one.regions)) for one in given]):
             future.result()
+        return
+    from hneurons_eval.features import Features, FeatureSpec, FeatureStore
+
+    spec = FeatureSpec("benchmark", engine.layout.widths, ("answer", "other", "prompt"))
+    store = FeatureStore(Path(folder), spec)
+    asked = [CaptureRequest(one.tokens, (*one.regions, one.regions[1]), "mean", one.prompt) for one in given]
+    for number, future in enumerate(as_completed([engine.capture(one) for one in asked])):
+        row = future.result()
+        extras = {"logprobs": row.logprobs, "entropies": row.entropies, "hidden": row.hidden}
+        store.add(f"{number:064x}", Features(row.contributions, {}, extras))
+    store.close()
 
 
 def ours_teacher(work: Work, distinct: bool, save: bool) -> Measure:

@@ -217,7 +217,11 @@ def compare(answers: Sequence[JudgedAnswer], first: str, second: str, *, seed: i
     both = [answer for answer in answers if _given(answer, first) and _given(answer, second)]
     either = [answer for answer in answers if first in answer.verdicts or second in answer.verdicts]
     if not both:
-        raise ValueError(f"there is no answer on which both {first} and {second} gave a verdict")
+        given = [sum(_given(answer, judge) for answer in answers) for judge in (first, second)]
+        raise ValueError(
+            f"there is no answer on which both {first} and {second} gave a verdict: of {len(answers)} answers they "
+            f"gave one on {given[0]} and on {given[1]}"
+        )
     codes = [np.array([VERDICTS.index(answer.verdicts[judge]) for answer in both]) for judge in (first, second)]
     clusters = np.unique([_cluster(answer) for answer in both], return_inverse=True)[1]
     table = np.zeros((len(VERDICTS), len(VERDICTS)), np.int64)

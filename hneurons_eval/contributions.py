@@ -126,7 +126,9 @@ def _reduce_dense(term: DenseTerm, shares: Tensor, outside: Tensor, reduce: Redu
         part = slice(start, start + rows)
         magnitude = z[part].abs() if z.dtype == torch.float32 else z[part].float().abs_()
         # Padding may hold anything, NaN included, which a share of 0 would not silence.
-        magnitude[outside[part]] = 0.0
+        row, token = outside[part].nonzero(as_tuple=True)
+        if len(row):
+            magnitude[row, token] = 0.0
         if reduce == "mean":
             torch.bmm(shares[part], magnitude, out=reduced[part])
         else:

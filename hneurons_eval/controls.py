@@ -1,25 +1,48 @@
-"""Control neuron sets, and the plain baselines that a probe has to beat.
+"""Control neuron sets: drawn at random, as deep in the model as the reference, or as strong.
 
 ```python
 sets = random_sets(layout.widths, size=len(h), n=100, seed=0, exclude=h)
-scores = refit_scores(X, y, sets, folds)      # [sets, rows], out of fold
-scalar_baseline(response_length, y, folds)    # [rows], out of fold
+sets = layer_matched_sets(h, layout.widths, n=100)
+sets = contribution_matched_sets(h, mean_contribution, n=100)
 ```
 
 Sets are ascending flat (layer-major) indices and never hold a neuron of the reference.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
-
-from hneurons_eval.l2 import fit_l2
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+KINDS = ("uniform", "layer", "contribution")
+"""How control sets are drawn: from the whole model, with as many in each layer, with as much contribution."""
+
+
+def control_sets(
+    chosen: ArrayLike, widths: Sequence[int], mean_contribution: ArrayLike, n: int, seed: int = 0
+) -> dict[str, Ints]:
+    """n sets of each kind, as large as the reference: int64 `[n, size]` by kind.
+
+    An empty reference is compared with sets of one neuron. A kind of which there are too few neurons is left out.
+
+    Args:
+        chosen: flat indices of the reference.
+        widths: neurons in each layer.
+        mean_contribution: `[neurons]`.
+
+    Raises:
+        ValueError: the reference is more than half of the model; an index or a mean that does not fit.
+    """
+    reference = np.unique(np.asarray(chosen, np.int64))
+    sets = {"uniform": random_sets(widths, max(1, reference.size), n, seed, reference)}
+    # The other kinds need something to be like.
+    like = reference if reference.size else sets["uniform"][0]
+    layers, counts = np.unique(np.searchsorted(np.cumsum(widths), like, side="right"), return_counts=True)
+    if (2 * counts <= np.asarray(widths)[layers]).all():
+        sets["layer"] = layer_matched_sets(like, widths, n, seed)
+    sets["contribution"] = contribution_matched_sets(like, mean_contribution, n, seed)
+    return {kind: np.stack(drawn) for kind, drawn in sets.items()}
 
 
 def random_sets(
@@ -110,86 +133,6 @@ def contribution_matched_sets(
             taken[start + rng.choice(free)] = True
         sets.append(np.sort(ranked[taken]))
     return sets
-
-
-def refit_scores(
-    X: NDArray[Any], y: ArrayLike, sets: Sequence[ArrayLike], folds: Sequence[Ints], *, C: float = 1.0
-) -> Floats:
-    """Out-of-fold probabilities of a dense classifier fitted to each set alone: what these neurons tell.
-
-    An L2 logistic regression with free intercept, on columns brought to mean 0 and deviation 1 by the
-    training rows of each fold, so that random neurons get their best chance whatever their scale. Give
-    the reference set too, for a comparison of like with like; it must have been chosen on training rows.
-
-    Args:
-        X: [rows, neurons].
-        y: 0 or 1, [rows].
-        sets: flat indices.
-        folds: test rows of each fold (`probe.grouped_folds`), or one held-out split: `[test_rows]`.
-
-    Returns:
-        [sets, rows]; NaN for rows that are in no fold.
-
-    Raises:
-        ValueError: training rows of one class only; values that are not finite; an empty set.
-    """
-    labels = np.asarray(y, np.float64)
-    scores = np.full((len(sets), len(labels)), np.nan)
-    for k, one in enumerate(sets):
-        neurons = np.asarray(one, np.int64)
-        if not neurons.size:
-            raise ValueError(f"set {k} is empty, so there is nothing to fit.")
-        scores[k] = _out_of_fold(np.asarray(X[:, neurons], np.float64), labels, folds, C)
-    return scores
-
-
-def random_probe_scores(
-    X: NDArray[Any],
-    y: ArrayLike,
-    folds: Sequence[Ints],
-    *,
-    size: int,
-    n: int = 100,
-    seed: int = 0,
-    exclude: ArrayLike | None = None,
-    C: float = 1.0,
-) -> Floats:
-    """`refit_scores` of n random sets of `size` neurons: the paper's baseline, many times.  [n, rows]"""
-    return refit_scores(X, y, random_sets([X.shape[1]], size, n, seed, exclude), folds, C=C)
-
-
-def scalar_baseline(values: ArrayLike, y: ArrayLike, folds: Sequence[Ints], *, C: float = 1.0) -> Floats:
-    """Out-of-fold probabilities from one number a row: response length, mean log-probability.
-
-    Args:
-        values: [rows].
-        y: 0 or 1, [rows].
-        folds: test rows of each fold, the same as the probe's.
-
-    Returns:
-        [rows]; NaN for rows in no fold.
-    """
-    return _out_of_fold(np.asarray(values, np.float64)[:, None], np.asarray(y, np.float64), folds, C)
-
-
-def _out_of_fold(X: Floats, y: Floats, folds: Sequence[Ints], C: float) -> Floats:
-    if X.shape[0] != len(y):
-        raise ValueError(f"there are {len(y)} labels for {X.shape[0]} rows.")
-    if not np.isin(y, (0, 1)).all():
-        raise ValueError(f"labels must be 0 or 1, but there are {np.unique(y)[:5].tolist()}.")
-    if not np.isfinite(X).all():
-        raise ValueError("the features of a baseline must be finite.")
-    out = np.full(len(y), np.nan)
-    for k, test in enumerate(folds):
-        train = np.ones(len(y), np.bool_)
-        train[test] = False
-        if not train.any() or y[train].min() == y[train].max():
-            raise ValueError(f"the training rows of fold {k} do not hold both classes.")
-        mean, deviation = X[train].mean(axis=0), X[train].std(axis=0)
-        Z = (X - mean) / np.where(deviation > 0, deviation, 1.0)
-        w, b = fit_l2(Z[train], y[train], C)
-        out[test] = expit(Z[test] @ w + b)
-    return out
 
 
 def _outside(neurons: ArrayLike | None, total: int) -> Ints:

@@ -11,6 +11,7 @@ import functools
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +24,12 @@ from hneurons_eval.contributions import RegionCapture
 from hneurons_eval.intervention import ScalingTable
 from hneurons_eval.passes import is_out_of_memory, prefill
 from hneurons_eval.prompt_states import PromptKey, PromptStore, SharedPrefix, Stretch
+from hneurons_eval.readout import final_states, normaliser_and_entropy
 from hneurons_eval.requests import CapturedAnswer, GenerateRequest, Generation, TokenLogprob
 from hneurons_eval.row_cache import RowCache, layer_groups
 from hneurons_eval.sampling import choose, row_key, uniform
 from hneurons_eval.spans import token_positions
-from hneurons_eval.step_records import History, StepRecorder, compact
+from hneurons_eval.step_records import History, StepRecorder, compact, mean_hidden
 from hneurons_eval.taps import tapped
 
 PREFILL_TOKENS = 16_384
@@ -366,7 +368,10 @@ class Batch:
         recording = [number for number, lane in enumerate(lanes) if lane.captures]
         self._recorder.start(None if len(recording) == len(lanes) else torch.tensor(recording, dtype=torch.long))
         scaling = self._table.rows([lane.key.scaling for lane in lanes])
-        with tapped(model.capture.places, scaling, self._recorder.see if recording else None):
+        with (
+            tapped(model.capture.places, scaling, self._recorder.see if recording else None),
+            final_states(model.model) if recording else nullcontext([]) as states,
+        ):
             output = model.model(
                 input_ids=torch.tensor([[lane.last] for lane in lanes], device=model.device),
                 attention_mask=cache.mask().long().to(model.device),
@@ -378,7 +383,7 @@ class Batch:
         cache.advance()
         self._fed = True
         if recording:
-            record = self._recorder.record()
+            record = self._recorder.record(states)
             for row, number in enumerate(recording):
                 lanes[number].history.append((record, row))
         for lane in lanes:
@@ -493,10 +498,17 @@ class Batch:
             inside = set(answer)
             rest = [0, *(1 + place for place in range(count) if place not in inside)]
             other = self._recorder.reduce(lane.history, rest, capture.reduce)
+            prompt = self._recorder.reduce(lane.history, [0], capture.reduce)
             for values in (stretch.sums.numpy() for stretch in lane.prompt if stretch.sums is not None):
-                other = other + values if capture.reduce == "mean" else np.maximum(other, values)
-            regions.append(other / (len(lane.key.tokens) - 1 + len(rest)) if capture.reduce == "mean" else other)
-        return CapturedAnswer(count, span, answer, np.stack(regions))
+                if capture.reduce == "mean":
+                    other, prompt = other + values, prompt + values
+                else:
+                    other, prompt = np.maximum(other, values), np.maximum(prompt, values)
+            if capture.reduce == "mean":
+                other, prompt = other / (len(lane.key.tokens) - 1 + len(rest)), prompt / len(lane.key.tokens)
+            regions += [other, prompt]
+        hidden = mean_hidden(lane.history, [1 + place for place in answer])
+        return CapturedAnswer(count, span, answer, np.stack(regions), hidden)
 
     def _note_logprobs(self, logits: Tensor, of_draw: list[tuple[int, Draw]], tokens: Tensor) -> None:
         asking = [place for place, (_, draw) in enumerate(of_draw) if draw.request.top_logprobs is not None]
@@ -506,20 +518,20 @@ class Batch:
         row_of = {lane: row for row, lane in enumerate(lanes)}
         most = max(of_draw[place][1].request.top_logprobs or 0 for place in asking)
         chosen = logits if len(lanes) == len(logits) else logits[torch.tensor(lanes, device=logits.device)]
-        chosen = chosen.float()  # in half precision the normaliser would be off by a hundredth
-        normaliser = chosen.logsumexp(dim=-1)
+        normaliser, entropy = normaliser_and_entropy(chosen)
         at = torch.tensor([row_of[of_draw[place][0]] for place in asking], device=logits.device)
         own = tokens[torch.tensor(asking, device=logits.device)]
-        values = (chosen[at, own] - normaliser[at]).tolist()
+        values = (chosen[at, own].float() - normaliser[at]).tolist()
+        entropies = entropy[at].tolist()
         top = chosen.topk(most, dim=-1) if most else None
-        for place, row, token, value in zip(asking, at.tolist(), own.tolist(), values, strict=True):
+        for place, row, token, value, spread in zip(asking, at.tolist(), own.tolist(), values, entropies, strict=True):
             draw = of_draw[place][1]
             best: tuple[tuple[int, float], ...] = ()
             if top is not None:
                 count = draw.request.top_logprobs or 0
-                levels = (top.values[row, :count] - normaliser[row]).tolist()
+                levels = (top.values[row, :count].float() - normaliser[row]).tolist()
                 best = tuple(zip(top.indices[row, :count].tolist(), levels, strict=True))
-            draw.logprobs.append(TokenLogprob(token, value, best))
+            draw.logprobs.append(TokenLogprob(token, value, spread, best))
 
 
 def decode(tokenizer: Any, tokens: Sequence[int]) -> str:

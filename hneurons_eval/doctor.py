@@ -14,8 +14,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-REGIONS = 2
-"""Regions captured of a response: its answer, and all other tokens."""
+REGIONS = 3
+"""Regions captured of a response: its answer, all other tokens, and the prompt."""
 ROWS = {"1-vs-1": 2, "3-vs-1": 4}
 """Rows that a probe learns from, per response of one class: answers of both classes, and their other tokens."""
 PATH_OVERHEAD = 0.37

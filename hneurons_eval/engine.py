@@ -138,9 +138,9 @@ class Engine:
         self._check_scaling(request.neurons, request.alpha)
         if request.reduce not in REDUCTIONS:
             raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.reduce!r}")
-        if request.logprobs_from is not None and not 0 <= request.logprobs_from <= len(request.tokens):
+        if request.response_from is not None and not 0 <= request.response_from <= len(request.tokens):
             raise ValueError(
-                f"logprobs_from should be a position in the {len(request.tokens)} tokens, found {request.logprobs_from}"
+                f"response_from should be a position in the {len(request.tokens)} tokens, found {request.response_from}"
             )
         if len(request.tokens) > self.context:
             raise ValueError(f"{len(request.tokens)} tokens to capture, the context holds {self.context}")

@@ -16,6 +16,7 @@ from hneurons_eval.statistics import (
     auroc,
     auroc_statistic,
     bootstrap_interval,
+    brier,
     holm,
     mcnemar,
     mean_statistic,
@@ -73,8 +74,8 @@ def detection(
     predictions: Sequence[int],
     questions: Sequence[str],
     relations: Sequence[str | None],
-    baselines: Mapping[str, Sequence[float]],
-    controls: Sequence[Sequence[float]] | None = None,
+    baselines: Mapping[str, ArrayLike],
+    controls: Mapping[str, ArrayLike] | None = None,
     refit: Sequence[float] | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -87,15 +88,15 @@ def detection(
         questions: of each answer; the unit of resampling.
         relations: of each answer, or None. With relations, AUROCs are the mean within relations that have
             at least five answers of either class.
-        baselines: scores that need no neurons, by name.
-        controls: probabilities by random neuron sets, `[sets, answers]`.
-        refit: probabilities by the selected neurons fitted in the same way as the random sets.
+        baselines: scores by anything but the probe, by name: `[answers]` each.
+        controls: probabilities by other neuron sets of equal size, by kind: `[sets, answers]` each.
+        refit: probabilities by the selected neurons fitted in the same way as the control sets.
 
     Returns:
         `auroc` (within relations where there are relations), `auroc_pooled`, `accuracy`, each with interval;
-        the same AUROC of each baseline; mean and middle 95 % of the random sets; permutation p of the probe
-        (`p_random`) and of its neurons refitted in the way of the random sets (`p_refit`).
-        Empty where a class is missing.
+        `brier` and `calibration_error`; `<name>_auroc` of each baseline; of each kind of control sets the mean and
+        middle 95 % (`<kind>_auroc`), and the permutation p of the probe (`<kind>_p`) and of its neurons refitted in
+        the way of the sets (`<kind>_p_refit`). Little more than counts where a class is missing.
     """
     y, p = np.asarray(labels), np.asarray(probabilities, float)
     clusters = np.asarray(questions)
@@ -118,22 +119,41 @@ def detection(
     correct = (np.asarray(predictions) == y).astype(float)
     found |= flat("accuracy", _interval(mean_statistic(correct), clusters, seed))
     found["majority_accuracy"] = float(max(y.mean(), 1 - y.mean()))
+    found |= {"brier": brier(y, p), "calibration_error": calibration_error(y, p)}
     for name, scores in baselines.items():
         if np.isfinite(np.asarray(scores, float)).all():
             found |= flat(f"{name}_auroc", _interval(own(scores), clusters[keep], seed))
-    if controls is not None and len(controls):
-        aurocs = np.array([stratified_auroc(y[keep], np.asarray(c, float)[keep], strata[keep]) for c in controls])
+    again = None
+    if refit is not None and np.isfinite(np.asarray(refit, float)[keep]).all():
+        found |= flat("refit_auroc", _interval(own(refit), clusters[keep], seed))
+        again = found["refit_auroc"]
+    for kind, scores in (controls or {}).items():
+        aurocs = np.array([stratified_auroc(y[keep], c[keep], strata[keep]) for c in np.asarray(scores, float)])
         found |= {
-            "random_sets": len(aurocs),
-            "random_auroc": float(aurocs.mean()),
-            "random_auroc_low": float(np.quantile(aurocs, 0.025)),
-            "random_auroc_high": float(np.quantile(aurocs, 0.975)),
-            "p_random": permutation_p(found["auroc"], aurocs),
+            f"{kind}_sets": len(aurocs),
+            f"{kind}_auroc": float(aurocs.mean()),
+            f"{kind}_auroc_low": float(np.quantile(aurocs, 0.025)),
+            f"{kind}_auroc_high": float(np.quantile(aurocs, 0.975)),
+            f"{kind}_p": permutation_p(found["auroc"], aurocs),
         }
-        if refit is not None and np.isfinite(np.asarray(refit, float)[keep]).all():
-            again = flat("refit_auroc", _interval(own(refit), clusters[keep], seed))
-            found |= again | {"p_refit": permutation_p(again["refit_auroc"], aurocs)}
+        if again is not None:
+            found[f"{kind}_p_refit"] = permutation_p(again, aurocs)
     return found
+
+
+def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> list[tuple[float, float, int]]:
+    """Mean probability, share of hallucinated answers, and number of answers, in bins of equal numbers of answers."""
+    y, p = np.asarray(labels), np.asarray(probabilities, float)
+    order = np.argsort(p, kind="stable")
+    parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
+    return [(float(p[part].mean()), float(y[part].mean()), len(part)) for part in parts]
+
+
+def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
+    """Mean distance of probability and share over the bins of `reliability`, weighted by answers."""
+    found = reliability(labels, probabilities, bins)
+    total = sum(count for _, _, count in found)
+    return sum(abs(mean - share) * count for mean, share, count in found) / total
 
 
 def relation_aurocs(

@@ -1,9 +1,9 @@
 """From contributions and labels to neurons, with an estimate that never saw what it is tested on.
 
 ```python
-search = Search(answers, others, labels, groups, settings)
+search = Search(Answers(X, labels, groups), settings)
 search.fit(progress=print)                 # all paths: the whole set, outer folds, folds within folds
-result = search.choose()                   # C per fold, out-of-fold probabilities, the final probe
+result = search.choose(widths, "a model")  # C per fold, out-of-fold probabilities, the final probe
 ```
 
 Two loops over whole groups (relations, else questions). The outer one gives the probability of
@@ -12,7 +12,7 @@ set, chooses C and the threshold. What is reported is the outer one; the probe t
 all rows, with the C that the outer loop prefers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from hneurons_eval.controls import random_sets, refit_scores, scalar_baseline
+from hneurons_eval.baselines import Baselines, Inputs, Linear, Scores, Selection, fit_baselines, out_of_fold
+from hneurons_eval.controls import control_sets
 from hneurons_eval.l1_path import Path, fit_paths, grouped_folds
 from hneurons_eval.l1_solver import smallest_useful_c
+from hneurons_eval.l2 import gram
 from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.probe import Probe, TrainingMatrix, best_threshold, training_matrix
+from hneurons_eval.probe import Probe, best_threshold
+from hneurons_eval.statistics import auroc
 
 Floats = NDArray[np.float64]
 Mode = Literal["3-vs-1", "1-vs-1"]
@@ -50,8 +53,9 @@ class Settings:
             both words mean 1.
         folds: outer folds, at most one for each group.
         inner_folds: folds within each outer training set.
-        controls: random neuron sets to compare with.
-        seed: of folds and random sets.
+        controls: neuron sets of each kind to compare with (`controls.KINDS`).
+        resamples: half-samples of questions on which the selection is repeated.
+        seed: of folds, control sets and resamples.
 
     Raises:
         IdentificationError: a value out of range.
@@ -62,7 +66,8 @@ class Settings:
     C: float | str = "auto"
     folds: int = 10
     inner_folds: int = 3
-    controls: int = 20
+    controls: int = 100
+    resamples: int = 50
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,8 +78,8 @@ class Settings:
         number = isinstance(self.C, int | float) and not isinstance(self.C, bool)
         if (number and not 0 < float(self.C) < float("inf")) or (not number and self.C not in ("auto", "accuracy")):
             raise IdentificationError(f"C should be auto, accuracy or a number above 0, found {self.C!r}")
-        if self.folds < 2 or self.inner_folds < 2 or self.controls < 1:
-            raise IdentificationError("folds and inner_folds should be at least 2, controls at least 1")
+        if self.folds < 2 or self.inner_folds < 2 or self.controls < 1 or self.resamples < 2:
+            raise IdentificationError("folds, inner_folds and resamples should be at least 2, controls at least 1")
 
     @property
     def needs_model(self) -> bool:
@@ -82,22 +87,55 @@ class Settings:
         return self.C == "auto" and self.penalty == "l1"
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Captured answers.
+
+    Attributes:
+        X: float32 `[rows, neurons]`: contributions over the tokens of each answer; with mode `3-vs-1` then, in the
+            same order, over all other tokens. Never copied.
+        labels: 1 = hallucinated, 0 = faithful: `[answers]`.
+        groups: what is held out whole: the relation, or the question. `[answers]`.
+        questions: the unit of resampling; None: each answer its own.
+        scalars: what needs no neurons, by name: `[answers]` each.
+        hidden: final hidden states, `[answers, hidden size]`, or None.
+        prompt: Gram matrix of contributions over the prompt's tokens, and the classifier on them (see
+            `baselines.prompt_model`), or None.
+    """
+
+    X: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    groups: NDArray[Any]
+    questions: NDArray[Any] | None = None
+    scalars: Mapping[str, Floats] = field(default_factory=dict)
+    hidden: NDArray[Any] | None = None
+    prompt: tuple[Floats, Linear] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def answers(self) -> NDArray[np.float32]:
+        """Contributions over the answer's tokens, `[answers, neurons]`: a view."""
+        return self.X[: len(self.labels)]
+
+
 @dataclass
 class Identified:
-    """What the search found; `[responses]` in the order of the data.
+    """What the search found; `[answers]` in the order of the data.
 
     Attributes:
         probe: fitted on all rows.
-        probabilities: that each response is hallucinated, by a probe that saw no row of its group.
+        probabilities: that each answer is hallucinated, by a probe that saw no row of its group.
         predictions: 1 where that probability is above the threshold its own fold chose.
         C_by_fold: chosen within each outer fold.
         neurons_by_fold: number selected in each outer fold.
-        refit: probabilities by a dense classifier on the fold's selected neurons alone; NaN where it selected none.
-        random: the same on as many random neurons: `[controls, responses]`.
-        length: the same from the number of tokens of the response alone.
-        logprob: the same from the mean log-probability of its tokens alone.
-        curve: for each C of the grid: neurons selected on all rows, held-out accuracy, suppressed accuracy.
-        folds: test rows of each outer fold.
+        scores: the same probabilities by everything the probe is compared with.
+        baselines: all of that fitted on all answers, for new ones.
+        stability: float64 `[neurons]`, share of the half-samples in which a neuron has a positive weight; None with
+            `l2`.
+        curve: for each C of the grid: neurons selected on all rows, held-out accuracy and AUROC, suppressed accuracy.
+        folds: test answers of each outer fold.
     """
 
     probe: Probe
@@ -105,10 +143,9 @@ class Identified:
     predictions: NDArray[np.int64]
     C_by_fold: list[float]
     neurons_by_fold: list[int]
-    refit: Floats
-    random: Floats
-    length: Floats
-    logprob: Floats
+    scores: Scores
+    baselines: Baselines
+    stability: Floats | None
     curve: list[dict[str, float]]
     folds: list[NDArray[np.int64]]
 
@@ -117,75 +154,86 @@ class Identified:
 class _Fit:
     """One training set: its path over C, and paths of the folds within it."""
 
-    train: NDArray[np.bool_]  # [responses]
-    inner: list[NDArray[np.int64]]  # test responses of each inner fold
+    train: NDArray[np.bool_]  # [answers]
+    inner: list[NDArray[np.int64]]  # test answers of each inner fold
     path: Path | None = None
-    inner_decisions: Floats | None = None  # [Cs, responses], NaN outside the training set
-    suppressed: Floats | None = None  # [Cs]
+    inner_decisions: Floats | None = None  # [Cs, answers], NaN outside the training set
 
 
 @dataclass
 class Search:
-    """The two loops over one set of captured responses.
+    """The two loops over one set of captured answers.
 
     Args:
-        answers: contributions over the answer's tokens, float32 `[responses, neurons]`.
-        others: over all other tokens.
-        labels: 1 = hallucinated, 0 = faithful.
-        groups: what is held out whole: the relation, or the question.
-        lengths: tokens of each response.
-        logprobs: mean log-probability of each response's tokens.
+        data: the answers.
         settings: how.
 
     Raises:
         IdentificationError: a class is empty, or there are too few groups to hold any out.
     """
 
-    answers: NDArray[np.float32]
-    others: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    groups: NDArray[Any]
-    lengths: Floats
-    logprobs: Floats
+    data: Answers
     settings: Settings
     folds: list[NDArray[np.int64]] = field(init=False)
     fits: list[_Fit] = field(init=False)
-    data: TrainingMatrix = field(init=False)
+    row_labels: NDArray[np.int64] = field(init=False)
+    row_answers: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
+        labels, number = self.data.labels, len(self.data)
+        expected = 2 * number if self.settings.mode == "3-vs-1" else number
+        if len(self.data.X) != expected:
+            raise IdentificationError(
+                f"{self.settings.mode} needs {expected} rows for {number} answers, found {len(self.data.X)}"
+            )
         for label, name in ((0, "faithful"), (1, "hallucinated")):
-            if not (self.labels == label).any():
+            if not (labels == label).any():
                 raise IdentificationError(
-                    f"no {name} responses among the {len(self.labels)} captured; "
+                    f"no {name} responses among the {number} captured; "
                     "a probe needs both classes: collect more questions, or easier and harder ones"
                 )
-        groups = len(np.unique(self.groups))
+        groups = len(np.unique(self.data.groups))
         if groups < 3:
             raise IdentificationError(f"{groups} groups of questions, at least 3 are needed; collect more questions")
-        self.data = training_matrix(self.answers, self.others, self.labels, self.settings.mode, self.groups)
-        everything = np.ones(len(self.labels), np.bool_)
+        # The other tokens of every answer count as not hallucinated (Gao et al. 2025, section 2.3).
+        self.row_labels = np.concatenate([labels, np.zeros(expected - number, np.int64)])
+        self.row_answers = np.arange(expected) % number
+        everything = np.ones(number, np.bool_)
         try:
             folds = min(self.settings.folds, groups)
-            self.folds = grouped_folds(self.labels, self.groups, folds, self.settings.seed)
+            self.folds = grouped_folds(labels, self.data.groups, folds, self.settings.seed)
             self.fits = [_Fit(everything, self.folds)]
             for test in self.folds:
                 train = everything.copy()
                 train[test] = False
                 rows = np.flatnonzero(train)
-                parts = min(self.settings.inner_folds, len(np.unique(self.groups[rows])))
-                inner = grouped_folds(self.labels[rows], self.groups[rows], parts, self.settings.seed + 1)
+                parts = min(self.settings.inner_folds, len(np.unique(self.data.groups[rows])))
+                inner = grouped_folds(labels[rows], self.data.groups[rows], parts, self.settings.seed + 1)
                 self.fits.append(_Fit(train, [rows[part] for part in inner]))
         except ValueError as error:
             raise IdentificationError(f"the responses cannot be split into folds: {error}") from None
+        self._check_overlap()
         for fit in self.fits:
             for held in ([], *fit.inner):
                 train = fit.train.copy()
                 train[held] = False
-                if len(np.unique(self.labels[train])) < 2:
+                if len(np.unique(labels[train])) < 2:
                     raise IdentificationError(
                         "the responses cannot be split into folds: one class stands in too few groups of questions; "
                         "collect more questions"
                     )
+
+    def _check_overlap(self) -> None:
+        """A question that stands in two groups would be trained on and tested."""
+        if self.data.questions is None:
+            return
+        for fit, test in zip(self.fits[1:], self.folds, strict=True):
+            both = set(self.data.questions[fit.train].tolist()) & set(self.data.questions[test].tolist())
+            if both:
+                raise IdentificationError(
+                    f"{len(both)} questions stand in the training and in the test part of a fold, for example "
+                    f"{min(both)!r}; give each question one relation"
+                )
 
     # ---- fitting ----
 
@@ -202,10 +250,9 @@ class Search:
         final.path = self._paths([final.train], grid)[0]
         # The outer folds are the inner folds of the whole; each has its own grid, of the same multiples of the
         # smallest C that selects any neuron.
-        final.inner_decisions = np.full((len(grid), len(self.labels)), np.nan)
+        final.inner_decisions = np.full((len(grid), len(self.data)), np.nan)
         for fit, test in zip(outer, self.folds, strict=True):
-            assert fit.path is not None
-            final.inner_decisions[:, test] = self._decisions(fit.path)[:, test]
+            final.inner_decisions[:, test] = self._decisions(_path(fit))[:, test]
 
     def _grid(self, train: NDArray[np.bool_]) -> Floats:
         """The values of C to try on a training set, from nothing but its own rows."""
@@ -214,8 +261,8 @@ class Search:
             return np.array([float(C)])
         if self.settings.penalty == "l2":
             return np.array([1.0])
-        weights = train[self.data.response].astype(np.float64)
-        smallest = smallest_useful_c(self.data.X, self.data.y.astype(np.float64), weights)
+        weights = train[self.row_answers].astype(np.float64)
+        smallest = smallest_useful_c(self.data.X, self.row_labels.astype(np.float64), weights)
         return smallest * np.geomspace(*GRID, GRID_POINTS)
 
     def _fit_one(self, fit: _Fit, grid: Floats) -> tuple[Path, Floats]:
@@ -225,33 +272,34 @@ class Search:
             train[test] = False
             trains.append(train)
         path, *inner = self._paths(trains, grid)
-        decisions = np.full((len(grid), len(self.labels)), np.nan)
+        decisions = np.full((len(grid), len(self.data)), np.nan)
         for own, test in zip(inner, fit.inner, strict=True):
             decisions[:, test] = self._decisions(own)[:, test]
         return path, decisions
 
     def _paths(self, trains: Sequence[NDArray[np.bool_]], grid: Floats) -> list[Path]:
-        weights = np.stack([train[self.data.response] for train in trains]).astype(np.float64)
+        weights = np.stack([train[self.row_answers] for train in trains]).astype(np.float64)
         if self.settings.penalty == "l1":
-            return fit_paths(self.data.X, self.data.y, weights, grid)
+            return fit_paths(self.data.X, self.row_labels, weights, grid)
         return [self._dense_path(own, grid) for own in weights]
 
     def _dense_path(self, weights: Floats, grid: Floats) -> Path:
         from scipy.sparse import csr_array
 
-        probes = [Probe(penalty="l2", C=float(C)).fit(self.data.X, self.data.y, sample_weight=weights) for C in grid]
+        X, y = self.data.X, self.row_labels
+        probes = [Probe(penalty="l2", C=float(C)).fit(X, y, sample_weight=weights) for C in grid]
         return Path(
             Cs=grid,
             coefs=csr_array(np.stack([probe.coef_ for probe in probes])),
             intercepts=np.array([probe.intercept_ for probe in probes]),
             gaps=np.zeros(len(grid)),
             n_iter=np.zeros(len(grid), np.int64),
-            decisions=np.stack([probe.decision_function(self.data.X) for probe in probes]),
+            decisions=np.stack([probe.decision_function(X) for probe in probes]),
         )
 
     def _decisions(self, path: Path) -> Floats:
-        """Decision values of the answer rows: `[Cs, responses]`."""
-        return np.asarray(path.decisions)[:, self.data.is_answer]
+        """Decision values of the answer rows: `[Cs, answers]`."""
+        return np.asarray(path.decisions)[:, : len(self.data)]
 
     # ---- choosing ----
 
@@ -267,10 +315,14 @@ class Search:
 
     def training_groups(self) -> list[set[Any]]:
         """For each training set the groups it holds, so that suppression is tried on no others."""
-        return [set(self.groups[fit.train].tolist()) for fit in self.fits]
+        return [set(self.data.groups[fit.train].tolist()) for fit in self.fits]
 
     def choose(
-        self, widths: Sequence[int], model: str, suppressed: Sequence[Sequence[float]] | None = None
+        self,
+        widths: Sequence[int],
+        model: str,
+        suppressed: Sequence[Sequence[float]] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> Identified:
         """The C of each training set, and what follows from it.
 
@@ -279,67 +331,114 @@ class Search:
             model: name of the model.
             suppressed: for each training set and C, accuracy of the model with the candidates suppressed;
                 needed where `settings.needs_model`.
+            progress: is told where a long step stands.
         """
         if self.settings.needs_model and suppressed is None:
             raise ValueError("C=auto needs the accuracy with the candidates suppressed")
-        n = len(self.labels)
-        probabilities, refit = np.full(n, np.nan), np.full(n, np.nan)
-        predictions = np.zeros(n, np.int64)
-        random = np.full((self.settings.controls, n), np.nan)
-        Cs, counts = [], []
+        data, settings = self.data, self.settings
+        probabilities, predictions = np.full(len(data), np.nan), np.zeros(len(data), np.int64)
+        Cs, chosen = [], []
         for number, (fit, test) in enumerate(zip(self.fits[1:], self.folds, strict=True), start=1):
             k = self._best(fit, None if suppressed is None else suppressed[number])
             path = _path(fit)
             probabilities[test] = expit(self._decisions(path)[k, test])
             predictions[test] = probabilities[test] > self._threshold(fit, k)
-            chosen = path.positive(k) if self.settings.penalty == "l1" else np.zeros(0, np.int64)
             Cs.append(float(path.Cs[k]))
-            counts.append(len(chosen))
-            if 2 * len(chosen) > sum(widths):
-                raise IdentificationError(
-                    f"C = {path.Cs[k]:.4g} selects {len(chosen)} of {sum(widths)} neurons, "
-                    "more than can be compared with random ones; use a smaller C"
-                )
-            # A fold that selects nothing is compared with single neurons.
-            sets = random_sets(
-                list(widths), max(len(chosen), 1), self.settings.controls, self.settings.seed + number, chosen
-            )
-            own = [chosen] if len(chosen) else []
-            scores = refit_scores(self.answers, self.labels, [*own, *sets], [test])
-            if own:
-                refit[test] = scores[0][test]
-            random[:, test] = scores[len(own) :][:, test]
+            chosen.append(path.positive(k) if settings.penalty == "l1" else np.zeros(0, np.int64))
         final = self.fits[0]
         k = self._best(final, None if suppressed is None else suppressed[0])
         probe = self._final_probe(k, widths, model)
+        last = _path(final).positive(k) if settings.penalty == "l1" else np.zeros(0, np.int64)
+        progress(f"fitting {settings.controls} control sets of each kind, and baselines")
+        selections = self._selections([*chosen, last], widths, [float(C) for C in (*Cs, _path(final).Cs[k])])
+        inputs = Inputs(
+            data.answers,
+            data.scalars,
+            data.hidden,
+            None if data.prompt is None else data.prompt[0],
+            gram(data.X),
+        )
+        rows = (self.row_labels, self.row_answers)
+        scores = out_of_fold(inputs, data.labels, self.folds, selections[:-1], rows, data.groups)
+        baselines = fit_baselines(
+            inputs,
+            data.labels,
+            selections[-1],
+            (data.X, self.row_labels),
+            None if data.prompt is None else data.prompt[1],
+            data.groups,
+        )
+        stability = None
+        if settings.penalty == "l1":
+            progress(f"selecting again on {settings.resamples} half-samples of the questions")
+            stability = self._stability(probe.C_)
         return Identified(
             probe=probe,
             probabilities=probabilities,
             predictions=predictions,
             C_by_fold=Cs,
-            neurons_by_fold=counts,
-            refit=refit,
-            random=random,
-            length=scalar_baseline(self.lengths, self.labels, self.folds),
-            logprob=scalar_baseline(self.logprobs, self.labels, self.folds),
+            neurons_by_fold=[len(one) for one in chosen],
+            scores=scores,
+            baselines=baselines,
+            stability=stability,
             curve=self._curve(None if suppressed is None else suppressed[0]),
             folds=self.folds,
         )
 
-    def _accuracies(self, fit: _Fit) -> Floats:
-        """Held-out accuracy within a training set at each C, at the threshold best there: `[Cs]`."""
-        assert fit.inner_decisions is not None
-        rows = fit.train
-        y = self.labels[rows]
+    def _selections(
+        self, chosen: Sequence[NDArray[np.int64]], widths: Sequence[int], Cs: Sequence[float]
+    ) -> list[Selection]:
+        means = self.data.answers.mean(axis=0, dtype=np.float64)
         found = []
-        for decisions in fit.inner_decisions[:, rows]:
+        for number, (one, C) in enumerate(zip(chosen, Cs, strict=True), start=1):
+            if 2 * len(one) > sum(widths):
+                raise IdentificationError(
+                    f"C = {C:.4g} selects {len(one)} of {sum(widths)} neurons, "
+                    "more than can be compared with random ones; use a smaller C"
+                )
+            sets = control_sets(one, widths, means, self.settings.controls, self.settings.seed + number)
+            found.append(Selection(one, sets))
+        kinds = set.intersection(*(set(selection.controls) for selection in found))
+        return [Selection(one.chosen, {k: v for k, v in one.controls.items() if k in kinds}) for one in found]
+
+    def _stability(self, C: float) -> Floats:
+        """How often each neuron is selected at C on half of the questions, in complementary pairs.
+
+        Rows that are drawn count twice, so that the loss weighs as much against the penalty as with all of them.
+        Shah & Samworth (2013), section 2.
+        """
+        questions = np.arange(len(self.data)) if self.data.questions is None else self.data.questions
+        _, member = np.unique(questions, return_inverse=True)
+        rng = np.random.default_rng(self.settings.seed + 2)
+        weights: list[Floats] = []
+        for _ in range(self.settings.resamples // 2):
+            half = rng.permutation(member.max() + 1) % 2
+            for side in (0, 1):
+                drawn = 2.0 * (half[member] == side)
+                if len(np.unique(self.data.labels[drawn > 0])) == 2:
+                    weights.append(drawn[self.row_answers])
+        if not weights:
+            return np.zeros(self.data.X.shape[1])
+        paths = fit_paths(self.data.X, self.row_labels, np.stack(weights), [C])
+        times = np.zeros(self.data.X.shape[1])
+        for path in paths:
+            times[path.positive(0)] += 1
+        return times / len(paths)
+
+    def _accuracies(self, fit: _Fit) -> tuple[Floats, Floats]:
+        """Held-out accuracy (at the threshold best there) and AUROC within a training set at each C: `[Cs]`."""
+        assert fit.inner_decisions is not None
+        y = self.data.labels[fit.train]
+        accuracies, aurocs = [], []
+        for decisions in fit.inner_decisions[:, fit.train]:
             p = expit(decisions)
-            found.append(float(((p > best_threshold(y, p)) == y).mean()))
-        return np.array(found)
+            accuracies.append(float(((p > best_threshold(y, p)) == y).mean()))
+            aurocs.append(auroc(y, decisions))
+        return np.array(accuracies), np.array(aurocs)
 
     def _best(self, fit: _Fit, suppressed: Sequence[float] | None) -> int:
         """Index of the best C; of equals the smallest, which selects fewest neurons."""
-        score = self._accuracies(fit)
+        score, _ = self._accuracies(fit)
         usable = _path(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(score), np.bool_)
         if suppressed is not None:
             score = score + np.asarray(suppressed)
@@ -349,7 +448,7 @@ class Search:
 
     def _threshold(self, fit: _Fit, k: int) -> float:
         assert fit.inner_decisions is not None
-        return best_threshold(self.labels[fit.train], expit(fit.inner_decisions[k, fit.train]))
+        return best_threshold(self.data.labels[fit.train], expit(fit.inner_decisions[k, fit.train]))
 
     def _final_probe(self, k: int, widths: Sequence[int], model: str) -> Probe:
         fit = self.fits[0]
@@ -358,12 +457,13 @@ class Search:
         return probe.set_threshold(self._threshold(fit, k), "balanced accuracy on held-out groups")
 
     def _curve(self, suppressed: Sequence[float] | None) -> list[dict[str, float]]:
-        path, accuracies = _path(self.fits[0]), self._accuracies(self.fits[0])
+        path, (accuracies, aurocs) = _path(self.fits[0]), self._accuracies(self.fits[0])
         return [
             {
                 "C": float(C),
                 "neurons": int(path.n_positive[k]),
                 "held_out_accuracy": float(accuracies[k]),
+                "held_out_auroc": float(aurocs[k]),
                 **({} if suppressed is None else {"suppressed_accuracy": float(suppressed[k])}),
             }
             for k, C in enumerate(path.Cs)

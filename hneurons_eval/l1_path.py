@@ -129,7 +129,7 @@ def fit_path(
 
     Args:
         X: contributions, float32 or float64 [rows, neurons], row- or column-major, memory-mapped or
-            not. Copies are made only of the columns that come into question, up to an eighth of X.
+            not. Copies are made only of the columns that come into question, some sixteenths of X at most.
         y: 0 or 1, [rows].
         groups: [rows] or None. Their length is checked; a single fit does not need them
             (`cross_validate_path` does).

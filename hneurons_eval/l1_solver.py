@@ -51,7 +51,7 @@ class _Columns:
         self.slot = np.full(neurons, -1, np.int64)
         self.used = 0
         # Memory that is never touched is never committed: the copies cost what they hold.
-        self.copies = np.empty((min(neurons, max(4096, neurons // 8)), rows), X.dtype)
+        self.copies = np.empty((min(neurons, max(4096, neurons // 16)), rows), X.dtype)
         self.correlate = correlate_rows if X.strides[1] <= X.strides[0] else correlate_columns
         self.lock = Lock()
 

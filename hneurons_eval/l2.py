@@ -30,14 +30,29 @@ def fit_l2(X: NDArray[Any], y: Floats, C: float = 1.0, sample_weight: Floats | N
     if X.shape[1] <= X.shape[0]:
         return _primal(np.asarray(X, np.float64), y, C * s)
     used = np.flatnonzero(s > 0)
-    gram = np.zeros((len(y), len(y)))
-    for start in range(0, X.shape[1], BLOCK):
-        block = X[:, start : start + BLOCK]
-        gram += block @ block.T
-    a, b = _dual(gram[np.ix_(used, used)], y[used], C * s[used])
+    a, b = _dual(gram(X)[np.ix_(used, used)], y[used], C * s[used])
     full = np.zeros(len(y))
     full[used] = a
-    return _transposed_product(X, full), b
+    return transposed_product(X, full), b
+
+
+def gram(X: NDArray[Any]) -> Floats:
+    """Products of the rows of X `[rows, columns]` with one another: float64 `[rows, rows]`, without copying X."""
+    products = np.zeros((len(X), len(X)))
+    for start in range(0, X.shape[1], BLOCK):
+        block = X[:, start : start + BLOCK]
+        products += block @ block.T
+    return products
+
+
+def fit_gram(products: Floats, y: Floats, C: float = 1.0) -> tuple[Floats, float]:
+    """`fit_l2` on rows of which only the Gram matrix is known: (a, b) with w = X' a, decision = products @ a + b.
+
+    Args:
+        products: `[rows, rows]`.
+        y: 0 or 1, `[rows]`, both present.
+    """
+    return _dual(products, y, np.full(len(y), C))
 
 
 def decide(X: NDArray[Any], w: Floats, b: float) -> Floats:
@@ -50,7 +65,8 @@ def decide(X: NDArray[Any], w: Floats, b: float) -> Floats:
     return np.concatenate(pieces) + b if pieces else np.zeros(0)
 
 
-def _transposed_product(X: NDArray[Any], a: Floats) -> Floats:
+def transposed_product(X: NDArray[Any], a: Floats) -> Floats:
+    """X' a in float64, `[columns]`, without a float64 copy of X."""
     rows = max(1, 8_000_000 // X.shape[1])
     out = np.zeros(X.shape[1])
     for k in range(0, X.shape[0], rows):

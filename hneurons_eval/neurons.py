@@ -45,9 +45,11 @@ class NeuronSet:
         model: name of the model they were found in, or None.
         widths: neurons in each layer of that model, or None if not known.
         provenance: how they were chosen; JSON.
+        stability: float64 `[neurons]`, share of the resamples of questions in which each was selected, or None.
 
     Raises:
-        NeuronSetError: lengths differ, negative or repeated entries, a weight that is not finite.
+        NeuronSetError: lengths differ, negative or repeated entries, a weight that is not finite, a stability that is
+            no share.
     """
 
     layers: np.ndarray
@@ -56,18 +58,21 @@ class NeuronSet:
     model: str | None = None
     widths: tuple[int, ...] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    stability: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         layers, indices = _integers(self.layers, "layers"), _integers(self.indices, "indices")
-        weights = None if self.weights is None else _weights(self.weights)
-        lengths = {len(layers), len(indices)} | ({len(weights)} if weights is not None else set())
-        if len(lengths) != 1:
-            raise NeuronSetError(
-                f"layers, indices and weights should have one length, found {len(layers)}, {len(indices)}"
-                + (f", {len(weights)}" if weights is not None else "")
-            )
+        weights = None if self.weights is None else _numbers(self.weights, "weights")
+        stability = None if self.stability is None else _numbers(self.stability, "stability")
+        given = {"layers": layers, "indices": indices, "weights": weights, "stability": stability}
+        lengths = {name: len(values) for name, values in given.items() if values is not None}
+        if len(set(lengths.values())) != 1:
+            found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise NeuronSetError(f"the lists of a neuron set should have one length, found {found}")
         if weights is not None and not np.isfinite(weights).all():
             raise NeuronSetError("a weight of the neuron set is not a finite number")
+        if stability is not None and not ((stability >= 0) & (stability <= 1)).all():
+            raise NeuronSetError("the stability of a neuron should be a share from 0 to 1")
         order = np.lexsort((indices, layers))
         layers, indices = layers[order], indices[order]
         if ((np.diff(layers) == 0) & (np.diff(indices) == 0)).any():
@@ -81,6 +86,7 @@ class NeuronSet:
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "indices", indices)
         object.__setattr__(self, "weights", None if weights is None else weights[order])
+        object.__setattr__(self, "stability", None if stability is None else stability[order])
 
     @classmethod
     def from_flat(
@@ -150,6 +156,7 @@ class NeuronSet:
             "layers": self.layers.tolist(),
             "indices": self.indices.tolist(),
             "weights": None if self.weights is None else self.weights.tolist(),
+            "stability": None if self.stability is None else self.stability.tolist(),
             "provenance": dict(self.provenance),
         }
         write_text_atomically(Path(path), json.dumps(record, indent=1, allow_nan=False) + "\n")
@@ -184,6 +191,7 @@ class NeuronSet:
                 _optional_text(record, "model"),
                 _optional_widths(record),
                 _optional_mapping(record, "provenance"),
+                None if record.get("stability") is None else _number_list(record, "stability", float),
             )
         except NeuronSetError as error:
             raise NeuronSetError(f"{path}: {error}") from None
@@ -216,13 +224,13 @@ def _integers(values: Any, name: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _weights(values: Any) -> np.ndarray:
+def _numbers(values: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        raise NeuronSetError("weights should be a list of numbers") from None
+        raise NeuronSetError(f"{name} should be a list of numbers") from None
     if array.ndim != 1:
-        raise NeuronSetError("weights should be a list of numbers")
+        raise NeuronSetError(f"{name} should be a list of numbers")
     return array
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
@@ -15,6 +16,7 @@ from transformers.cache_utils import DynamicCache
 from hneurons_eval.contributions import Reduce, RegionCapture
 from hneurons_eval.intervention import ScalingTable
 from hneurons_eval.prompt_states import SharedPrefix, Stretch
+from hneurons_eval.readout import final_states, normaliser_and_entropy
 from hneurons_eval.requests import Captured, CaptureRequest
 from hneurons_eval.row_cache import take_states
 from hneurons_eval.taps import Scaling, tapped
@@ -173,7 +175,7 @@ class TeacherForcing:
                 sizes[row, number] = len(set(chosen))
                 at = torch.tensor([position for position in chosen if position >= skip], dtype=torch.long)
                 regions[row, number, at + pad - skip] = True
-        ask = [len(request.tokens) - request.logprobs_from for request in requests if request.logprobs_from is not None]
+        ask = [len(request.tokens) - request.response_from for request in requests if request.response_from is not None]
         keep = min(max(ask) + 1, width) if ask else 0
         cache = (
             {"past_key_values": _cache_with(self._model, shared), "use_cache": True} if shared else {"use_cache": False}
@@ -181,14 +183,19 @@ class TeacherForcing:
         scaling = table.rows(entries)
         with self._model.capture.during(regions, reduce, counts=sizes, scaling=scaling) as values:
             if keep:
-                logits = self._model.model(**arguments, **cache, logits_to_keep=keep).logits
+                with final_states(self._model.model) as states:
+                    logits = self._model.model(**arguments, **cache, logits_to_keep=keep).logits
             else:
-                logits = None
+                logits, states = None, []
                 self._model.model.get_decoder()(**arguments, **cache)
         if shared:
             self._add_prefix(values, requests, shared, sizes, skip)
         return [
-            Captured(values[row, : len(request.regions)].numpy().copy(), _logprobs(request, logits, row, keep))
+            Captured(
+                values[row, : len(request.regions)].numpy().copy(),
+                *_surprise(request, logits, row, keep),
+                _hidden(request, states, row, keep),
+            )
             for row, request in enumerate(requests)
         ]
 
@@ -198,7 +205,7 @@ class TeacherForcing:
         """What a pass over the requests' common prefix left, for each of them; None where it cannot be shared."""
         # The pass must still see one token, and the one before the first log-probability.
         ends = [
-            len(r.tokens) - 1 if r.logprobs_from is None else max(min(len(r.tokens), r.logprobs_from) - 1, 0)
+            len(r.tokens) - 1 if r.response_from is None else max(min(len(r.tokens), r.response_from) - 1, 0)
             for r in requests
         ]
         longest = max(len(request.tokens) for request in requests)
@@ -233,13 +240,26 @@ def _all_or_none(region: Sequence[int], prefix: int) -> bool:
     return len({position for position in region if position < prefix}) in (0, prefix)
 
 
-def _logprobs(request: CaptureRequest, logits: Tensor | None, row: int, keep: int) -> Any:
-    """Log-probabilities float32 of a request's tokens from `logprobs_from` on, from its row's last `keep` logits."""
-    if request.logprobs_from is None or logits is None:
-        return None
+def _surprise(
+    request: CaptureRequest, logits: Tensor | None, row: int, keep: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Log-probabilities of a response's tokens, and entropies before each, from its row's last `keep` logits."""
+    if request.response_from is None or logits is None:
+        return None, None
     # The first token of a sequence has no distribution before it.
-    first = max(request.logprobs_from, 1)
-    targets = torch.tensor(request.tokens[first:], device=logits.device)
-    own = logits[row, keep - len(targets) - 1 : keep - 1].float()
-    chosen = own.gather(-1, targets[:, None])[:, 0] - own.logsumexp(dim=-1)
-    return chosen.cpu().numpy()
+    first = max(request.response_from, 1)
+    targets = torch.tensor(request.tokens[first:], dtype=torch.long, device=logits.device)
+    own = logits[row, keep - len(targets) - 1 : keep - 1]
+    normaliser, entropy = normaliser_and_entropy(own)
+    chosen = own.gather(-1, targets[:, None])[:, 0].float() - normaliser
+    return chosen.cpu().numpy(), entropy.cpu().numpy()
+
+
+def _hidden(request: CaptureRequest, states: Sequence[Tensor], row: int, keep: int) -> np.ndarray | None:
+    """The mean final hidden state over the first region, from its row's last `keep` states."""
+    answer = sorted(set(request.regions[0]))
+    if request.response_from is None or not states or answer[0] < request.response_from:
+        return None
+    own = states[0][row, -keep:]
+    places = torch.tensor([keep - len(request.tokens) + position for position in answer], device=own.device)
+    return own[places].float().mean(dim=0).cpu().numpy()

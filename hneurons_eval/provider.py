@@ -57,15 +57,13 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from hneurons_eval.artifacts import (
-    Contributions,
     content_key,
+    features_root,
     find_neurons,
-    has_contributions,
-    load_contributions,
-    save_contributions,
 )
 from hneurons_eval.contributions import REDUCTIONS, Reduce
 from hneurons_eval.engine import Engine, get_engine
+from hneurons_eval.features import PRECISIONS, Features, FeatureSpec, FeatureStore, open_features
 from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.prompts import PromptFormat
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
@@ -78,8 +76,8 @@ T = TypeVar("T")
 DEFAULT_MAX_TOKENS = 2048
 MOST_AHEAD = 100_000
 """Draws that are kept until they are asked for."""
-REGIONS = ("answer", "other")
-"""The answer's tokens, and all other tokens of prompt and response (Gao et al. 2025, section 2.2)."""
+REGIONS = ("answer", "other", "prompt")
+"""The answer's tokens, all other tokens of prompt and response (Gao et al. 2025, section 2.2), and the prompt's."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,7 @@ class CaptureSpec:
 
     span: str | tuple[int, int] = "rule"
     reduce: Reduce = "mean"
+    precision: str = "float32"
     question: str = ""
     response: str | None = None
 
@@ -117,7 +116,7 @@ class CaptureSpec:
         """
         if not isinstance(value, Mapping):
             raise ValueError(f"capture should be an object, found {type(value).__name__}")
-        _refuse_unknown(value, ("span", "reduce", "question", "response"), "capture")
+        _refuse_unknown(value, ("span", "reduce", "precision", "question", "response"), "capture")
         span = value.get("span", "rule")
         if isinstance(span, list | tuple) and len(span) == 2 and all(type(edge) is int for edge in span):
             span = (span[0], span[1])
@@ -125,9 +124,12 @@ class CaptureSpec:
             raise ValueError(f"capture span should be rule, response or [start, end], found {span!r}")
         if value.get("reduce", "mean") not in REDUCTIONS:
             raise ValueError(f"capture reduce should be one of {', '.join(REDUCTIONS)}, found {value['reduce']!r}")
+        if value.get("precision", "float32") not in PRECISIONS:
+            raise ValueError(f"capture precision should be {' or '.join(PRECISIONS)}, found {value['precision']!r}")
         return cls(
             span,
             value.get("reduce", "mean"),
+            value.get("precision", "float32"),
             str(value.get("question", "")),
             value.get("response"),
         )
@@ -379,18 +381,24 @@ class HNeuronsAPI(ModelAPI):
         if not answer:
             return result
         key = self._key(prompt, tokens, answer, spec, neurons, alpha)
-        if await anyio.to_thread.run_sync(has_contributions, key):
-            contributions = await anyio.to_thread.run_sync(load_contributions, key)
+        store = await anyio.to_thread.run_sync(self._store, spec)
+        if await anyio.to_thread.run_sync(store.__contains__, key):
+            extras = await anyio.to_thread.run_sync(store.extras, key)
         else:
             positions = tuple(len(prompt) + place for place in answer)
             inside = set(positions)
             other = tuple(place for place in range(len(prompt) + len(tokens)) if place not in inside)
-            request = CaptureRequest(prompt + tokens, (positions, other), spec.reduce, len(prompt), neurons, alpha)
+            regions = (positions, other, tuple(range(len(prompt))))
+            request = CaptureRequest(prompt + tokens, regions, spec.reduce, len(prompt), neurons, alpha)
             captured = await _wait(self.engine.capture(request))
             assert captured.logprobs is not None
-            contributions = Contributions(captured.contributions, REGIONS, captured.logprobs)
-            await anyio.to_thread.run_sync(save_contributions, key, contributions)
-        return result | _pointer(key, contributions)
+            assert captured.entropies is not None
+            extras = {"logprobs": captured.logprobs, "entropies": captured.entropies}
+            if captured.hidden is not None:
+                extras["hidden"] = captured.hidden
+            row = Features(captured.contributions, self._about(spec, response, span, neurons, alpha), extras)
+            await anyio.to_thread.run_sync(store.add, key, row)
+        return result | _pointer(key, extras, answer)
 
     async def _keep_captured(
         self,
@@ -409,11 +417,42 @@ class HNeuronsAPI(ModelAPI):
             return result
         tokens = generation.tokens[: found.response_tokens]
         key = self._key(prompt, tokens, found.answer, spec, neurons, alpha)
-        logprobs = np.array([entry.logprob for entry in generation.logprobs[: len(tokens)]], np.float32)
-        contributions = Contributions(found.contributions, REGIONS, logprobs)
-        if not await anyio.to_thread.run_sync(has_contributions, key):
-            await anyio.to_thread.run_sync(save_contributions, key, contributions)
-        return result | _pointer(key, contributions)
+        sampled = generation.logprobs[: len(tokens)]
+        extras = {
+            "logprobs": np.array([entry.logprob for entry in sampled], np.float32),
+            "entropies": np.array([entry.entropy for entry in sampled], np.float32),
+        }
+        if found.hidden is not None:
+            extras["hidden"] = found.hidden
+        row = Features(found.contributions, self._about(spec, generation.text, found.span, neurons, alpha), extras)
+        store = await anyio.to_thread.run_sync(self._store, spec)
+        await anyio.to_thread.run_sync(store.add, key, row)
+        return result | _pointer(key, extras, found.answer)
+
+    def _store(self, spec: CaptureSpec) -> FeatureStore:
+        """Where contributions of this kind are kept."""
+        kind = FeatureSpec(self.engine.fingerprint, self.engine.layout.widths, REGIONS, spec.reduce, spec.precision)
+        return open_features(features_root() / kind.digest, kind)
+
+    def _about(
+        self,
+        spec: CaptureSpec,
+        response: str,
+        span: tuple[int, int] | None,
+        neurons: NeuronSet | None,
+        alpha: float,
+    ) -> dict[str, Any]:
+        """What is kept beside a row, so that a store explains itself."""
+        scaled = neurons is not None and alpha != 1.0
+        return {
+            "question": spec.question,
+            "response": response,
+            "span": None if span is None else list(span),
+            "model": self.model_name,
+            "dtype": self.engine.dtype,
+            "neurons": neurons.digest if neurons is not None and scaled else None,
+            "alpha": alpha if scaled else 1.0,
+        }
 
     def _key(
         self,
@@ -427,7 +466,7 @@ class HNeuronsAPI(ModelAPI):
         """What contributions depend on, hashed: the same for given and for generated answers."""
         changed = neurons is not None and alpha != 1.0
         return content_key(
-            kind="contributions-v1",
+            kind="contributions-v2",
             model=self.engine.fingerprint,
             dtype=self.engine.dtype,
             tokens=prompt + tokens,
@@ -451,9 +490,14 @@ def _described(
     }
 
 
-def _pointer(key: str, contributions: Contributions) -> dict[str, Any]:
-    logprobs = contributions.logprobs
-    return {"contributions": key, "mean_logprob": float(logprobs.mean()) if len(logprobs) else None}
+def _pointer(key: str, extras: Mapping[str, np.ndarray], answer: Sequence[int]) -> dict[str, Any]:
+    """The key of an answer's contributions, and how sure the model was of the answer's tokens (means, in nats)."""
+    places = list(answer)
+    return {
+        "contributions": key,
+        "answer_logprob": float(extras["logprobs"][places].mean()),
+        "answer_entropy": float(extras["entropies"][places].mean()),
+    }
 
 
 @functools.lru_cache(maxsize=4096)

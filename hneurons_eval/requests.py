@@ -20,7 +20,7 @@ class AnswerCapture:
     Attributes:
         span: finds the answer in the text, once it is complete.
         reduce: `mean` or `max` over the tokens of a region.
-        other: also take the region of all other tokens, of prompt and response.
+        other: also take the regions of all other tokens, of prompt and response, and of the prompt alone.
     """
 
     span: FindSpan
@@ -59,10 +59,18 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A sampled token, the log-probability the model gave it (before temperature), and alternatives."""
+    """A sampled token, the log-probability the model gave it, and alternatives; all before temperature.
+
+    Attributes:
+        token: its id.
+        logprob: in nats.
+        entropy: of the distribution that it was drawn from, in nats.
+        top: the likeliest tokens with their log-probabilities.
+    """
 
     token: int
     logprob: float
+    entropy: float
     top: tuple[tuple[int, float], ...] = ()
 
 
@@ -74,14 +82,17 @@ class CapturedAnswer:
         response_tokens: number of sampled tokens that make up the text.
         span: characters of the answer in the text, or None where there is none.
         answer: numbers of the answer's tokens among the sampled ones.
-        contributions: float32 `[regions, neurons]`, the answer and, if asked for, all other tokens; None without
-            a span. The other tokens are those of prompt and text, as in a pass over both.
+        contributions: float32 `[regions, neurons]`: the answer and, if asked for, all other tokens and the prompt;
+            None without a span. The other tokens are those of prompt and text, as in a pass over both.
+        hidden: float32 `[hidden size]`, mean over the answer's tokens of the final hidden state (what the output
+            embedding is given); None without a span, or where the model shows none.
     """
 
     response_tokens: int
     span: tuple[int, int] | None
     answer: tuple[int, ...]
     contributions: np.ndarray | None = field(compare=False)
+    hidden: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,8 @@ class CaptureRequest:
         tokens: prompt and response.
         regions: for each region the positions of its tokens.
         reduce: `mean` or `max`.
-        logprobs_from: position from which log-probabilities of the tokens are reported; None reports none.
+        response_from: position at which the response begins, of whose tokens log-probabilities, entropies and the
+            hidden state are reported; None reports none.
         neurons: neurons to scale, with `alpha`.
         alpha: factor of the neurons.
     """
@@ -119,14 +131,25 @@ class CaptureRequest:
     tokens: tuple[int, ...]
     regions: tuple[tuple[int, ...], ...]
     reduce: Reduce = "mean"
-    logprobs_from: int | None = None
+    response_from: int | None = None
     neurons: NeuronSet | None = None
     alpha: float = 1.0
 
 
 @dataclass(frozen=True)
 class Captured:
-    """Contributions float32 `[regions, neurons]`, and log-probabilities float32 of the tokens asked for."""
+    """What a teacher-forced pass left.
+
+    Attributes:
+        contributions: float32 `[regions, neurons]`.
+        logprobs: float32, of each token of the response in nats; None where no response was named. The first token
+            of a sequence has none.
+        entropies: float32, of the distribution before each of these tokens, in nats.
+        hidden: float32 `[hidden size]`, mean over the first region's tokens of the final hidden state; None where
+            that region reaches outside the response, or the model shows none.
+    """
 
     contributions: np.ndarray
     logprobs: np.ndarray | None
+    entropies: np.ndarray | None = None
+    hidden: np.ndarray | None = None

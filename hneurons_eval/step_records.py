@@ -25,15 +25,22 @@ class StepRecord:
             experts only those chosen, with the routing weight in it.
         inverse: 1 / ||h||, float32 `[lanes, layers]`.
         experts: for each mixture of experts (its place in layer order), which were chosen, int64 `[lanes, k]`.
+        hidden: the final hidden state in the model's dtype, `[lanes, hidden size]`; None where the model shows none.
     """
 
     z: Tensor
     inverse: Tensor
     experts: tuple[Tensor, ...]
+    hidden: Tensor | None
 
     def take(self, rows: Tensor) -> "StepRecord":
         """Some lanes of it, copied: the rest may be forgotten."""
-        return StepRecord(self.z[rows], self.inverse[rows], tuple(chosen[rows] for chosen in self.experts))
+        return StepRecord(
+            self.z[rows],
+            self.inverse[rows],
+            tuple(chosen[rows] for chosen in self.experts),
+            None if self.hidden is None else self.hidden[rows.to(self.hidden.device)],
+        )
 
 
 History = list[tuple[StepRecord, int]]
@@ -68,13 +75,14 @@ class StepRecorder:
     def _own(self, values: Tensor) -> Tensor:
         return values if self._lanes is None else values[self._lanes.to(values.device)]
 
-    def record(self) -> StepRecord:
-        """What the step left."""
+    def record(self, states: Sequence[Tensor]) -> StepRecord:
+        """What the step left; `states`: of `final_states`, `[rows, 1, hidden size]`."""
         device = self._z[0].device
         record = StepRecord(
             torch.cat([z.to(device) for z in self._z], dim=1),
             torch.stack([inverse.to(device) for inverse in self._inverse], dim=1),
             tuple(chosen.to(device) for chosen in self._experts),
+            self._own(states[0][:, -1]) if states else None,
         )
         self._z, self._inverse, self._experts = [], [], []
         return record
@@ -114,6 +122,12 @@ class StepRecorder:
                 column += width
             parts.append(torch.cat(layer) * norms.to(z.device) if len(layer) > 1 else layer[0] * norms.to(z.device))
         return torch.cat(parts).cpu().numpy()
+
+
+def mean_hidden(history: Sequence[tuple[StepRecord, int]], tokens: Sequence[int]) -> np.ndarray | None:
+    """The mean final hidden state over some of a lane's tokens: float32 `[hidden size]`, or None."""
+    found = [record.hidden[row] for record, row in (history[token] for token in tokens) if record.hidden is not None]
+    return torch.stack(found).float().mean(dim=0).cpu().numpy() if found else None
 
 
 def compact(histories: Sequence[History]) -> None:

@@ -1,79 +1,173 @@
-"""Was a hallucinated answer told from a faithful one; the table of figures beside all baselines."""
+"""Was a hallucinated answer told from a faithful one; the table of figures beside all baselines, and the audits."""
 
-from typing import Any, cast
+import base64
+from collections import Counter
+from typing import TYPE_CHECKING, Any, cast
 
-from inspect_ai.scorer import CORRECT, INCORRECT, Metric, SampleScore, Score, Scorer, Target, metric, scorer
+import numpy as np
+from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
 from hneurons_eval.evaluation import detection
+from hneurons_eval.markdown import marked, quoted, table
 from hneurons_eval.questions import normalise_question
 from hneurons_eval.scorers.captured import LABELS
 
-__all__ = ["LABELS", "detected", "detection_figures"]
+if TYPE_CHECKING:
+    from hneurons_eval.audits import Audit
+
+__all__ = ["LABELS", "audits_of", "detected", "detection_figures", "pack", "unpack"]
+
+
+def pack(values: np.ndarray) -> str:
+    """Numbers as a short text for a log: float16 in base64."""
+    return base64.b64encode(np.asarray(values, "<f2").tobytes()).decode("ascii")
+
+
+def unpack(text: str) -> np.ndarray:
+    """The numbers of `pack`, float64.
+
+    Raises:
+        ValueError: not such a text.
+    """
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f2").astype(np.float64)
 
 
 @metric(name="detection")
 def detection_figures() -> Metric:
-    """AUROC and accuracy with intervals, beside random neurons, length and mean log-probability."""
-    seen: dict[int, dict[str, float]] = {}
+    """AUROC, accuracy and calibration with intervals, beside control sets and baselines; audits.
+
+    Where a log holds answers to several question sets, each set's figures carry its name: `triviaqa/auroc`.
+    """
+    seen: dict[tuple[int, int], dict[str, float]] = {}
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
-        # Called after every sample while the task runs; the bootstrap is worth its time only at round numbers.
-        details = [d for score in scores if (d := score.score.metadata or {}).get("probability") is not None]
-        if len(details) not in seen:
+        # Called after every sample while the task runs; the bootstrap is worth its time only when something is new.
+        details = [score.score.metadata or {} for score in scores]
+        classified = [detail for detail in details if detail.get("probability") is not None]
+        key = (len(details), len(classified))
+        if key not in seen:
             seen.clear()
-            seen[len(details)] = _figures(details)
-        return dict(seen[len(details)])
+            seen[key] = _all_figures(details, classified)
+        return dict(seen[key])
 
     return cast(Metric, compute)
+
+
+def _all_figures(details: list[dict[str, Any]], classified: list[dict[str, Any]]) -> dict[str, float]:
+    names = list(dict.fromkeys(str(detail.get("dataset") or "") for detail in details))
+    found: dict[str, float] = {}
+    for name in names:
+        own = [detail for detail in details if str(detail.get("dataset") or "") == name]
+        here = [detail for detail in classified if str(detail.get("dataset") or "") == name]
+        prefix = f"{name}/" if len(names) > 1 else ""
+        figures = _figures(here) | _skipped(own)
+        for audit in audits_of(own):
+            figures |= {f"audit_{audit.name}": float(audit.flagged)}
+            figures |= {k: v for k, v in audit.figures.items() if k not in figures}
+        found |= {prefix + key: value for key, value in figures.items()}
+    probe = next((detail["probe"] for detail in classified if detail.get("probe")), {})
+    for name in ("neurons", "share", "C", "threshold", "total_neurons", "stable_neurons"):
+        if isinstance(probe.get(name), int | float):
+            found[name] = probe[name]
+    return found
+
+
+def _skipped(details: list[dict[str, Any]]) -> dict[str, float]:
+    """Answers that were not classified, by reason."""
+    reasons = Counter(str(detail["skipped"]).replace(" ", "_") for detail in details if detail.get("skipped"))
+    return {f"skipped_{reason}": float(count) for reason, count in sorted(reasons.items())}
 
 
 def _figures(details: list[dict[str, Any]]) -> dict[str, float]:
     if not details:
         return {}
     names = set.intersection(*(set(detail.get("baselines") or {}) for detail in details))
-    controls = [detail.get("random") for detail in details]
+    kinds = set.intersection(*(set(detail.get("controls") or {}) for detail in details))
     refit = [detail.get("refit") for detail in details]
-    figures = detection(
+    return detection(
         [LABELS[detail["label"]] for detail in details],
         [detail["probability"] for detail in details],
         [detail["prediction"] for detail in details],
         [normalise_question(detail["question"]) for detail in details],
         [detail.get("relation") for detail in details],
         {name: [detail["baselines"][name] for detail in details] for name in sorted(names)},
-        list(zip(*controls, strict=True)) if all(controls) else None,  # pyright: ignore
+        {
+            kind: np.stack([unpack(detail["controls"][kind]) for detail in details], axis=1)  # [sets, answers]
+            for kind in sorted(kinds)
+        },
         cast(Any, refit) if all(value is not None for value in refit) else None,
     )
-    probe = details[0].get("probe") or {}
-    for name in ("neurons", "share", "C", "threshold", "total_neurons"):
-        if isinstance(probe.get(name), int | float):
-            figures[name] = probe[name]
-    return figures
+
+
+def audits_of(details: list[dict[str, Any]]) -> "list[Audit]":
+    """What could mislead in these answers; see `hneurons_eval.audits`."""
+    from hneurons_eval import audits
+
+    rows = [detail for detail in details if detail.get("probability") is not None]
+    if not rows:
+        return []
+    y = np.array([LABELS[row["label"]] for row in rows])
+    neurons = [row.get("selected") for row in rows]
+    selected = np.stack([unpack(text) for text in cast(list[str], neurons)]) if all(neurons) else None
+    found = [
+        audits.class_balance(y),
+        audits.length_against_truth(selected, y, [row["response_tokens"] for row in rows]),
+        audits.label_from_group(y, [row.get("relation") for row in rows], "relation"),
+        audits.spans(
+            sum(detail.get("skipped") == "span missing" for detail in details),
+            [bool(row.get("whole_response")) for row in rows],
+        ),
+        audits.template_share(
+            *([row[f"{part}_tokens"] for row in rows] for part in ("prompt", "response", "answer")),
+        ),
+    ]
+    return [audit for audit in found if audit.figures]
 
 
 @scorer(metrics=[detection_figures()])
 def detected() -> Scorer:
-    """C where the probe's call agrees with the label; the probability that the answer is hallucinated."""
+    """C where the probe's call agrees with the label, I where not, N for answers that are not classified."""
 
     async def score(state: TaskState, target: Target) -> Score:
         found = dict((state.output.metadata or {}).get("hneurons", {}))
+        kept = {
+            **found,
+            "question": state.metadata["question"],
+            "relation": state.metadata.get("relation"),
+            "dataset": state.metadata.get("dataset"),
+        }
+        response = state.output.completion
         if found.get("probability") is None:
-            return Score.unscored(
-                reason=str(found.get("skipped") or "no_response"),
-                answer=state.output.completion,
-                explanation=f"not classified: {found.get('skipped') or 'no contributions'}",
-                metadata={**found, "question": state.metadata["question"]},
-            )
+            reason = str(found.get("skipped") or "no contributions")
+            text, details = f"not classified: {reason}\n\n{quoted(response)}", kept | {"skipped": reason}
+            if reason == "unparsed":
+                return Score.unscored(reason="grader_failed", answer=response, explanation=text, metadata=details)
+            # A value, so that metrics see it: Inspect shows them no score without one.
+            return Score(value=NOANSWER, answer=response, explanation=text, metadata=details)
         called = "hallucinated" if found["prediction"] else "faithful"
         return Score(
             value=CORRECT if called == found["label"] else INCORRECT,
-            answer=state.output.completion,
-            explanation=f"probability of hallucination {found['probability']:.2f}: {called}, labelled {found['label']}",
-            metadata={
-                **found,
-                "question": state.metadata["question"],
-                "relation": state.metadata.get("relation"),
-            },
+            answer=response,
+            explanation=explained(found, called, response),
+            metadata={key: value for key, value in kept.items() if key != "top_neurons"},
         )
 
     return score
+
+
+def explained(found: dict[str, Any], called: str, response: str) -> str:
+    """Markdown: the call, the response with its answer marked, and the neurons that weighed most."""
+    lines = [
+        f"**Probability of hallucination {found['probability']:.2f}**"
+        f" (threshold {found['threshold']:.2f}): {called}; labelled {found['label']}",
+        quoted(marked(response, found.get("span"))),
+    ]
+    if found.get("top_neurons"):
+        header = ["layer", "neuron", "weight", "contribution", "weight × contribution"]
+        rows = [
+            [str(layer), str(index), f"{weight:+.3g}", f"{value:.3g}", f"{weight * value:+.3f}"]
+            for layer, index, weight, value in found["top_neurons"]
+        ]
+        lines.append(table(header, rows))
+    return "\n\n".join(lines)

@@ -9,7 +9,9 @@ from hneurons_eval.grading import argument_of
 from hneurons_eval.scorers.judge import ask_grader, grader
 from hneurons_eval.solvers.generation import stable_seed
 
-SPANS = ("rule", "llm", "response")
+OFFICIAL = "official"
+"""The span that only the official repository's files have: their answer tokens."""
+SPANS = ("rule", "llm", "response", OFFICIAL)
 SPAN_INSTRUCTIONS = """You find the answer within a response to a question.
 
 The question and the response follow, each between marks that carry a random number. What stands \
@@ -27,12 +29,14 @@ SPAN_TOOL = ToolInfo(
 
 
 @solver
-def capture_given(span: str = "rule", reduce: str = "mean") -> Solver:
+def capture_given(span: str = "rule", reduce: str = "mean", precision: str = "float32") -> Solver:
     """Contributions of the response in the sample's metadata; nothing is sampled.
 
     Args:
-        span: where the answer is: `rule`, `llm` (the role `grader` finds it) or `response` (all of it).
+        span: where the answer is: `rule`, `llm` (the role `grader` finds it), `response` (all of it) or `official`
+            (`official_span` in the sample's metadata).
         reduce: `mean` or `max` over the tokens of a region.
+        precision: `float32` or `float16`, of the contributions on disk.
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -40,13 +44,16 @@ def capture_given(span: str = "rule", reduce: str = "mean") -> Solver:
         where: str | list[int] | None = span
         if span == "llm":
             where = await span_by_grader(state.metadata["question"], response)
+        elif span == OFFICIAL:
+            where = state.metadata["official_span"]
         if where is None:
-            # The grader names no part of the response: a skip, which the scorer counts.
+            # Never another span in its place: a skip, which the scorer counts.
             state.completed = True
             return state
         capture = {
             "span": where,
             "reduce": reduce,
+            "precision": precision,
             "question": state.metadata["question"],
             "response": response,
         }

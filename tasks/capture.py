@@ -17,14 +17,14 @@ from inspect_ai.model import (
     GenerateConfig,
 )
 from inspect_ai.scorer import Score
-from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from hneurons_eval.features import PRECISIONS
 from hneurons_eval.official import find_official, read_official
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.judge import grader
-from hneurons_eval.solvers.capture import SPANS, capture_given
+from hneurons_eval.solvers.capture import OFFICIAL, SPANS, capture_given
 from hneurons_eval.tasks.stage_logs import (
     StageScore,
     check_hneurons_model,
@@ -35,8 +35,6 @@ from hneurons_eval.tasks.stage_logs import (
 
 LABEL_OF = {"right": "faithful", "wrong": "hallucinated"}
 OUTCOME_OF = {label: outcome for outcome, label in LABEL_OF.items()}
-OFFICIAL = "official"
-"""The span that only the official repository's files have: their answer tokens."""
 
 
 def balanced(rows: Sequence[StageScore], per_class: int, seed: int = 0) -> list[StageScore]:
@@ -74,6 +72,7 @@ def capture(
     per_class: int = 1000,
     span: str = "rule",
     reduce: str = "mean",
+    precision: str = "float32",
     seed: int = 0,
     labels: str = "",
 ) -> Task:
@@ -89,15 +88,18 @@ def capture(
         span: where the answer is: `rule`, `llm` (needs --model-role grader=MODEL), `response` (all of it), or with
             the official files `official` (their answer tokens).
         reduce: `mean` (the paper's) or `max` over the tokens of a region.
+        precision: of the contributions on disk: `float32`, or `float16` at half the size (see `FeatureSpec`).
         seed: of the choice of questions.
         labels: of official answers, the `*qids.json` that belongs to them; found by its name if left out.
     """
     if per_class < 1:
         raise Refused(f"per_class should be at least 1, found {per_class}")
-    if span not in (*SPANS, OFFICIAL):
-        raise Refused(f"span should be one of {', '.join((*SPANS, OFFICIAL))}, found {span!r}")
+    if span not in SPANS:
+        raise Refused(f"span should be one of {', '.join(SPANS)}, found {span!r}")
     if reduce not in ("mean", "max"):
         raise Refused(f"reduce should be mean or max, found {reduce!r}")
+    if precision not in PRECISIONS:
+        raise Refused(f"precision should be {' or '.join(PRECISIONS)}, found {precision!r}")
     with refusing():
         official = find_official(str(responses), labelled=bool(labels))
         source = _from_log(responses, span, labels) if official is None else _from_official(official, labels)
@@ -114,36 +116,11 @@ def capture(
         raise Refused("responses has no answer tokens that stand in their response exactly once; use span=rule")
     return Task(
         dataset=MemoryDataset([_sample(row) for row in chosen], name=source.name),
-        solver=capture_official(reduce) if span == OFFICIAL else capture_given(span, reduce),
+        solver=capture_given(span, reduce, precision),
         scorer=captured(),
         config=GenerateConfig(max_connections=MOST_CONNECTIONS),
         metadata={**source.metadata, "reduce": reduce, "span": span},
     )
-
-
-@solver
-def capture_official(reduce: str = "mean") -> Solver:
-    """Contributions at the characters of the authors' answer tokens; nothing is sampled.
-
-    Args:
-        reduce: `mean` or `max` over the tokens of a region.
-    """
-
-    async def solve(state: TaskState, generate: Generate) -> TaskState:
-        details = state.metadata
-        if details["official_span"] is None:
-            # Never another span in its place: a skip, which the scorer counts.
-            state.completed = True
-            return state
-        capture = {
-            "span": details["official_span"],
-            "reduce": reduce,
-            "question": details["question"],
-            "response": details["response"],
-        }
-        return await generate(state, extra_body={"hneurons": {"capture": capture}})
-
-    return solve
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import anyio
-import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import GenerateConfig, Model, get_model
@@ -14,10 +13,9 @@ from hneurons_eval.controls import layer_matched_sets, random_sets
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
-from hneurons_eval.questions import Question
 from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.swept import swept
-from hneurons_eval.tasks.collect import question_sample, questions_for
+from hneurons_eval.tasks.collect import question_sample, questions_for, spread
 from hneurons_eval.tasks.probe_source import neurons_from
 from hneurons_eval.tasks.stage_logs import check_hneurons_model, model_layout
 
@@ -45,18 +43,6 @@ def control_sets(neurons: NeuronSet, layout: NeuronLayout, number: int, seed: in
     drawn = random_sets(layout.widths, len(flat), (number + 1) // 2, seed, flat)
     drawn += layer_matched_sets(flat, layout.widths, number // 2, seed)
     return [NeuronSet.from_flat(one, layout, model=neurons.model, provenance={"control": True}) for one in drawn]
-
-
-def spread(questions: Sequence[Question], limit: int, seed: int) -> list[Question]:
-    """At most `limit` questions, drawn evenly over relations."""
-    rng = np.random.default_rng(seed)
-    order = [questions[i] for i in rng.permutation(len(questions))]
-    turn: dict[str | None, int] = {}
-    ranked = []
-    for place, question in enumerate(order):
-        turn[question.relation] = turn.get(question.relation, 0) + 1
-        ranked.append((turn[question.relation], place))
-    return [order[place] for _, place in sorted(ranked)[:limit]]
 
 
 @task

@@ -1,7 +1,9 @@
 """Stage 1: sample several answers to each question and judge them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from inspect_ai import Epochs, Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
@@ -65,7 +67,12 @@ def question_sample(question: Question, sample_id: str | None = None, **metadata
         id=sample_id or question.id,
         input=question.question + ANSWER_ONLY,
         target=list(question.aliases),
-        metadata={"question": question.question, "relation": question.relation, **metadata},
+        metadata={
+            "question": question.question,
+            "relation": question.relation,
+            **({} if question.exists else {"exists": False}),
+            **metadata,
+        },
     )
 
 
@@ -83,6 +90,18 @@ def questions_for(dataset: str, part: str = "all", split: str | None = None) -> 
         if part not in ("train", "test"):
             raise Refused(f"part should be all, train or test, found {part!r}")
         return train if part == "train" else test
+
+
+def spread(questions: Sequence[Question], limit: int, seed: int) -> list[Question]:
+    """At most `limit` questions, drawn evenly over relations."""
+    rng = np.random.default_rng(seed)
+    order = [questions[i] for i in rng.permutation(len(questions))]
+    turn: dict[str | None, int] = {}
+    ranked = []
+    for place, question in enumerate(order):
+        turn[question.relation] = turn.get(question.relation, 0) + 1
+        ranked.append((turn[question.relation], place))
+    return [order[place] for _, place in sorted(ranked)[:limit]]
 
 
 @task

@@ -1,36 +1,38 @@
 """Stage 4: fresh answers to questions the probe has not seen; is each hallucinated?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset
+from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.artifacts import load_contributions
+from hneurons_eval.artifacts import features_of
+from hneurons_eval.nonexistence import label_of
 from hneurons_eval.questions import normalise_question
 from hneurons_eval.refusals import Refused, refusing
-from hneurons_eval.scorers.detected import detected
+from hneurons_eval.scorers.detected import detected, pack
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
-from hneurons_eval.tasks.collect import preset_named, question_sample, questions_for
-from hneurons_eval.tasks.probe_source import probe_from
+from hneurons_eval.tasks.collect import preset_named, question_sample, questions_for, spread
+from hneurons_eval.tasks.probe import BASELINES, finite, scalars, top_neurons
+from hneurons_eval.tasks.probe_source import ProbeSource, probe_from
 from hneurons_eval.tasks.stage_logs import check_hneurons_model
 
 if TYPE_CHECKING:
-    from hneurons_eval.probe import Probe
-
-LABEL_OF = {"correct": "faithful", "incorrect": "hallucinated"}
+    from hneurons_eval.baselines import Baselines
 
 
 @task
 def detect(
     probe: str = "",
-    dataset: str = "facts",
+    dataset: str | list[str] = "facts",
     judge: str = "rule",
     preset: str = "paper",
+    questions: int | None = None,
     split: str | None = None,
     part: str = "all",
     seed: int = 1,
@@ -38,51 +40,82 @@ def detect(
     """One answer to each question, and the probability that it is hallucinated.
 
     Questions that the probe was trained on are left out. Answers that are not attempted are neither faithful nor
-    hallucinated: they are counted and not classified.
+    hallucinated: they are counted and not classified. Of an invented entity (`nonexist`) that is the faithful answer.
 
     Args:
         probe: the log of the `probe` task, or a probe directory.
-        dataset: as in `collect`.
+        dataset: as in `collect`; several, separated by commas, are reported each for itself in one log.
         judge: `rule`, `llm` or `cascade`: what the detector's calls are compared with.
         preset: sampling, as in `collect` (one answer a question).
+        questions: at most this many of each set, drawn evenly over relations; default all.
         split: of a Hub set.
         part: `all`, `train` or `test`, as in `collect`.
-        seed: of the answers.
+        seed: of the answers and the choice of questions.
     """
     check_hneurons_model()
     chosen = preset_named(preset)
     with refusing():
         check_judge(judge)
+    if questions is not None and questions < 1:
+        raise Refused(f"questions should be at least 1, found {questions}")
     source = probe_from(probe)
+    names = named_sets(dataset)
     trained = set(source.probe.metadata.get("training_questions", ()))
-    questions = questions_for(dataset, part, split)
-    fresh = [question for question in questions if normalise_question(question.question) not in trained]
-    if not fresh:
-        raise Refused(f"the probe was trained on all {len(questions)} questions of {dataset}; give other questions")
+    samples: list[Sample] = []
+    left_out: dict[str, int] = {}
+    for name in names:
+        known = questions_for(name, part, split)
+        fresh = [question for question in known if normalise_question(question.question) not in trained]
+        if not fresh:
+            raise Refused(f"the probe was trained on all {len(known)} questions of {name}; give other questions")
+        left_out[set_label(name)] = len(known) - len(fresh)
+        for question in spread(fresh, questions or len(fresh), seed):
+            own = f"{set_label(name)}/{question.id}" if len(names) > 1 else question.id
+            samples.append(question_sample(question, own, dataset=set_label(name)))
     return Task(
-        dataset=MemoryDataset([question_sample(question) for question in fresh], name=dataset),
+        dataset=MemoryDataset(samples, name=",".join(map(set_label, names))),
         solver=[answer_and_capture(seed, "rule", source.reduce), judge_and_classify(judge, probe)],
         scorer=detected(),
         config=chosen.config(),
-        metadata={"probe": source.summary, "left_out_as_trained_on": len(questions) - len(fresh)},
+        metadata={"probe": source.summary, "left_out_as_trained_on": left_out},
     )
+
+
+def named_sets(dataset: str | Sequence[str]) -> list[str]:
+    """The question sets of `a,b` or a list.
+
+    Raises:
+        Refused: none, or one twice.
+    """
+    parts = dataset.split(",") if isinstance(dataset, str) else list(dataset)
+    names = [part.strip() for part in parts if part.strip()]
+    labels = [set_label(name) for name in names]
+    if not names or len(set(labels)) < len(labels):
+        raise Refused(f"dataset should name at least one question set, and none twice, found {dataset!r}")
+    return names
+
+
+def set_label(name: str) -> str:
+    """What a question set is called in the log: its name, of a file the name without folder and extension."""
+    return Path(name).stem if "/" in name or "." in name else name
 
 
 @solver
 def judge_and_classify(judge: str, probe: str) -> Solver:
     """Label the answer by the judge, and its probability by the probe."""
-    verdict_of, trained = judge_answers(judge), probe_from(probe).probe
+    verdict_of, source = judge_answers(judge), probe_from(probe)
+    baselines = baselines_of(source)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         verdict = await verdict_of(state, state.target)
         assert verdict is not None
         found: dict[str, Any] = dict((state.output.metadata or {}).get("hneurons", {}))
         decided = VERDICTS.get(str(verdict.value), "unparsed")
-        found |= {"verdict": decided, "label": LABEL_OF.get(decided)}
+        found |= {"verdict": decided, "label": label_of(decided, exists=state.metadata.get("exists", True))}
         if found["label"] is None:
             found["skipped"] = decided
         elif found.get("contributions"):
-            found |= await anyio.to_thread.run_sync(_classified, trained, found)
+            found |= await anyio.to_thread.run_sync(classified, source, baselines, found)
         else:
             found["skipped"] = "span missing"
         state.output.metadata = {"hneurons": found}
@@ -91,12 +124,40 @@ def judge_and_classify(judge: str, probe: str) -> Solver:
     return solve
 
 
-def _classified(probe: "Probe", found: Mapping[str, Any]) -> dict[str, Any]:
-    values = load_contributions(found["contributions"]).region("answer")[None]
-    probability = float(probe.predict_proba(values)[0, 1])
-    return {
+def baselines_of(source: ProbeSource) -> "Baselines | None":
+    """What the probe was compared with, where that is kept beside it.
+
+    Raises:
+        Refused: it is there and cannot be read.
+    """
+    from hneurons_eval.baselines import Baselines
+
+    path = Path(source.directory) / BASELINES
+    with refusing():
+        return Baselines.load(path) if path.is_file() else None
+
+
+def classified(source: ProbeSource, baselines: "Baselines | None", found: Mapping[str, Any]) -> dict[str, Any]:
+    """Probability, call and neurons of one answer, and the scores of everything the probe is compared with."""
+    probe = source.probe
+    row = features_of([found["contributions"]]).get(found["contributions"])
+    answer, prompt = row.values[0][None], row.values[2][None]
+    probability = float(probe.predict_proba(answer)[0, 1])
+    result: dict[str, Any] = {
         "probability": probability,
         "prediction": int(probability > probe.threshold_),
-        # Scores that need no neurons; higher should mean more likely hallucinated.
-        "baselines": {"length": float(found["response_tokens"]), "logprob": -float(found["mean_logprob"])},
+        "threshold": float(probe.threshold_),
+        "top_neurons": top_neurons(probe, answer)[0],
+        "probe": source.summary,
     }
+    if probe.penalty == "l1":
+        result["selected"] = pack(answer[0, probe.coef_ > 0])
+    if baselines is not None:
+        hidden = row.extras.get("hidden")
+        scores = baselines.scores(answer, scalars([found]), None if hidden is None else hidden[None], prompt)
+        result |= {
+            "baselines": {name: float(values[0]) for name, values in scores.plain.items()},
+            "refit": finite(scores.refit[0]),
+            "controls": {kind: pack(sets[:, 0]) for kind, sets in scores.controls.items()},
+        }
+    return result

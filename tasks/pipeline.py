@@ -6,6 +6,7 @@ from inspect_ai import Task, TaskSource, task_source
 from inspect_ai.log import EvalLog
 
 from hneurons_eval.refusals import Refused
+from hneurons_eval.solvers.capture import OFFICIAL, SPANS
 from hneurons_eval.tasks.capture import capture
 from hneurons_eval.tasks.closed_book import closed_book, parse_alphas
 from hneurons_eval.tasks.collect import collect, preset_named
@@ -29,9 +30,9 @@ def pipeline(
     C: float | str = "auto",
     folds: int = 10,
     alphas: str | float | list[float] = "0,0.5,1,1.5,2,2.5,3",
-    controls: int = 20,
+    controls: int = 100,
     questions: int = 200,
-    sweep_controls: int | None = None,
+    sweep_controls: int = 20,
     seed: int = 0,
 ) -> TaskSource:
     """From questions to proven neurons: each stage reads the log of the one before.
@@ -53,24 +54,25 @@ def pipeline(
         C: `auto`, `accuracy`, or a number.
         folds: in which relations (else questions) are held out.
         alphas: factors of the intervention.
-        controls: random neuron sets to compare the probe with.
+        controls: neuron sets of each kind to compare the probe with.
         questions: at most this many in the intervention.
-        sweep_controls: random neuron sets in the intervention; default as many as `controls`.
+        sweep_controls: random neuron sets in the intervention.
         seed: of all that is drawn.
     """
     preset_named(preset)
     parse_alphas(alphas)
     settings_from(mode, penalty, C, folds, controls, seed)
+    if span not in SPANS or span == OFFICIAL:
+        raise Refused(f"span should be rule, llm or response, found {span!r}")
 
     def first() -> list[Task]:
         check_hneurons_model()
         return [collect(dataset, draws, judge, preset, split, "train", seed)]
 
     def after_probe(log: str) -> list[Task]:
-        tasks = [detect(log, dataset, judge, preset, split, "test", seed + 1)]
+        tasks = [detect(log, dataset, judge, preset, split=split, part="test", seed=seed + 1)]
         if penalty == "l1":
-            sets = controls if sweep_controls is None else sweep_controls
-            tasks.append(closed_book(log, alphas, sets, dataset, questions, split, "test", seed))
+            tasks.append(closed_book(log, alphas, sweep_controls, dataset, questions, split, "test", seed))
         return tasks
 
     follow: dict[str, Callable[[str], list[Task]]] = {

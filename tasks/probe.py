@@ -1,35 +1,42 @@
 """Stage 3: find the neurons, and say how well they tell hallucinated from faithful answers they never saw."""
 
 import contextlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import EvalLog
+from inspect_ai.log import EvalLog, transcript
 from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, ModelOutput, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import display_counter
 
-from hneurons_eval.artifacts import content_key, load_contributions, probe_directory, save_neurons
-from hneurons_eval.files import write_text_atomically
+from hneurons_eval.artifacts import content_key, features_of, probe_directory, save_neurons
 from hneurons_eval.judging import judge_by_rule
+from hneurons_eval.layout import NeuronLayout
+from hneurons_eval.markdown import picture, table
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, normalise_question
 from hneurons_eval.refusals import Refused, refusing
-from hneurons_eval.scorers.detected import LABELS, detected
+from hneurons_eval.scorers.detected import LABELS, detected, pack
 from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, read_stage, samples_of
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
     from hneurons_eval.identification import Identified, Search, Settings
+    from hneurons_eval.probe import Probe
 
+BASELINES = "baselines.safetensors"
+"""In a probe's directory: what the probe is compared with, fitted on the same answers."""
+TOP_NEURONS, TOP_TABLE, MOST_WEIGHED = 5, 20, 1000
 FEWEST_RELATIONS = 5
 """With fewer relations, questions are held out instead of relations."""
 SUPPRESSION_QUESTIONS = 100
@@ -43,7 +50,7 @@ def probe(
     penalty: str = "l1",
     C: float | str = "auto",
     folds: int = 10,
-    controls: int = 20,
+    controls: int = 100,
     seed: int = 0,
 ) -> Task:
     """Train the sparse classifier and report it on answers whose whole relation (else question) was held out.
@@ -59,8 +66,9 @@ def probe(
         C: `auto` (the paper's: held-out accuracy + accuracy with the candidates suppressed), `accuracy` (held-out
             accuracy), or a number as in scikit-learn. Always chosen without the answers it is reported on.
         folds: relations (else questions) are held out in this many parts.
-        controls: random neuron sets to compare with.
-        seed: of folds and random sets.
+        controls: neuron sets of each kind to compare with: drawn from the whole model, with as many in each layer, and
+            with as much contribution.
+        seed: of folds, control sets and resamples.
     """
     settings = settings_from(mode, penalty, C, folds, controls, seed)
     log = read_stage(features, "capture", "features")
@@ -70,9 +78,14 @@ def probe(
     for label in LABELS:
         if label not in labels:
             raise Refused(f"features has no {label} answers; a probe needs both classes: collect more questions")
+    if settings.needs_model and not any(row.metadata.get("aliases") for row in rows):
+        raise Refused(
+            "features has no accepted answers, by which C=auto judges the model with its candidates suppressed; "
+            "use C=accuracy"
+        )
     return Task(
         dataset=MemoryDataset([_sample(row) for row in rows], name=log.eval.dataset.name),
-        solver=classify(log.location, **{key: value for key, value in vars(settings).items() if key != "inner_folds"}),
+        solver=classify(log.location, mode, penalty, C, folds, controls, seed),
         scorer=detected(),
         config=GenerateConfig(max_connections=MOST_CONNECTIONS),
         metadata={"source": log.location, "reduce": (log.eval.metadata or {}).get("reduce", "mean")},
@@ -127,7 +140,7 @@ def classify(
     penalty: str = "l1",
     C: float | str = "auto",
     folds: int = 10,
-    controls: int = 20,
+    controls: int = 100,
     seed: int = 0,
 ) -> Solver:
     """Look up each answer's held-out probability; the first sample fits, the others wait for it.
@@ -138,30 +151,30 @@ def classify(
     rows = captured_rows(read_stage(features, "capture", "features"))
     lock = anyio.Lock()
     place = {row.sample_id: number for number, row in enumerate(rows)}
-    found: list[tuple[Identified, dict[str, Any]]] = []
+    found: list[Found] = []
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         async with lock:
             if not found:
                 found.append(await identify(rows, settings, get_model()))
-        identified, summary = found[0]
+                transcript().info(await anyio.to_thread.run_sync(account, rows, found[0]), source="probe")
+        one = found[0]
         number = place[str(state.sample_id)]
-        details = rows[number].metadata
-        probability = float(identified.probabilities[number])
+        details, identified = rows[number].metadata, one.identified
         state.output = ModelOutput.from_content(str(state.model), rows[number].score.answer or "")
         state.output.metadata = {
             "hneurons": {
-                "probability": probability,
+                "probability": float(identified.probabilities[number]),
                 "prediction": int(identified.predictions[number]),
+                "threshold": float(identified.probe.threshold_),
                 "label": details["label"],
-                "refit": _finite(identified.refit[number]),
-                "random": [float(value) for value in identified.random[:, number]],
-                "baselines": {
-                    "length": float(identified.length[number]),
-                    "logprob": float(identified.logprob[number]),
-                },
-                "span": details["span"],
-                "probe": summary,
+                "refit": finite(identified.scores.refit[number]),
+                "controls": {kind: pack(sets[:, number]) for kind, sets in identified.scores.controls.items()},
+                "baselines": {name: float(values[number]) for name, values in identified.scores.plain.items()},
+                "selected": pack(one.selected[number]),
+                "top_neurons": one.top_neurons[number],
+                "probe": one.summary,
+                **{name: details.get(name) for name in KEPT},
             }
         }
         return state
@@ -169,24 +182,41 @@ def classify(
     return solve
 
 
-async def identify(
-    rows: Sequence[StageScore], settings: "Settings", model: Model
-) -> tuple["Identified", dict[str, Any]]:
-    """Fit on captured answers, choose C, and keep probe and neurons as artifacts.
+KEPT = ("span", "prompt_tokens", "response_tokens", "answer_tokens", "whole_response")
+"""What the audits need to know of each answer."""
 
-    Returns:
-        what was found, and a short account of it for the log.
+
+@dataclass(frozen=True)
+class Found:
+    """What the first sample's fit leaves for the others.
+
+    Attributes:
+        identified: all figures.
+        summary: a short account for the log.
+        selected: contributions of the probe's neurons, `[answers, selected]`.
+        top_neurons: of each answer, those that weighed most: (layer, index, weight, contribution).
     """
+
+    identified: "Identified"
+    summary: dict[str, Any]
+    selected: np.ndarray
+    top_neurons: list[list[tuple[int, int, float, float]]]
+
+
+async def identify(rows: Sequence[StageScore], settings: "Settings", model: Model) -> Found:
+    """Fit on captured answers, choose C, and keep probe, baselines and neurons as artifacts."""
     layout = model.api.engine.layout  # pyright: ignore[reportAttributeAccessIssue]
     search = await anyio.to_thread.run_sync(_load, rows, settings)
     await anyio.to_thread.run_sync(lambda: search.fit(report_progress))
     suppressed = None
     if settings.needs_model:
         suppressed = await _suppressed_accuracies(search, rows, layout.widths, model)
-    report_progress("choosing C, fitting controls and baselines")
-    identified = await anyio.to_thread.run_sync(lambda: search.choose(layout.widths, model.name, suppressed))
+    report_progress("choosing C")
+    identified = await anyio.to_thread.run_sync(
+        lambda: search.choose(layout.widths, model.name, suppressed, report_progress)
+    )
     key = content_key(
-        kind="probe-v1",
+        kind="probe-v2",
         model=model.api.engine.fingerprint,  # pyright: ignore[reportAttributeAccessIssue]
         settings=[str(value) for value in vars(settings).values()],
         features=[row.metadata["contributions"] for row in rows],
@@ -194,32 +224,77 @@ async def identify(
     )
     directory = probe_directory(key)
     summary = await anyio.to_thread.run_sync(_keep, identified, rows, settings, layout.total, directory)
-    return identified, summary
+    chosen = np.flatnonzero(identified.probe.coef_ > 0) if settings.penalty == "l1" else np.zeros(0, np.int64)
+    answers = search.data.answers
+    return Found(identified, summary, answers[:, chosen], top_neurons(identified.probe, answers))
 
 
 def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
-    from hneurons_eval.identification import Search
+    from hneurons_eval.baselines import prompt_model
+    from hneurons_eval.identification import Answers, Search
 
     report_progress(f"reading contributions of {len(rows)} answers")
-    answers = others = np.zeros((0, 0), np.float32)
-    for number, row in enumerate(rows):
-        own = load_contributions(row.metadata["contributions"])
-        if not number:
-            answers, others = (np.empty((len(rows), own.values.shape[1]), np.float32) for _ in range(2))
-        answers[number], others[number] = own.region("answer"), own.region("other")
+    keys = [row.metadata["contributions"] for row in rows]
+    store = features_of(keys)
+    labels = np.array([LABELS[row.metadata["label"]] for row in rows])
+    both = len(set(labels.tolist())) == 2
+    # The prompts' contributions are forgotten before the others are read.
+    prompt = prompt_model(store.matrix(keys, "prompt"), labels) if both else None
+    X = np.empty((len(rows) * (2 if settings.mode == "3-vs-1" else 1), store.spec.neurons), np.float32)
+    store.matrix(keys, "answer", out=X[: len(rows)])
+    if settings.mode == "3-vs-1":
+        store.matrix(keys, "other", out=X[len(rows) :])
+    hidden = [store.extras(key).get("hidden") for key in keys]
     relations = [row.metadata.get("relation") for row in rows]
+    questions = [normalise_question(row.metadata["question"]) for row in rows]
     # Relations make groups where every answer has one and there are enough of them.
     related = all(relations) and len(set(relations)) >= FEWEST_RELATIONS
-    groups = relations if related else [normalise_question(row.metadata["question"]) for row in rows]
     return Search(
-        answers,
-        others,
-        np.array([LABELS[row.metadata["label"]] for row in rows]),
-        np.array(groups),
-        np.array([row.metadata["response_tokens"] for row in rows], float),
-        np.array([row.metadata["mean_logprob"] for row in rows], float),
+        Answers(
+            X,
+            labels,
+            np.array(relations if related else questions),
+            np.array(questions),
+            scalars([row.metadata for row in rows]),
+            np.stack(hidden) if all(one is not None for one in hidden) else None,
+            prompt,
+        ),
         settings,
     )
+
+
+def scalars(details: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """What needs no neurons, of each answer: length of response and question, how sure the model was of the answer."""
+    names = {
+        "length": "response_tokens",
+        "question_length": "prompt_tokens",
+        "logprob": "answer_logprob",
+        "entropy": "answer_entropy",
+    }
+    return {name: np.array([detail[key] for detail in details], float) for name, key in names.items()}
+
+
+def top_neurons(probe: "Probe", answers: np.ndarray) -> list[list[tuple[int, int, float, float]]]:
+    """The neurons that weighed most in each answer: layer, index, weight and contribution.
+
+    Args:
+        probe: a fitted one.
+        answers: contributions over the answer's tokens, `[answers, neurons]`.
+    """
+    layout = NeuronLayout(probe.widths)
+    used = np.flatnonzero(probe.coef_)
+    if not used.size:
+        return [[] for _ in answers]
+    if used.size > MOST_WEIGHED:  # of a dense probe those with the largest weights
+        used = np.sort(used[np.argsort(-np.abs(probe.coef_[used]), kind="stable")[:MOST_WEIGHED]])
+    weights = probe.coef_[used]
+    layers, indices = layout.unflatten(used)
+    picked = np.asarray(answers[:, used], np.float64)
+    order = np.argsort(-np.abs(picked * weights), axis=1, kind="stable")[:, :TOP_NEURONS]
+    return [
+        [(int(layers[k]), int(indices[k]), float(weights[k]), float(own[k])) for k in best]
+        for own, best in zip(picked, order, strict=True)
+    ]
 
 
 async def _suppressed_accuracies(
@@ -257,7 +332,7 @@ async def _suppressed_accuracies(
     rng = np.random.default_rng(search.settings.seed)
     async with anyio.create_task_group() as group:
         for fit, (sets, training) in enumerate(zip(candidates, search.training_groups(), strict=True)):
-            own = [row for row, name in zip(rows, search.groups, strict=True) if name in training]
+            own = [row for row, name in zip(rows, search.data.groups, strict=True) if name in training]
             chosen = [own[i] for i in rng.permutation(len(own))[:SUPPRESSION_QUESTIONS]]
             for k, neurons in enumerate(sets):
                 group.start_soon(one, fit, k, neurons, chosen)
@@ -276,6 +351,7 @@ def _keep(
         "neurons_by_fold": identified.neurons_by_fold,
     }
     probe.save(directory)
+    identified.baselines.save(directory / BASELINES)
     summary: dict[str, Any] = {
         "directory": str(directory),
         "mode": settings.mode,
@@ -284,30 +360,72 @@ def _keep(
         "C_by_fold": identified.C_by_fold,
         "neurons_by_fold": identified.neurons_by_fold,
         "threshold": probe.threshold_,
+        "threshold_source": probe.threshold_source_,
         "total_neurons": total,
     }
     if settings.penalty == "l1":
+        assert identified.stability is not None
         neurons = probe.neurons()
+        neurons = replace(neurons, stability=identified.stability[neurons.flat(NeuronLayout(probe.widths))])
+        assert neurons.stability is not None
         file = directory.parent / f"{directory.name}.neurons.json"
         neurons.save(file)
         summary |= {
             "neurons": len(neurons),
             "share": len(neurons) / total,
+            "stable_neurons": int((neurons.stability > 0.5).sum()),
             "neurons_file": str(file),
             "neurons_digest": save_neurons(neurons),
         }
-    write_text_atomically(directory.parent / f"{directory.name}.curve.json", json.dumps(identified.curve, indent=1))
     return summary
 
 
-def _finite(value: float) -> float | None:
+def account(rows: Sequence[StageScore], found: Found) -> str:
+    """Markdown with the path over C, where the neurons sit and how stable they are, and how well the probe tells."""
+    from hneurons_eval.report import figures
+
+    identified, probe = found.identified, found.identified.probe
+    labels = np.array([LABELS[row.metadata["label"]] for row in rows])
+    parts = [picture(figures.detection(labels, identified.probabilities), "ROC, reliability, probabilities")]
+    if len(identified.curve) > 1:
+        parts.insert(0, picture(figures.path_over_c(identified.curve, probe.C_), "path over C"))
+        names = list(identified.curve[0])
+        points = [[f"{point[name]:.4g}" for name in names] for point in identified.curve]
+        parts.append(table([name.replace("_", " ") for name in names], points))
+    if identified.stability is not None and len(probe.neurons()):
+        neurons = probe.neurons()
+        layout = NeuronLayout(probe.widths)
+        parts.append(picture(figures.neurons_by_layer(neurons.layers, probe.widths), "neurons by layer"))
+        weights = probe.coef_[neurons.flat(layout)]
+        stability = identified.stability[neurons.flat(layout)]
+        order = np.lexsort((-weights, -stability))[:TOP_TABLE]
+        parts.append(
+            table(
+                ["layer", "neuron", "weight", "selected in half-samples"],
+                [
+                    [str(neurons.layers[k]), str(neurons.indices[k]), f"{weights[k]:.4g}", f"{stability[k]:.0%}"]
+                    for k in order.tolist()
+                ],
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def finite(value: float) -> float | None:
+    """A number for a log, None for what is not one."""
     return float(value) if np.isfinite(value) else None
 
 
 def report_progress(message: str) -> None:
     """Show where a long step stands, in Inspect's display and as a line where that shows no counters."""
-    display_counter("probe", message)
     from inspect_ai.util import display_type
 
+    # The display puts off what comes too fast, for which it needs the event loop.
+    try:
+        anyio.lowlevel.current_token()
+    except RuntimeError:  # a worker thread
+        anyio.from_thread.run_sync(display_counter, "probe", message)
+    else:
+        display_counter("probe", message)
     if display_type() in ("plain", "none", "log"):
         print(f"probe: {message}", flush=True)

@@ -223,8 +223,8 @@ def test_two_judges_who_only_ever_say_one_thing_have_no_kappa():
 
 
 def test_no_answer_in_common_is_refused():
-    with pytest.raises(ValueError, match="no answer on which both"):
-        compare([answer("correct", "unparsed")], "one", "two")
+    with pytest.raises(ValueError, match="no answer on which both .* of 2 answers they gave one on 1 and on 0"):
+        compare([answer("correct", "unparsed"), answer("unparsed", "unparsed")], "one", "two")
 
 
 def test_questions_that_differ_in_case_and_spacing_are_one():
@@ -393,6 +393,13 @@ def test_draws_are_compared_by_question(tmp_path: Path):
     done = hneurons(str(write_draws(tmp_path / "draws.jsonl")))
     assert done.exit_code == 0, done.output
     assert "rule and judges: 5 answers to 2 questions, 1 without a verdict of both left out" in done.output
+
+
+def test_help_says_which_files_it_takes():
+    done = hneurons("-h")
+    assert done.exit_code == 0
+    for word in ("responses", "judges", "ground_truth", "aliases", "label", "--against", "--disagreements"):
+        assert word in done.output
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path):

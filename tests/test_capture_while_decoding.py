@@ -70,17 +70,28 @@ def check(model: Any, tokenizer: Any, request: GenerateRequest, said: Generation
     assert said.captured.span is not None
     assert list(said.captured.answer) == token_positions(offsets[:count], said.captured.span)
     ids = torch.tensor([request.prompt + said.tokens[:count]])
-    regions = torch.zeros(1, 2, ids.shape[1], dtype=torch.bool)
-    regions[0, 0, [len(request.prompt) + place for place in said.captured.answer]] = True
+    answer = [len(request.prompt) + place for place in said.captured.answer]
+    regions = torch.zeros(1, 3, ids.shape[1], dtype=torch.bool)
+    regions[0, 0, answer] = True
     regions[0, 1] = ~regions[0, 0]
+    regions[0, 2, : len(request.prompt)] = True
     neurons = request.neurons or NeuronSet(np.array([], np.int64), np.array([], np.int64))
     with scaled(model, neurons, request.alpha):
         expected = contributions(model, ids, torch.ones_like(ids), regions, reduce=request.capture.reduce)[0]
+        with torch.no_grad():
+            output = model(ids, output_hidden_states=True)
     assert said.captured.contributions is not None
-    assert len(said.captured.contributions) == 1 + request.capture.other
-    np.testing.assert_allclose(
-        said.captured.contributions, expected[: 1 + request.capture.other].numpy(), rtol=1e-3, atol=1e-5
-    )
+    count = 3 if request.capture.other else 1
+    assert len(said.captured.contributions) == count
+    np.testing.assert_allclose(said.captured.contributions, expected[:count].numpy(), rtol=1e-3, atol=1e-5)
+    assert said.captured.hidden is not None
+    hidden = output.hidden_states[-1][0, answer].mean(dim=0)
+    np.testing.assert_allclose(said.captured.hidden, hidden.numpy(), rtol=1e-3, atol=1e-4)
+    if said.logprobs is not None:
+        shares = output.logits[0].double().log_softmax(dim=-1)
+        for place in range(said.captured.response_tokens):
+            own = shares[len(request.prompt) + place - 1]
+            assert said.logprobs[place].entropy == pytest.approx(float(-(own.exp() * own).sum()), abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,7 +179,7 @@ def test_memory_that_runs_out_while_capturing(tiny_checkpoint: MakeCheckpoint, r
 
 
 def test_records_that_are_mostly_unused_are_cut():
-    records = [StepRecord(torch.arange(8.0)[:, None] + 10 * k, torch.ones(8, 1), ()) for k in range(3)]
+    records = [StepRecord(torch.arange(8.0)[:, None] + 10 * k, torch.ones(8, 1), (), None) for k in range(3)]
     histories = [[(record, row) for record in records] for row in (1, 6)]
     histories.append([(records[0], 3), (records[1], 3)])
     histories.append([(records[0], 1), (records[0], 4), (records[0], 5)])

@@ -1,23 +1,17 @@
-"""Control sets hold what they promise; baselines see no row they are tested on."""
+"""Control sets hold what they promise."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from hneurons_eval.controls import (
+    KINDS,
     contribution_matched_sets,
+    control_sets,
     layer_matched_sets,
-    random_probe_scores,
     random_sets,
-    refit_scores,
-    scalar_baseline,
 )
-from hneurons_eval.l1_path import grouped_folds
-from hneurons_eval.statistics import auroc
 
 WIDTHS = (30, 50, 20)
 REFERENCE = np.array([0, 1, 5, 30, 79, 80, 81, 99])
@@ -91,61 +85,15 @@ def test_impossible_sets_are_refused():
             make()
 
 
-def planted(rows=600, neurons=400, seed=0):
-    rng = np.random.default_rng(seed)
-    X = np.exp(rng.normal(-6, 1, (rows, neurons))).astype(np.float32)
-    y = rng.integers(0, 2, rows)
-    X[:, :5] *= (1 + y[:, None]).astype(np.float32)
-    return X, y
-
-
-def test_refit_scores_are_scikit_learns_out_of_fold():
-    X, y = planted()
-    folds = grouped_folds(y, np.arange(600) // 2, 4)
-    scores = refit_scores(X, y, [np.arange(8), np.arange(50, 60)], folds)
-    assert scores.shape == (2, 600)
-    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=1000))
-    for test in folds:
-        train = np.setdiff1d(np.arange(600), test)
-        expected = model.fit(X[train, :8].astype(np.float64), y[train]).predict_proba(X[test, :8].astype(np.float64))
-        assert np.allclose(scores[0, test], expected[:, 1], atol=1e-5)
-    assert auroc(y, scores[0]) > 0.8
-    assert abs(auroc(y, scores[1]) - 0.5) < 0.1
-
-
-def test_one_held_out_split_leaves_the_rest_unscored():
-    X, y = planted()
-    scores = refit_scores(X, y, [np.arange(3)], [np.arange(100)])[0]
-    assert np.isfinite(scores[:100]).all()
-    assert np.isnan(scores[100:]).all()
-
-
-def test_random_probes_find_nothing_where_nothing_is():
-    X, y = planted(1000, 2000)
-    scores = random_probe_scores(X, y, grouped_folds(y, np.arange(1000), 5), size=30, n=100, exclude=np.arange(5))
-    areas = [auroc(y, s) for s in scores]
-    assert abs(np.mean(areas) - 0.5) < 0.02  # out of fold, chance is chance
-
-
-def test_scalar_baseline_learns_a_direction_and_nothing_from_noise():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, 800)
-    folds = grouped_folds(y, np.arange(800), 5)
-    length = 20 - 3 * y + rng.normal(0, 3, 800)
-    assert auroc(y, scalar_baseline(length, y, folds)) == pytest.approx(auroc(y, -length), abs=0.02)
-    assert abs(auroc(y, scalar_baseline(rng.random(800), y, folds)) - 0.5) < 0.08
-    assert np.isfinite(scalar_baseline(np.ones(800), y, folds)).all()
-
-
-def test_baseline_errors():
-    X, y = planted(40, 10)
-    with pytest.raises(ValueError, match="both classes"):
-        scalar_baseline(np.arange(4.0), [0, 0, 1, 1], [np.array([2, 3])])
-    with pytest.raises(ValueError, match="finite"):
-        scalar_baseline(np.array([1, np.nan]), [0, 1], [np.array([0])])
-    with pytest.raises(ValueError, match="set 0 is empty"):
-        refit_scores(X, y, [[]], [np.arange(5)])
-    with pytest.raises(ValueError, match="0 or 1"):
-        refit_scores(X, y + 1, [[1]], [np.arange(5)])
-    with pytest.raises(ValueError, match="labels for"):
-        refit_scores(X, y[:-1], [[1]], [np.arange(5)])
+def test_sets_of_every_kind_for_a_reference():
+    means = np.exp(np.random.default_rng(0).normal(-7, 1.5, sum(WIDTHS)))
+    sets = control_sets(REFERENCE, WIDTHS, means, 7, seed=2)
+    assert tuple(sets) == KINDS
+    for one in sets.values():
+        assert one.shape == (7, len(REFERENCE))
+        assert all(np.unique(row).size == len(REFERENCE) and not np.isin(row, REFERENCE).any() for row in one)
+    # A layer that is mostly reference leaves nothing to match it with.
+    crowded = np.arange(80, 95)
+    assert "layer" not in control_sets(crowded, WIDTHS, means, 2)
+    nothing = control_sets([], WIDTHS, means, 3)
+    assert {kind: one.shape for kind, one in nothing.items()} == dict.fromkeys(KINDS, (3, 1))

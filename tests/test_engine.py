@@ -393,7 +393,7 @@ def test_captured_values_are_the_contributions(tiny: Engine, reference: Any):
                 prompt,
                 regions,
                 reduce="max" if k % 4 == 3 else "mean",
-                logprobs_from=[None, 0, len(prompt) // 2, len(prompt)][k % 4],
+                response_from=[None, 0, len(prompt) // 2, len(prompt)][k % 4],
                 neurons=first if k % 5 == 0 else None,
                 alpha=[0.0, 2.0][k % 2],
             )
@@ -407,21 +407,32 @@ def test_captured_values_are_the_contributions(tiny: Engine, reference: Any):
         neurons = request.neurons or NeuronSet.from_flat([], tiny.layout)
         with scaled(reference, neurons, request.alpha), torch.no_grad():
             expected = contributions(reference, ids, torch.ones_like(ids), mask, reduce=request.reduce)[0]
-            logprobs = reference(ids).logits[0].log_softmax(-1)
+            output = reference(ids, output_hidden_states=True)
+            logprobs = output.logits[0].log_softmax(-1)
         assert one.contributions.shape == (len(request.regions), tiny.layout.total)
         np.testing.assert_allclose(one.contributions, expected.numpy(), rtol=1e-4, atol=1e-6)
-        if request.logprobs_from is None:
+        if request.response_from is None:
             assert one.logprobs is None
+            assert one.entropies is None
+            assert one.hidden is None
             continue
         assert one.logprobs is not None
-        begin = max(request.logprobs_from, 1)
+        assert one.entropies is not None
+        begin = max(request.response_from, 1)
         own = [float(logprobs[t - 1, request.tokens[t]]) for t in range(begin, len(request.tokens))]
         np.testing.assert_allclose(one.logprobs, own, rtol=1e-4, atol=1e-4)
+        entropies = -(logprobs.exp() * logprobs).sum(-1)[begin - 1 : len(request.tokens) - 1]
+        np.testing.assert_allclose(one.entropies, entropies.numpy(), rtol=1e-4, atol=1e-4)
+        inside = min(request.regions[0]) >= request.response_from
+        assert (one.hidden is not None) == inside
+        if one.hidden is not None:
+            hidden = output.hidden_states[-1][0, list(request.regions[0])].mean(dim=0)
+            np.testing.assert_allclose(one.hidden, hidden.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_capture_of_the_bundled_model(bundled_engine: Engine):
     ids = tuple(bundled_engine.tokenizer("The capital of France is Paris.").input_ids)
-    one = bundled_engine.capture(CaptureRequest(ids, ((len(ids) - 2,), (0, 1, 2)), logprobs_from=0)).result(TIMEOUT)
+    one = bundled_engine.capture(CaptureRequest(ids, ((len(ids) - 2,), (0, 1, 2)), response_from=0)).result(TIMEOUT)
     mask = torch.zeros(1, 2, len(ids), dtype=torch.bool)
     mask[0, 0, -2] = mask[0, 1, :3] = True
     given = torch.tensor([ids])
@@ -500,8 +511,8 @@ BAD_CAPTURES: list[tuple[dict[str, Any], str]] = [
     ({"tokens": (5, 6, 49152)}, "token 49152"),
     ({"tokens": (5,) * 65}, "the context holds 64"),
     ({"reduce": "median"}, "mean, max"),
-    ({"logprobs_from": -1}, "logprobs_from"),
-    ({"logprobs_from": 4}, "logprobs_from"),
+    ({"response_from": -1}, "response_from"),
+    ({"response_from": 4}, "response_from"),
     ({"alpha": float("inf")}, "alpha"),
 ]
 
@@ -730,7 +741,7 @@ def test_a_strict_bfloat16_engine_says_the_same_whatever_else_runs(tiny_checkpoi
     random.Random(1).shuffle(order)
     shuffled = results(engine, [requests[k] for k in order])
     assert [shuffled[order.index(k)] for k in range(len(order))] == expected  # log-probabilities to the last bit
-    captures = [CaptureRequest((*request.prompt, 5, 6), ((0, 1),), logprobs_from=1) for request in requests]
+    captures = [CaptureRequest((*request.prompt, 5, 6), ((0, 1),), response_from=1) for request in requests]
     first = [engine.capture(capture).result(TIMEOUT) for capture in captures]
     for future, one in zip([engine.capture(capture) for capture in captures[::-1]], first[::-1], strict=True):
         again = future.result(TIMEOUT)

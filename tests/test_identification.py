@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hneurons_eval.evaluation import OUTCOMES, detection, intervention, relation_aurocs, usable_strata
-from hneurons_eval.identification import IdentificationError, Identified, Search, Settings
+from hneurons_eval.identification import Answers, IdentificationError, Identified, Search, Settings
 from hneurons_eval.scorers.captured import span_coverage
 from hneurons_eval.scorers.detected import detection_figures
 from hneurons_eval.scorers.judge import draw_rates, question_yield
@@ -36,16 +36,10 @@ def simulated(
 def search(data: tuple[Any, Any, Any, Any] | None = None, settings: Settings | None = None, **changes: Any) -> Search:
     answers, others, labels, groups = data or simulated()
     rng = np.random.default_rng(5)
-    chosen = settings or Settings(**{"C": "accuracy", "folds": 4, "controls": 5} | changes)
-    return Search(
-        answers,
-        others,
-        labels,
-        groups,
-        rng.integers(1, 9, len(labels)).astype(float),
-        -rng.random(len(labels)),
-        chosen,
-    )
+    chosen = settings or Settings(**{"C": "accuracy", "folds": 4, "controls": 5, "resamples": 10} | changes)
+    scalars = {"length": rng.integers(1, 9, len(labels)).astype(float), "logprob": -rng.random(len(labels))}
+    X = np.concatenate([answers, others]) if chosen.mode == "3-vs-1" else answers
+    return Search(Answers(X, labels, groups, scalars=scalars), chosen)
 
 
 def found(
@@ -80,12 +74,48 @@ def test_detection_of_what_is_planted_is_high_and_beats_random_neurons(planted: 
     labels = simulated()[2]
     assert auroc(labels, planted.probabilities) > 0.9
     assert (planted.predictions == labels).mean() > 0.8
-    assert auroc(labels, planted.refit) > 0.9
-    for random in planted.random:
-        assert auroc(labels, random) < 0.8
-    assert planted.random.shape == (5, ROWS)
-    assert np.isfinite(planted.random).all()
-    assert abs(auroc(labels, planted.length) - 0.5) < 0.15
+    scores = planted.scores
+    assert auroc(labels, scores.refit) > 0.9
+    assert set(scores.controls) >= {"uniform", "contribution"}
+    for kind, sets in scores.controls.items():
+        assert sets.shape == (5, ROWS)
+        assert np.isfinite(sets).all()
+        assert max(auroc(labels, one) for one in sets) < 0.8, kind
+    assert abs(auroc(labels, scores.plain["length"]) - 0.5) < 0.15
+    assert auroc(labels, scores.plain["dense"]) > 0.85
+    assert set(scores.plain) == {"length", "logprob", "dense"}
+
+
+def test_planted_neurons_are_selected_again_on_other_halves_of_the_questions(planted: Identified):
+    assert planted.stability is not None
+    assert planted.stability.shape == (sum(WIDTHS),)
+    others = np.delete(planted.stability, PLANTED)
+    assert planted.stability[list(PLANTED)].min() >= 0.9
+    assert others.mean() < 0.2
+    assert np.isin(planted.stability * 10, np.arange(11)).all()
+
+
+def test_with_shuffled_labels_no_neuron_is_selected_again_and_again():
+    answers, others, labels, groups = simulated(effect=0.0)
+    result = found((answers, others, labels, groups), resamples=20)
+    assert result.stability is not None
+    assert result.stability.max() < 0.9
+    assert result.stability.mean() < 0.3
+
+
+def test_a_question_in_two_groups_is_refused():
+    answers, _, labels, groups = simulated()
+    questions = np.array([f"q{k}" for k in range(ROWS)])
+    Search(Answers(answers, labels, groups, questions), Settings(mode="1-vs-1"))
+    questions[3] = questions[-1]
+    with pytest.raises(IdentificationError, match="test part of a fold"):
+        Search(Answers(answers, labels, groups, questions), Settings(mode="1-vs-1"))
+
+
+def test_rows_that_do_not_fit_the_mode_are_refused():
+    answers, _, labels, groups = simulated()
+    with pytest.raises(IdentificationError, match="3-vs-1 needs 480 rows for 240 answers, found 240"):
+        Search(Answers(answers, labels, groups), Settings())
 
 
 def test_shuffled_labels_are_not_detected():
@@ -110,7 +140,9 @@ def test_shuffled_labels_are_not_detected():
 def test_the_same_seed_finds_the_same(planted: Identified):
     again = found()
     np.testing.assert_array_equal(again.probabilities, planted.probabilities)
-    np.testing.assert_array_equal(again.random, planted.random)
+    for kind, sets in again.scores.controls.items():
+        np.testing.assert_array_equal(sets, planted.scores.controls[kind])
+    np.testing.assert_array_equal(again.stability, planted.stability)
     assert again.C_by_fold == planted.C_by_fold
     assert again.probe.neurons() == planted.probe.neurons()
 
@@ -119,7 +151,8 @@ def test_a_dense_probe_detects_and_selects_nothing():
     result = found(penalty="l2")
     assert auroc(simulated()[2], result.probabilities) > 0.85
     assert result.neurons_by_fold == [0] * 4
-    assert np.isnan(result.refit).all()
+    assert np.isnan(result.scores.refit).all()
+    assert result.stability is None
     assert result.probe.penalty == "l2"
 
 
@@ -136,16 +169,17 @@ def test_every_group_is_held_out_once_and_whole(planted: Identified):
 
 def test_inner_folds_hold_no_row_of_the_outer_test_groups():
     one = search()
+    groups = one.data.groups
     for fit, test in zip(one.fits[1:], one.folds, strict=True):
         assert not fit.train[test].any()
         inner = np.concatenate(fit.inner)
         assert sorted(inner.tolist()) == np.flatnonzero(fit.train).tolist()
         for part in fit.inner:
             rest = np.setdiff1d(inner, part)
-            assert not set(one.groups[part]) & set(one.groups[rest])
-    held = [set(one.groups[test].tolist()) for test in one.folds]
+            assert not set(groups[part]) & set(groups[rest])
+    held = [set(groups[test].tolist()) for test in one.folds]
     trained = one.training_groups()
-    assert trained[0] == set(one.groups.tolist())
+    assert trained[0] == set(groups.tolist())
     assert all(not own & test for own, test in zip(trained[1:], held, strict=True))
 
 
@@ -162,9 +196,11 @@ def test_labels_of_a_held_out_fold_do_not_change_its_probabilities(strength: flo
     np.testing.assert_array_equal(after.folds[1], test)
     np.testing.assert_array_equal(after.probabilities[test], before.probabilities[test])
     np.testing.assert_array_equal(after.predictions[test], before.predictions[test])
-    np.testing.assert_array_equal(after.refit[test], before.refit[test])
-    np.testing.assert_array_equal(after.random[:, test], before.random[:, test])
-    np.testing.assert_array_equal(after.length[test], before.length[test])
+    np.testing.assert_array_equal(after.scores.refit[test], before.scores.refit[test])
+    for kind, sets in after.scores.controls.items():
+        np.testing.assert_array_equal(sets[:, test], before.scores.controls[kind][:, test])
+    for name, values in after.scores.plain.items():
+        np.testing.assert_array_equal(values[test], before.scores.plain[name][test])
     assert after.C_by_fold[1] == before.C_by_fold[1]
     assert (after.probabilities != before.probabilities).any()  # the other folds were trained on other labels
 
@@ -227,6 +263,7 @@ def test_suppression_decides_within_each_training_set():
         ({"C": True}, "C should be"),
         ({"folds": 1}, "folds"),
         ({"controls": 0}, "controls"),
+        ({"resamples": 1}, "resamples"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, Any], words: str):
@@ -280,7 +317,7 @@ def test_detection_figures_are_those_computed_directly():
         questions,
         relations,
         {"length": (-p).tolist(), "broken": [float("nan")] * 90},
-        controls.tolist(),
+        {"uniform": controls},
         p.tolist(),
     )
     within = [np.array(relations) == r for r in ("r0", "r1", "r2")]
@@ -296,9 +333,14 @@ def test_detection_figures_are_those_computed_directly():
     assert figures["majority_accuracy"] == pytest.approx(max(labels.mean(), 1 - labels.mean()))
     assert figures["length_auroc"] == pytest.approx(1 - own)
     assert "broken_auroc" not in figures
-    assert figures["random_auroc"] == pytest.approx(np.mean(random))
+    assert figures["uniform_auroc"] == pytest.approx(np.mean(random))
+    assert figures["uniform_sets"] == 4
     assert figures["refit_auroc"] == pytest.approx(own)
-    assert figures["p_random"] == figures["p_refit"] == pytest.approx(1 / 5)
+    assert figures["uniform_p"] == figures["uniform_p_refit"] == pytest.approx(1 / 5)
+    assert figures["brier"] == pytest.approx(np.mean((p - labels) ** 2))
+    bins = np.array_split(np.argsort(p, kind="stable"), 10)
+    error = np.mean([abs(p[part].mean() - labels[part].mean()) for part in bins])
+    assert figures["calibration_error"] == pytest.approx(error)
     for name in ("auroc", "auroc_pooled", "accuracy", "length_auroc"):
         assert figures[f"{name}_low"] < figures[name] < figures[f"{name}_high"]
 

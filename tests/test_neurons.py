@@ -82,6 +82,14 @@ def test_weights_follow_their_neurons(tmp_path: Path):
     assert (again.model, again.widths) == (None, None)
 
 
+def test_stability_stays_with_its_neuron(tmp_path: Path):
+    neurons = NeuronSet(np.array([2, 0]), np.array([1, 3]), stability=np.array([0.25, 1.0]))
+    neurons.save(tmp_path / "n.json")
+    again = NeuronSet.load(tmp_path / "n.json")
+    assert again.stability is not None
+    assert list(zip(again.layers.tolist(), again.stability.tolist(), strict=True)) == [(0, 1.0), (2, 0.25)]
+
+
 def test_the_file_is_json_that_others_can_read(tmp_path: Path):
     NeuronSet.from_flat([8, 0], LAYOUT, model="m").save(tmp_path / "n.json")
     assert json.loads((tmp_path / "n.json").read_text()) == {
@@ -92,6 +100,7 @@ def test_the_file_is_json_that_others_can_read(tmp_path: Path):
         "layers": [0, 2],
         "indices": [0, 2],
         "weights": None,
+        "stability": None,
         "provenance": {},
     }
 
@@ -100,6 +109,8 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"layers": [0, 0], "indices": [1, 1]}, "twice"),
     ({"layers": [0], "indices": [1, 2]}, "one length"),
     ({"layers": [0], "indices": [1], "weights": [1.0, 2.0]}, "one length"),
+    ({"layers": [0], "indices": [1], "stability": [1.0, 0.5]}, "one length"),
+    ({"layers": [0], "indices": [1], "stability": [1.5]}, "a share from 0 to 1"),
     ({"layers": [-1], "indices": [1]}, "negative"),
     ({"layers": [0.5], "indices": [1]}, "whole numbers"),
     ({"layers": [0], "indices": [[1]]}, "whole numbers"),

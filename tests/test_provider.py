@@ -33,11 +33,12 @@ from inspect_ai.solver import generate
 from inspect_ai.tool import ToolInfo
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hneurons_eval.artifacts import artifact_root, load_contributions, save_neurons
+from hneurons_eval.artifacts import artifact_root, features_of, save_neurons
 from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.contributions import contributions
 from hneurons_eval.decoding import sampled_offsets
 from hneurons_eval.engine import Engine
+from hneurons_eval.features import Features
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.prompts import PromptFormat
 from hneurons_eval.provider import HNeuronsAPI
@@ -416,6 +417,11 @@ def captured(output: ModelOutput) -> dict[str, Any]:
     return (output.metadata or {})["hneurons"]
 
 
+def kept_of(found: dict[str, Any]) -> Features:
+    """The row that a log's pointer names."""
+    return features_of([found["contributions"]]).get(found["contributions"])
+
+
 def expected(model: Model, tiny: Path, response: str, span: tuple[int, int]) -> np.ndarray:
     """Contributions over the answer's tokens, and over all others, by the function of the library."""
     tokenizer: Any = api(model).engine.tokenizer
@@ -428,10 +434,11 @@ def expected_of(
 ) -> np.ndarray:
     prompt = list(api(model).prompts.encode([ChatMessageUser(content=QUESTION)]))
     ids = torch.tensor([prompt + tokens])
-    regions = torch.zeros(1, 2, ids.shape[1], dtype=torch.bool)
+    regions = torch.zeros(1, 3, ids.shape[1], dtype=torch.bool)
     for position in token_positions(offsets, span):
         regions[0, 0, len(prompt) + position] = True
     regions[0, 1] = ~regions[0, 0]
+    regions[0, 2, : len(prompt)] = True
     reference: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     return contributions(reference.eval(), ids, torch.ones_like(ids), regions)[0].numpy()
 
@@ -446,11 +453,18 @@ def test_contributions_of_a_given_response(model: Model, tiny: Path, monkeypatch
     assert span is not None
     assert found["span"] == list(span)
     assert response[span[0] : span[1]].startswith("Paris")
-    kept = load_contributions(found["contributions"])
-    assert kept.regions == ("answer", "other")
+    kept = kept_of(found)
+    assert features_of([found["contributions"]]).spec.regions == ("answer", "other", "prompt")
     np.testing.assert_allclose(kept.values, expected(model, tiny, response, span), atol=1e-6)
-    assert found["response_tokens"] == len(kept.logprobs)
-    assert found["mean_logprob"] == pytest.approx(float(kept.logprobs.mean()))
+    assert found["response_tokens"] == len(kept.extras["logprobs"]) == len(kept.extras["entropies"])
+    assert kept.extras["hidden"].shape == (api(model).engine.model.config.hidden_size,)
+    assert kept.about["response"] == response
+    assert kept.about["span"] == list(span)
+    offsets = api(model).engine.tokenizer(response, return_offsets_mapping=True)["offset_mapping"]  # pyright: ignore
+    places = token_positions(offsets, span)
+    assert len(places) == found["answer_tokens"]
+    for name, own in (("answer_logprob", "logprobs"), ("answer_entropy", "entropies")):
+        assert found[name] == pytest.approx(float(kept.extras[own][places].mean()))
     assert output.usage is not None
     assert output.usage.output_tokens == 0
     assert output.usage.input_tokens == found["prompt_tokens"] + found["response_tokens"]
@@ -477,11 +491,14 @@ def test_contributions_of_a_sampled_answer(model: Model, tiny: Path, span: str, 
     own = (0, len(output.completion)) if span == "response" else answer_span(QUESTION, output.completion)
     assert own is not None
     assert found["span"] == list(own)
-    kept = load_contributions(found["contributions"])
+    kept = kept_of(found)
     # A random model cuts its text into other tokens than the tokenizer would: those that were sampled count.
     offsets = sampled_offsets(api(model).engine.tokenizer, tokens, output.completion)
     np.testing.assert_allclose(kept.values, expected_of(model, tiny, list(tokens), offsets, own), atol=1e-6)
-    assert kept.logprobs.tolist() == pytest.approx([one.logprob for one in said.logprobs[: len(tokens)]])
+    for name, own in (("logprobs", "logprob"), ("entropies", "entropy")):
+        expected_values = [getattr(one, own) for one in said.logprobs[: len(tokens)]]
+        assert kept.extras[name].tolist() == pytest.approx(expected_values)
+    assert "hidden" in kept.extras
 
 
 def test_draws_asked_for_ahead_are_those_asked_for_one_by_one(model: Model, monkeypatch: pytest.MonkeyPatch):
@@ -508,21 +525,30 @@ def test_the_span_can_be_given_in_characters(model: Model, tiny: Path):
     assert found["span"] == [6, 11]
     assert found["answer_tokens"] < found["response_tokens"]
     assert not found["whole_response"]
-    values = load_contributions(found["contributions"]).values
+    values = kept_of(found).values
     np.testing.assert_allclose(values, expected(model, tiny, response, (6, 11)), atol=1e-6)
 
 
 def test_reduce_max_and_other_responses_have_artifacts_of_their_own(model: Model, half_file: str):
-    def key(neurons: str | None = None, alpha: float = 1.0, **capture: Any) -> str:
+    def row(neurons: str | None = None, alpha: float = 1.0, **capture: Any) -> dict[str, Any]:
         spec = {"span": "response", "response": "Paris, France"} | capture
-        return captured(ask(model, body={"neurons": neurons, "alpha": alpha, "capture": spec}))["contributions"]
+        return captured(ask(model, body={"neurons": neurons, "alpha": alpha, "capture": spec}))
+
+    def key(*args: Any, **options: Any) -> str:
+        return row(*args, **options)["contributions"]
 
     plain = key()
     assert key(half_file, 1.0) == plain
     assert len({plain, key(reduce="max"), key(response="Lyon, France"), key(half_file, 0.0), key(span=[0, 5])}) == 5
-    least, most = (load_contributions(key(reduce=reduce)).values for reduce in ("mean", "max"))
+    least, most = (kept_of(row(reduce=reduce)).values for reduce in ("mean", "max"))
     assert (most >= least - 1e-7).all()
     assert (most > least + 1e-5).any()
+    found = row(response="Berlin", precision="float16")
+    exact = row(response="Lyon", precision="float32")
+    assert features_of([found["contributions"]]).spec.precision == "float16"
+    assert features_of([exact["contributions"]]).spec.precision == "float32"
+    with pytest.raises(ValueError, match="precision should be"):
+        row(precision="int8")
 
 
 def test_the_rule_never_uses_accepted_answers(model: Model):

@@ -32,7 +32,6 @@ from hneurons_eval.questions import (
 from hneurons_eval.questions.make_facts import fold, roman, with_spellings
 from hneurons_eval.questions.records import merge_duplicates, stable_id, unique_aliases
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 FACTS = [
     json.loads(line)
     for line in (resources.files("hneurons_eval.questions") / "facts.jsonl").read_text("utf-8").splitlines()
@@ -242,19 +241,66 @@ def test_equal_questions_are_merged_and_their_aliases_united(tmp_path: Path):
     assert (question.id, question.question, question.aliases) == ("a", "Who?", ("X", "Y"))
 
 
-EXISTING = [p for p in sorted(SHARED.glob("*/*")) if p.suffix in loading.EXTENSIONS and "qids" not in p.name]
+def test_a_set_file_of_each_published_schema_loads_whole(tmp_path: Path):
+    """The columns and quoting of the files as their authors publish them."""
+    trivia = {**TRIVIA, "entity_pages": [], "search_results": [], "question_id": "tc_3", "question": "Another?"}
+    pq.write_table(pa.Table.from_pylist([TRIVIA, trivia]), tmp_path / "triviaqa.parquet")
+    write(tmp_path / "nq_open.jsonl", '{"question": "who sang it", "answer": ["A; B", "C"]}\n')
+    write(
+        tmp_path / "simpleqa_verified.csv",
+        "original_index,problem,answer,topic,answer_type,multi_step,requires_reasoning,urls\n"
+        '5,"How much, in euros?","120,000 euros",Politics,Number,True,False,"https://a.b/c,d"\n',
+    )
+    write(tmp_path / "simpleqa.csv", "metadata,problem,answer\n\"{'topic': 'Art'}\",Who?,\"Me, myself\"\n")
+    write(
+        tmp_path / "truthfulqa.csv",
+        "\ufeffType,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source\n"
+        'Adversarial,Law,Is it?,No,"No; It is not; Never",Yes; Of course,https://a.b\n',
+    )
+    write(
+        tmp_path / "bioasq.csv",
+        "question,text\nWhich gene?,<answer> DMD <context> An abstract.\n"
+        '"Which, gene?",<answer> dystrophin <context> Another.\n',
+    )
+    loaded = {path.stem: load_questions(str(path)) for path in tmp_path.iterdir()}
+    assert [q.id for q in loaded["triviaqa"]] == ["tc_2", "tc_3"]
+    assert {
+        name: [(q.question, q.aliases, q.relation) for q in questions]
+        for name, questions in loaded.items()
+        if name != "triviaqa"
+    } == {
+        "nq_open": [("who sang it", ("A; B", "C"), None)],
+        "simpleqa_verified": [("How much, in euros?", ("120,000 euros",), "Politics")],
+        "simpleqa": [("Who?", ("Me, myself",), None)],
+        "truthfulqa": [("Is it?", ("No", "It is not", "Never"), "Law")],
+        "bioasq": [("Which gene?", ("DMD", "dystrophin"), None)],
+    }
+    assert loaded["truthfulqa"][0].metadata["Incorrect Answers"] == "Yes; Of course"
 
 
-def test_real_files_load_where_they_are_at_hand():
-    for path in EXISTING:
-        if path.parent.name == "upstream_examples":  # responses, without answers
-            with pytest.raises(QuestionSetError, match="question set without answers"):
-                load_questions(str(path))
-            continue
-        questions = load_questions(str(path))
-        assert len(questions) > 800
-        assert all(q.aliases and all(q.aliases) for q in questions)
-        assert len({q.id for q in questions}) == len(questions)
+# --- things that do not exist ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [False, "false", " False"])
+def test_a_question_on_an_invented_thing_needs_no_answer(value: Any, tmp_path: Path):
+    rows = [{"question": "What is zorvatine?", "exists": value}, {"question": "Who?", "answer": "me", "exists": None}]
+    invented, real = load_questions(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))))
+    assert (invented.exists, invented.aliases, invented.metadata) == (False, (), {})
+    assert (real.exists, real.aliases) == (True, ("me",))
+
+
+def test_whether_a_thing_exists_can_be_said_in_every_format(tmp_path: Path):
+    rows = [{"question": "Zor?", "answer": None, "exists": False}, {"question": "Q?", "answer": "a", "exists": True}]
+    write(tmp_path / "a.json", json.dumps(rows))
+    write(tmp_path / "a.csv", "question,answer,exists\nZor?,,False\nQ?,a,\n")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for path in tmp_path.iterdir():
+        assert [(q.exists, q.aliases) for q in load_questions(str(path))] == [(False, ()), (True, ("a",))]
+
+
+def test_a_set_of_invented_things_alone_is_a_set(tmp_path: Path):
+    (question,) = load_questions(write(tmp_path / "a.csv", "question,exists\nWhat is zorvatine?,false\n"))
+    assert not question.exists
 
 
 # --- properties ------------------------------------------------------------------------------------------
@@ -339,6 +385,22 @@ def test_the_suffix_is_the_papers():
             '{"id": 1, "question": "q", "answer": "a"}\n{"id": 1, "question": "r", "answer": "a"}',
             "the id '1' belongs to two different questions",
         ),
+        ("a.jsonl", '{"question": "q", "answer": "a", "exists": "no"}', "row 1 of a.jsonl has 'no' in \"exists\""),
+        (
+            "a.jsonl",
+            '{"question": "q", "answer": "a", "exists": false}',
+            "row 1 of a.jsonl asks about something that does not exist.*has answers",
+        ),
+        (
+            "a.jsonl",
+            '{"question": "q", "exists": false}\n{"question": "r"}',
+            "row 2 of a.jsonl has no answers",
+        ),
+        (
+            "a.jsonl",
+            '{"question": "q", "exists": false}\n{"question": "Q?", "answer": "a"}',
+            "two rows ask 'q', and only one of them about something that exists",
+        ),
         ("a.csv", "question,answer\nq,a,b\n", "row 1 of a.csv has more cells"),
         ("a.parquet", "no parquet", "a.parquet is not a Parquet file"),
         ("a.txt", "q", "unknown extension '.txt'"),
@@ -360,8 +422,6 @@ def test_unknown_names_and_missing_files_are_told_apart(tmp_path: Path):
         load_questions("trivia")
     with pytest.raises(QuestionSetError, match="does not exist"):
         load_questions(str(tmp_path / "none.jsonl"))
-    with pytest.raises(QuestionSetError, match="not available yet: pass a local file"):
-        load_questions("nonexist")
 
 
 def test_a_split_of_a_set_that_has_none_is_refused():

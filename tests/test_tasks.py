@@ -1,5 +1,6 @@
 """The stages run after one another, say what they found, and refuse what they cannot use."""
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import numpy as np
 import pytest
 from inspect_ai import eval as inspect_eval
@@ -19,15 +22,19 @@ from inspect_ai.model import ChatMessageUser, ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import Score
 from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, stage
 
-from hneurons_eval.artifacts import load_contributions
+from hneurons_eval.artifacts import features_of
 from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.probe import Probe
 from hneurons_eval.provider import HNeuronsAPI
 from hneurons_eval.refusals import Refused
+from hneurons_eval.scorers.detected import unpack
 from hneurons_eval.scorers.judge import consistency, judge
 from hneurons_eval.tasks import pipeline
 from hneurons_eval.tasks.capture import balanced
-from hneurons_eval.tasks.closed_book import control_sets, parse_alphas, spread
+from hneurons_eval.tasks.closed_book import control_sets, parse_alphas
+from hneurons_eval.tasks.collect import spread
+from hneurons_eval.tasks.probe import report_progress
 from hneurons_eval.tasks.stage_logs import StageScore
 
 MakeCheckpoint = Callable[..., Path]
@@ -43,6 +50,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture(scope="session")
 def tiny(tiny_checkpoint: MakeCheckpoint) -> str:
     return f"hneurons/{tiny_checkpoint(max_position_embeddings=512)}"
+
+
+BASELINE_NAMES = {"dense", "entropy", "hidden", "length", "logprob", "prompt", "question_length"}
 
 
 def figures(log: EvalLog) -> dict[str, float]:
@@ -117,10 +127,11 @@ def test_captured_answers_have_contributions_and_the_label_of_their_draws(run: R
         assert one.answer == reduced[name].answer
         start, end = found["span"]
         assert 0 <= start < end <= len(one.answer or "")
-        kept = load_contributions(found["contributions"])
-        assert kept.values.shape == (2, width)
+        kept = features_of([found["contributions"]]).get(found["contributions"])
+        assert kept.values.shape == (3, width)
         assert (kept.values >= 0).all()
-        assert found["mean_logprob"] == pytest.approx(float(kept.logprobs.mean()))
+        assert found["answer_logprob"] <= 0 <= found["answer_entropy"]
+        assert len(kept.extras["logprobs"]) == found["response_tokens"]
 
 
 def test_probe_gives_each_answer_a_probability(run: Run):
@@ -129,14 +140,19 @@ def test_probe_gives_each_answer_a_probability(run: Run):
     for one in scores.values():
         found = details(one)
         assert 0 <= found["probability"] <= 1
-        assert len(found["random"]) == 3
+        assert set(found["controls"]) == {"uniform", "layer", "contribution"}
+        assert all(len(unpack(text)) == 3 for text in found["controls"].values())
+        assert set(found["baselines"]) == BASELINE_NAMES
         called = "hallucinated" if found["prediction"] else "faithful"
         assert one.value == ("C" if called == found["label"] else "I")
     found = figures(run.logs["probe"])
-    for name in ("auroc", "auroc_pooled", "accuracy", "length_auroc", "logprob_auroc"):
+    for name in ("auroc", "auroc_pooled", "accuracy", *(f"{baseline}_auroc" for baseline in BASELINE_NAMES)):
         assert 0 <= found[f"{name}_low"] <= found[name] <= found[f"{name}_high"] <= 1
     assert found["answers"] == len(scores)
-    assert found["random_sets"] == 3
+    for kind in ("uniform", "layer", "contribution"):
+        assert found[f"{kind}_sets"] == 3
+        assert found[f"{kind}_p"] >= 1 / 4
+    assert {name for name in found if name.startswith("audit_")} >= {"audit_balance", "audit_length", "audit_span"}
     assert 0 < found["neurons"] < found["total_neurons"]
 
 
@@ -155,12 +171,17 @@ def test_detect_leaves_out_what_the_probe_was_trained_on(run: Run):
     asked = {json.loads(line)["id"] for line in run.fresh.read_text().splitlines()}
     assert asked & trained
     assert {str(sample.id) for sample in log.samples or []} == asked - trained
-    assert (log.eval.metadata or {})["left_out_as_trained_on"] == len(asked & trained)
+    assert (log.eval.metadata or {})["left_out_as_trained_on"] == {"fresh": len(asked & trained)}
     for one in own_scores(log, "detected").values():
         found = details(one)
         assert 0 <= found["probability"] <= 1
         assert found["label"] == {"correct": "faithful", "incorrect": "hallucinated"}[found["verdict"]]
-        assert found["baselines"]["length"] == found["response_tokens"]
+        assert set(found["baselines"]) == BASELINE_NAMES
+        assert all(len(unpack(text)) == 3 for text in found["controls"].values())
+        explanation = one.explanation or ""
+        assert f"Probability of hallucination {found['probability']:.2f}" in explanation
+        assert "⟦" in explanation
+        assert "| layer | neuron | weight |" in explanation
     assert figures(log)["answers"] == len(asked - trained)
 
 
@@ -196,6 +217,24 @@ def test_the_no_op_says_what_the_plain_model_says(run: Run, tmp_path: Path):
     shared = set(said) & set(no_op)
     assert shared
     assert {name: said[name] for name in shared} == {name: no_op[name] for name in shared}
+
+
+def test_progress_is_shown_by_the_event_loop_whichever_thread_reports_it(monkeypatch: pytest.MonkeyPatch):
+    shown: list[str] = []
+
+    def on_the_loop(caption: str, message: str) -> None:
+        asyncio.get_running_loop()  # raises anywhere else, as Inspect's display does when it puts a message off
+        shown.append(f"{caption}: {message}")
+
+    # The task of the same name hides the module in its package.
+    monkeypatch.setattr(sys.modules["hneurons_eval.tasks.probe"], "display_counter", on_the_loop)
+
+    async def work() -> None:
+        report_progress("one")
+        await anyio.to_thread.run_sync(report_progress, "two")
+
+    anyio.run(work)
+    assert shown == ["probe: one", "probe: two"]
 
 
 # --- all stages by one command -----------------------------------------------------------------------
@@ -249,7 +288,7 @@ def test_pipeline_runs_all_stages(tiny: str, tiny_questions: Path, tmp_path: Pat
     assert relations["closed_book"] <= relations["detect"]
     assert ids["probe"] <= ids["collect"]
     summary = details((by_stage["probe"].samples or [])[0].scores["detected"])["probe"]  # pyright: ignore
-    curve = json.loads(Path(summary["directory"] + ".curve.json").read_text())
+    curve = Probe.load(summary["directory"]).metadata["curve"]
     assert len(curve) == 12
     assert all(0 <= row["suppressed_accuracy"] <= 1 for row in curve)
     assert figures(by_stage["closed_book"])["accuracy@1"] is not None
@@ -262,7 +301,8 @@ def test_pipeline_with_a_dense_probe_has_no_intervention(tiny: str, tiny_questio
 
 
 @pytest.mark.parametrize(
-    "options", [{"preset": "huge"}, {"alphas": "0,-1"}, {"mode": "x"}, {"C": "x"}, {"penalty": "l0"}]
+    "options",
+    [{"span": "official"}, {"preset": "huge"}, {"alphas": "0,-1"}, {"mode": "x"}, {"C": "x"}, {"penalty": "l0"}],
 )
 def test_pipeline_refuses_at_once_what_a_later_stage_would(options: dict[str, Any]):
     with pytest.raises(Refused):

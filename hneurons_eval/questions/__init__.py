@@ -2,6 +2,7 @@
 
 ```python
 questions = load_questions("facts")                      # bundled, offline
+questions = load_questions("nonexist")                   # on real and invented entities, offline
 questions = load_questions("triviaqa", split="train")    # Hub, at a pinned revision
 questions = load_questions("my_questions.jsonl")         # columns: question, aliases (or answer, ...)
 prompt = questions[0].question + ANSWER_ONLY

@@ -48,8 +48,8 @@ def load_questions(dataset: str, *, split: str | None = None, revision: str | No
     """The questions of a set, in the order of its source.
 
     Args:
-        dataset: `facts`, `triviaqa`, `nq_open`, `bioasq`, or the path of a .jsonl, .json, .csv or .parquet
-            file.
+        dataset: `facts`, `nonexist`, `triviaqa`, `nq_open`, `bioasq`, or the path of a .jsonl, .json, .csv or
+            .parquet file.
         split: of a set on the Hub; its usual split unless given.
         revision: of a set on the Hub; the pinned commit unless given.
 
@@ -74,9 +74,9 @@ def load_questions(dataset: str, *, split: str | None = None, revision: str | No
         text = resources.files("hneurons_eval.questions").joinpath("facts.jsonl").read_text(encoding="utf-8")
         return questions_from_records(parse_jsonl(text, "facts.jsonl"), "facts")
     if dataset == "nonexist":
-        raise QuestionSetError(
-            "the question set 'nonexist' is not available yet: pass a local file of questions on invented entities."
-        )
+        from hneurons_eval.questions.nonexist import nonexist_questions
+
+        return nonexist_questions()
     path = Path(dataset).expanduser()
     if path.suffix.lower() not in EXTENSIONS:
         if path.is_file():
@@ -96,18 +96,18 @@ def questions_from_records(records: Sequence[Mapping[str, Any]], source: str) ->
     """Records of one schema as questions, checked as a whole.
 
     Raises:
-        QuestionSetError: no rows, a row without a question, no answers at all, a row without answers, or two
-            questions with one id.
+        QuestionSetError: no rows, a row without a question, no answers at all, a row without answers (unless what it
+            asks about does not exist), or two questions with one id.
     """
     if not records:
         raise QuestionSetError(f"{source} is empty: expected rows with {SCHEMAS}.")
     questions = [record_to_question(record, index, source) for index, record in enumerate(records)]
-    bare = [index for index, question in enumerate(questions) if not question.aliases]
+    bare = [index for index, question in enumerate(questions) if question.exists and not question.aliases]
     if len(bare) == len(questions):
         raise QuestionSetError(
             f"{source} is a question set without answers, so nothing can be judged right or wrong "
-            f'(found columns {", ".join(map(str, records[0]))}): add a column "aliases" or "answer", '
-            "or choose a split that has answers."
+            f'(found columns {", ".join(map(str, records[0]))}): add a column "aliases" or "answer", choose a '
+            'split that has answers, or say "exists": false where there is none.'
         )
     if bare:
         first = questions[bare[0]]

@@ -84,39 +84,61 @@ def _probe(figures: Figures, console: Console) -> None:
     if "neurons" in figures:
         console.print(
             f"Neurons    {int(figures['neurons'])} of {int(figures['total_neurons']):,} "
-            f"({1000 * figures['share']:.2f} per mille), C = {figures['C']:.4g}"
+            f"({1000 * figures['share']:.2f} per mille), C = {figures['C']:.4g}; "
+            f"{int(figures.get('stable_neurons', 0))} of them selected in more than half of the half-samples"
         )
     _detection("Detection of answers whose whole relation was held out", figures, console)
 
 
+KINDS = {
+    "uniform": "sets from the whole model, dense fit",
+    "layer": "sets as deep in the model, dense fit",
+    "contribution": "sets that contribute as much, dense fit",
+}
+BASELINES = {
+    "dense": "all neurons, L2",
+    "prompt": "all neurons over the prompt alone, L2",
+    "hidden": "last hidden state, L2",
+    "length": "response length alone",
+    "question_length": "question length alone",
+    "logprob": "mean log-probability of the answer alone",
+    "entropy": "mean entropy of the answer alone",
+}
+AUDITS = {
+    "balance": "one class is rare",
+    "length": "length tells the label, or moves the neurons more than truth does",
+    "relation": "the relation tells the label",
+    "span": "spans are missing, or nearly all are the whole response",
+    "template": "the other tokens are nearly all prompt and template",
+}
+
+
 def _detection(title: str, figures: Figures, console: Console) -> None:
+    sets = sorted({name.split("/")[0] for name in figures if "/" in name})
+    for one in sets:
+        own = {name.removeprefix(f"{one}/"): value for name, value in figures.items() if name.startswith(f"{one}/")}
+        _detection(f"{title}: {one}", own, console)
+    if sets:
+        return
     if "auroc" not in figures:
         console.print(f"\n{title}: {int(figures.get('answers', 0))} answers, too few of one class for an AUROC")
         return
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    table.add_column("AUROC", no_wrap=True)
-    table.add_column("accuracy", no_wrap=True)
-    table.add_column("beats random", no_wrap=True)
-    table.add_row("H-neurons (the probe)", interval(figures, "auroc"), interval(figures, "accuracy"),
-                  f"p = {figures['p_random']:.3f}" if "p_random" in figures else "")  # fmt: skip
-    if "random_auroc" in figures:
-        table.add_row(
-            f"{int(figures['random_sets'])} random sets of equal size, dense fit",
-            interval(figures, "random_auroc"),
-            "",
-            "",
-        )
+    for column in ("", "AUROC", "accuracy", "p (probe)", "p (dense fit)"):
+        table.add_column(column, no_wrap=True)
+    table.add_row("H-neurons (the probe)", interval(figures, "auroc"), interval(figures, "accuracy"))
     if "refit_auroc" in figures:
-        table.add_row(
-            "H-neurons, dense fit like the random sets",
-            interval(figures, "refit_auroc"),
-            "",
-            f"p = {figures['p_refit']:.3f}",
-        )
-    table.add_row("response length alone", interval(figures, "length_auroc"), "", "")
-    table.add_row("mean log-probability alone", interval(figures, "logprob_auroc"), "", "")
-    table.add_row("always the commoner class", "0.500", f"{figures['majority_accuracy']:.3f}", "")
+        table.add_row("H-neurons, dense fit like the sets", interval(figures, "refit_auroc"))
+    for kind, label in KINDS.items():
+        if f"{kind}_auroc" in figures:
+            table.add_row(
+                f"{int(figures[f'{kind}_sets'])} {label}", interval(figures, f"{kind}_auroc"), "",
+                _p(figures, f"{kind}_p"), _p(figures, f"{kind}_p_refit"),
+            )  # fmt: skip
+    for name, label in BASELINES.items():
+        if f"{name}_auroc" in figures:
+            table.add_row(label, interval(figures, f"{name}_auroc"))
+    table.add_row("always the commoner class", "0.500", f"{figures['majority_accuracy']:.3f}")
     console.print()
     console.print(table)
     where = (
@@ -126,9 +148,13 @@ def _detection(title: str, figures: Figures, console: Console) -> None:
     )
     console.print(
         f"AUROC {where}; accuracy over {int(figures['answers'])} answers, {int(figures['hallucinated'])} hallucinated; "
-        f"pooled AUROC {interval(figures, 'auroc_pooled')}",
+        f"pooled AUROC {interval(figures, 'auroc_pooled')}; Brier score {figures.get('brier', float('nan')):.3f}, "
+        f"calibration error {figures.get('calibration_error', float('nan')):.3f}",
         style="dim",
     )
+    for name, meaning in AUDITS.items():
+        if figures.get(f"audit_{name}"):
+            console.print(f"audit: {meaning}", style="yellow")
 
 
 def _intervention(figures: Figures, console: Console) -> None:

@@ -1,0 +1,111 @@
+"""Figures as PNG: the path over C, where the neurons sit, how well and how honestly the probe tells.
+
+Each function takes plain numbers and returns the bytes of a PNG image; nothing is shown, no global state is used.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hneurons_eval.evaluation import reliability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#d9822b", "#3a8f5c", "#8a8f98"
+
+
+def path_over_c(curve: Sequence[Mapping[str, float]], chosen: float) -> bytes:
+    """Neurons, held-out accuracy and AUROC, and suppressed accuracy against C.
+
+    Args:
+        curve: as `Identified.curve`.
+        chosen: the C that was taken.
+    """
+    figure, (above, below) = _figure(6.4, 4.8, 2)
+    Cs = [point["C"] for point in curve]
+    named = {"held_out_auroc": "held-out AUROC", "held_out_accuracy": "held-out accuracy",
+             "suppressed_accuracy": "accuracy with the neurons suppressed"}  # fmt: skip
+    for (name, label), color in zip(named.items(), (BLUE, ORANGE, GREEN), strict=True):
+        if name in curve[0]:
+            above.plot(Cs, [point[name] for point in curve], "o-", color=color, label=label, markersize=3)
+    above.set_ylabel("share")
+    above.legend(fontsize=8, frameon=False)
+    below.plot(Cs, [max(point["neurons"], 0.5) for point in curve], "o-", color=GREY, markersize=3)
+    below.set_yscale("log")
+    below.set_ylabel("neurons with positive weight")
+    below.set_xlabel("C (log-loss weight)")
+    for axes in (above, below):
+        axes.set_xscale("log")
+        axes.axvline(chosen, color="black", linewidth=0.8, linestyle=":")
+    above.set_title(f"path of the L1 probe; dotted: the C taken, {chosen:.3g}", fontsize=10)
+    return _png(figure)
+
+
+def neurons_by_layer(layers: ArrayLike, widths: Sequence[int]) -> bytes:
+    """How many neurons each layer has, against the middle 95 % of as many drawn at random."""
+    from scipy.stats import hypergeom
+
+    counts = np.bincount(np.asarray(layers, np.int64), minlength=len(widths))
+    total, size = int(sum(widths)), int(counts.sum())
+    chance = [hypergeom(total, width, size) for width in widths]
+    figure, (axes,) = _figure(6.4, 2.6, 1)
+    at = np.arange(len(widths))
+    axes.fill_between(at, [c.ppf(0.025) for c in chance], [c.ppf(0.975) for c in chance], color=GREY, alpha=0.3,
+                      step="mid", label="chance, 95 %")  # fmt: skip
+    axes.bar(at, counts, color=BLUE, width=0.7)
+    axes.set_xlabel("layer")
+    axes.set_ylabel("neurons")
+    axes.legend(fontsize=8, frameon=False)
+    axes.set_title(f"where the {size} neurons sit", fontsize=10)
+    return _png(figure)
+
+
+def detection(labels: ArrayLike, probabilities: ArrayLike) -> bytes:
+    """ROC curve, reliability diagram, and the probabilities of either class."""
+    y, p = np.asarray(labels), np.asarray(probabilities, float)
+    figure, (roc, calibration, spread) = _figure(9.0, 3.0, 1, 3)
+    order = np.argsort(-p, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)
+    hits, misses = np.cumsum(y[order])[ends], np.cumsum(1 - y[order])[ends]
+    roc.plot(np.append(0, misses / max(misses[-1], 1)), np.append(0, hits / max(hits[-1], 1)), color=BLUE)
+    roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    _label(roc, "ROC", "faithful answers flagged", "hallucinated answers flagged")
+    bins = reliability(y, p)
+    calibration.plot([mean for mean, _, _ in bins], [share for _, share, _ in bins], "o-", color=BLUE, markersize=4)
+    calibration.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    _label(calibration, "reliability", "probability", "share hallucinated")
+    edges = np.linspace(0, 1, 21)
+    spread.hist([p[y == 0], p[y == 1]], edges.tolist(), color=[BLUE, ORANGE], label=["faithful", "hallucinated"])
+    spread.legend(fontsize=8, frameon=False)
+    _label(spread, "probabilities", "probability", "answers")
+    return _png(figure)
+
+
+def _label(axes: "Axes", title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+
+
+def _figure(width: float, height: float, rows: int, columns: int = 1) -> "tuple[Figure, list[Any]]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes: list[Any] = list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
+    for one in axes:
+        one.tick_params(labelsize=8)
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: "Figure") -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    out = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(out)
+    return out.getvalue()

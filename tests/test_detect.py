@@ -1,0 +1,146 @@
+"""Several question sets in one log, each with its figures; what is asserted of an invented thing is hallucinated."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from inspect_ai.log import EvalLog
+from small_run import Run, artifacts_in, small_run, stage
+
+from hneurons_eval.baselines import Baselines
+from hneurons_eval.refusals import Refused
+from hneurons_eval.scorers.detected import detection_figures, pack, unpack
+from hneurons_eval.tasks.detect import named_sets, set_label
+from hneurons_eval.tasks.probe import BASELINES
+
+INVENTED = [
+    {"id": "town", "question": "In which country is the town of Velmarund?", "exists": False},
+    {"id": "drug", "question": "What condition is the drug zorvatine used to treat?", "exists": False},
+    {"id": "real", "question": "In which country is the town of Uppsala?", "aliases": ["Sweden"]},
+]
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return small_run()
+
+
+@pytest.fixture(scope="module")
+def detected(run: Run, tmp_path_factory: pytest.TempPathFactory) -> EvalLog:
+    directory = tmp_path_factory.mktemp("detect")
+    invented = directory / "invented.jsonl"
+    invented.write_text("".join(json.dumps(row) + "\n" for row in INVENTED), encoding="utf-8")
+    with artifacts_in(run.directory / "artifacts"):
+        return stage(
+            "detect",
+            directory / "logs",
+            probe=run.logs["probe"].location,
+            dataset=f"{run.fresh},{invented}",
+            preset="quick",
+            max_tokens=12,
+        )
+
+
+def details(log: EvalLog) -> dict[str, dict[str, Any]]:
+    return {str(s.id): (s.scores or {})["detected"].metadata or {} for s in log.samples or []}
+
+
+def figures(log: EvalLog) -> dict[str, float]:
+    assert log.results is not None
+    return {name: metric.value for score in log.results.scores for name, metric in score.metrics.items()}
+
+
+def test_every_set_has_figures_of_its_own(detected: EvalLog):
+    assert detected.status == "success", detected.error
+    found = figures(detected)
+    by_set = {name.split("/")[0] for name in details(detected)}
+    assert by_set == {"fresh", "invented"}
+    for name in by_set:
+        own = [one for one in details(detected).values() if one["dataset"] == name]
+        classified = [one for one in own if one.get("probability") is not None]
+        assert found[f"{name}/answers"] == len(classified)
+        skipped = sum(value for key, value in found.items() if key.startswith(f"{name}/skipped_"))
+        assert len(classified) + skipped == len(own)
+
+
+def test_an_invented_entity_is_judged_by_what_is_asserted_about_it(detected: EvalLog):
+    for name, one in details(detected).items():
+        if not name.startswith("invented/"):
+            continue
+        if name.endswith("real"):
+            expected = {"correct": "faithful", "incorrect": "hallucinated"}.get(one["verdict"])
+        else:
+            expected = "hallucinated" if one["verdict"] == "incorrect" else "faithful"
+        assert one["label"] == expected
+
+
+def test_baselines_come_along_for_new_answers(run: Run, detected: EvalLog):
+    summary = next(one["probe"] for one in details(detected).values() if one.get("probe"))
+    with artifacts_in(run.directory / "artifacts"):
+        kept = Baselines.load(Path(summary["directory"]) / BASELINES)
+    for one in details(detected).values():
+        if one.get("probability") is None:
+            continue
+        assert set(one["baselines"]) == set(kept.linear)
+        length = float(kept.linear["length"](np.array([[one["response_tokens"]]], float))[0])
+        assert one["baselines"]["length"] == pytest.approx(length)
+        assert len(unpack(one["selected"])) == summary["neurons"]
+
+
+def test_a_probe_without_baselines_still_detects(run: Run, tmp_path: Path):
+    import shutil
+
+    summary = next(iter(details(run.logs["probe"]).values()))["probe"]
+    with artifacts_in(run.directory / "artifacts"):
+        shutil.copytree(summary["directory"], tmp_path / "probe")
+        (tmp_path / "probe" / BASELINES).unlink()
+        log = stage("detect", tmp_path, probe=str(tmp_path / "probe"), dataset=str(run.fresh), limit=2, max_tokens=8)
+    assert log.status == "success", log.error
+    for one in details(log).values():
+        assert "baselines" not in one
+        assert one.get("probability") is not None or one.get("skipped")
+
+
+def test_the_first_answer_of_the_probe_log_carries_its_pictures(run: Run):
+    events = [event for sample in run.logs["probe"].samples or [] for event in sample.events if event.event == "info"]
+    (account,) = [str(event.data) for event in events if event.source == "probe"]
+    attached = {key: text for sample in run.logs["probe"].samples or [] for key, text in sample.attachments.items()}
+    account = attached[account.removeprefix("attachment://")]
+    for name in ("path over C", "neurons by layer", "ROC, reliability, probabilities"):
+        assert f"![{name}](data:image/png;base64,iVBOR" in account
+    assert "| C | neurons | held out accuracy | held out auroc |" in account
+    assert "selected in half-samples" in account
+
+
+@pytest.mark.parametrize(
+    ("dataset", "names"),
+    [("facts", ["facts"]), ("a.jsonl, facts", ["a.jsonl", "facts"]), (["nq_open", "x/y.csv"], ["nq_open", "x/y.csv"])],
+)
+def test_question_sets_are_named_by_commas_or_a_list(dataset: Any, names: list[str]):
+    assert named_sets(dataset) == names
+
+
+@pytest.mark.parametrize("dataset", ["", ",", "facts,facts", "a/q.csv,b/q.jsonl"])
+def test_no_set_and_one_set_twice_are_refused(dataset: str):
+    with pytest.raises(Refused, match="at least one question set, and none twice"):
+        named_sets(dataset)
+
+
+def test_a_file_is_called_by_its_name():
+    assert set_label("data/triviaqa/validation.parquet") == "validation"
+    assert set_label("nq_open") == "nq_open"
+
+
+def test_packed_numbers_come_back():
+    values = np.linspace(0, 1, 300)
+    np.testing.assert_allclose(unpack(pack(values)), values, atol=5e-4)
+    assert len(pack(values)) == 800
+    with pytest.raises(ValueError):  # noqa: PT011
+        unpack("not base64!")
+
+
+def test_figures_of_nothing_are_empty():
+    compute: Any = detection_figures()
+    assert compute([]) == {}
