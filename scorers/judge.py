@@ -415,6 +415,7 @@ def judged_answers(log: EvalLog) -> list[JudgedAnswer]:
             for sample in log.samples or []
             if (details := ((sample.scores or {}).get(key) or Score(value=0)).metadata or {}).keys()
             >= {"verdict", "by", "grader", "aliases", "question"}
+            and details["aliases"]  # an answer to a question on something invented has none, and no grader either
         ]
         graders = sorted({details["grader"] for _, details in judged if details["grader"]})
         if not graders:

@@ -223,7 +223,7 @@ def test_two_judges_who_only_ever_say_one_thing_have_no_kappa():
 
 
 def test_no_answer_in_common_is_refused():
-    with pytest.raises(ValueError, match="no answer on which both .* of 2 answers they gave one on 1 and on 0"):
+    with pytest.raises(ValueError, match="of 2 answers they gave one on 1 and on 0"):
         compare([answer("correct", "unparsed"), answer("unparsed", "unparsed")], "one", "two")
 
 
@@ -301,7 +301,7 @@ def grader_saying(*verdicts: str) -> Any:
 
 
 def judged_log(directory: Path, by: str, *verdicts: str) -> EvalLog:
-    """A log of five answers to five questions, judged one after another."""
+    """A log of five answers to five questions and one to a question on something invented, judged one by one."""
 
     @task
     def collected() -> Task:
@@ -309,9 +309,10 @@ def judged_log(directory: Path, by: str, *verdicts: str) -> EvalLog:
             Sample(id=k, input=f"Question {k}?", target=["Paris"], metadata={"question": f"Question {k}?"})
             for k in range(len(ANSWERS))
         ]
-        return Task(dataset=samples, scorer=judge(by))
+        unreal = Sample(id="unreal", input="Capital of Zorvia?", target="", metadata={"question": "?", "exists": False})
+        return Task(dataset=[*samples, unreal], scorer=judge(by))
 
-    answers = iter(ANSWERS)
+    answers = iter([*ANSWERS, "There is no such country."])
     (log,) = inspect_eval(
         collected,  # pyright: ignore[reportArgumentType]
         model=get_model("mockllm/model", custom_outputs=lambda *_: reply(next(answers)), memoize=False),
