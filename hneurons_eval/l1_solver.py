@@ -12,8 +12,9 @@ X serves them all: each is a generator that yields the vector it wants multiplie
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -53,6 +54,7 @@ class _Columns:
         # Memory that is never touched is never committed: the copies cost what they hold.
         self.copies = np.empty((min(neurons, max(4096, neurons // 16)), rows), X.dtype)
         self.correlate = correlate_rows if X.strides[1] <= X.strides[0] else correlate_columns
+        self.readers = 0  # of the store as it is now
         self.lock = Lock()
 
     def correlations(self, residuals: Floats, pool: ThreadPoolExecutor) -> Floats:
@@ -63,15 +65,20 @@ class _Columns:
         list(pool.map(lambda lo, hi: self.correlate(self.X, residuals, out, lo, hi), edges[:-1], edges[1:]))
         return out
 
-    def take(self, neurons: Ints) -> tuple[NDArray[Any], Ints]:
+    @contextmanager
+    def taken(self, neurons: Ints) -> Iterator[tuple[NDArray[Any], Ints]]:
         """Copies of columns [some, rows], and which of them are these neurons.
 
-        A full store is replaced, not overwritten: other fits may still be reading it.
+        A full store is begun anew; one that another fit is reading is left to it and replaced.
         """
         with self.lock:
             missing = neurons[self.slot[neurons] < 0]
             if self.used + missing.size > len(self.copies):
-                self.copies = np.empty((max(len(self.copies), neurons.size), self.X.shape[0]), self.X.dtype)
+                if neurons.size > len(self.copies) or self.readers:
+                    size = max(len(self.copies), neurons.size)
+                    del self.copies  # before the new one is made
+                    self.copies = np.empty((size, self.X.shape[0]), self.X.dtype)
+                    self.readers = 0
                 self.slot[:] = -1
                 self.used = 0
                 missing = neurons
@@ -79,7 +86,13 @@ class _Columns:
                 gather(self.X, missing, self.copies[self.used : self.used + missing.size])
                 self.slot[missing] = np.arange(self.used, self.used + missing.size)
                 self.used += missing.size
-            return self.copies, self.slot[neurons]
+            copies, slots = self.copies, self.slot[neurons]
+            self.readers += 1
+        try:
+            yield copies, slots
+        finally:
+            with self.lock:
+                self.readers -= copies is self.copies
 
 
 @dataclass
@@ -148,7 +161,10 @@ class _Fit:
 
     def solve_on(self, neurons: Ints, tol: float) -> None:
         """Proximal Newton steps over these neurons alone until their relative duality gap is `tol`."""
-        copies, slots = self.columns.take(neurons)
+        with self.columns.taken(neurons) as (copies, slots):
+            self._solve_on(neurons, copies, slots, tol)
+
+    def _solve_on(self, neurons: Ints, copies: NDArray[Any], slots: Ints, tol: float) -> None:
         g = np.empty(neurons.size)
         best, stalled = np.inf, 0
         for _ in range(100):
@@ -223,7 +239,8 @@ class _Fit:
     def refresh(self) -> None:
         """z from w and b anew, so that rounding does not gather along the path."""
         self.z = np.full(len(self.y), self.b)
-        combine(*self.columns.take(self.support), self.w[self.support], self.z)
+        with self.columns.taken(self.support) as (copies, slots):
+            combine(copies, slots, self.w[self.support], self.z)
         self._settle_intercept()
 
     def _nominate(self, candidates: NDArray[np.bool_], size: Floats, threshold: float) -> None:

@@ -21,16 +21,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from hneurons_eval.files import write_text_atomically
-from hneurons_eval.questions.nonexist import NameIndex, entities, every_word, fold
+from hneurons_eval.questions.nonexist import every_word, fold, is_near, real_words
 
 OUTPUT = Path(__file__).with_name("nonexist_names.jsonl")
 WORDNET = Path("/usr/share/wordnet")
-
-
-def near_words(names: Iterable[str], words: Iterable[str]) -> NameIndex:
-    """An index of the words that are within edit distance 1 of a name; both folded."""
-    index = NameIndex(names)
-    return NameIndex(word for word in words if index.is_near(word))
 
 
 def comparable(names: Iterable[str]) -> set[str]:
@@ -96,18 +90,16 @@ SOURCES: dict[str, Callable[[], Iterable[str]]] = {
 
 def main() -> None:
     """Write the lists, each name once, and print what to note in `NONEXIST.md`."""
-    words = set(every_word())
-    seen = {fold(word) for pool in entities().values() for entity in pool for word in entity.name.split()}
-    lists = {source: comparable(names()) for source, names in SOURCES.items()}
-    near = near_words(seen.union(*lists.values()), words)
-    rows = []
-    for source, names in lists.items():
-        kept = sorted(name for name in names - seen if near.is_near(name))
+    words = frozenset(every_word())
+    seen, rows = real_words(), []
+    for source, names in SOURCES.items():
+        whole = comparable(names())
+        kept = sorted(name for name in whole - seen if is_near(name, words))
         seen.update(kept)
         rows.append({"source": source, "names": " ".join(kept)})
-        print(f"| {source} | {len(names):,} | {len(kept):,} |")
+        print(f"| {source} | {len(whole):,} | {len(kept):,} |", flush=True)
     write_text_atomically(OUTPUT, "".join(json.dumps(row) + "\n" for row in rows))
-    print(f"{sum(map(near.holds, words)):,} of {len(words):,} words that could be invented are rejected")
+    print(f"{len(words):,} words could be invented, {len(words & seen):,} of them real names")
 
 
 if __name__ == "__main__":

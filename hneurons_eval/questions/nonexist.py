@@ -17,11 +17,12 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import product
+from string import ascii_lowercase
 
 from hneurons_eval.questions import _nonexist_tables as tables
 from hneurons_eval.questions.records import Question, QuestionSetError, unique_aliases
@@ -95,7 +96,7 @@ def nonexist_questions(seed: int = 0, per_relation: int = 50) -> list[Question]:
         QuestionSetError: more questions than there are real entities.
     """
     chosen = {domain: _chosen(domain, pool, seed, per_relation) for domain, pool in entities().items()}
-    taken = known_names().copy()
+    taken = set(known_names())
     rows: dict[str, list[Question]] = {relation: [] for relation in TEMPLATES}
     for relation in TEMPLATES:
         domain = relation.split("/")[0]
@@ -141,21 +142,20 @@ def _pair(relation: str, real: Entity, invented: str) -> list[Question]:
 # --- inventing ---------------------------------------------------------------------------------------
 
 MOST_TRIES = 20_000
-STRICT_TRIES = 2_000
+STRICT_TRIES = 500
 """So long a twin must have the very length of the real name, and an epithet of its own."""
 
 
-def _twin(real: Entity, seed: int, taken: "NameIndex") -> str:
+def _twin(real: Entity, seed: int, taken: set[str]) -> str:
     """An invented name in the shape of a real one; its words are added to those that are taken."""
     for k, draw in enumerate(_draws(seed, real.domain, real.name)):
         name = _species(real, draw) if real.domain == "species" else _word(real, draw)
         if name is None or abs(len(name) - len(real.name)) > (k >= STRICT_TRIES):
             continue
         own, *others = (fold(word) for word in name.split())
-        if taken.is_near(own) or (k < STRICT_TRIES and own not in others and any(map(taken.holds, others))):
+        if is_near(own, taken) or (k < STRICT_TRIES and own not in others and not taken.isdisjoint(others)):
             continue
-        for word in (own, *others):
-            taken.add(word)
+        taken.update((own, *others))
         return name
     raise QuestionSetError(
         f"no invented name in the shape of {real.name!r} could be found in {MOST_TRIES} tries: give another seed."
@@ -175,16 +175,17 @@ def _species(real: Entity, draw: "Draw") -> str | None:
     gender = draw(GENDERS)
     parts = genus_morphemes(gender)
     start, end = draw(parts.starts), draw(parts.ends)
-    invented = joined(start, draw(_fitting(parts.middles, len(genus) - len(start) - len(end)) or [""]), end)
+    invented = joined(start, draw(_fitting(parts.middles, len(genus) - len(start) - len(end)) or ("",)), end)
     if invented is None or genus.lower() == epithet:
         return invented and f"{invented} {invented.lower()}"
     epithets = _fitting(_epithets(gender), len(real.name) - len(invented) - 1)
     return f"{invented} {draw(epithets)}" if epithets else None
 
 
-def _fitting(parts: Sequence[str], length: int) -> list[str]:
+@cache
+def _fitting(parts: tuple[str, ...], length: int) -> tuple[str, ...]:
     """Those that have a length or are one letter off."""
-    return [part for part in parts if abs(len(part) - length) <= 1]
+    return tuple(part for part in parts if abs(len(part) - length) <= 1)
 
 
 Draw = Callable[[Sequence[str]], str]
@@ -209,52 +210,33 @@ def fold(name: str) -> str:
     return "".join(word.text for word in lexical_words(name))
 
 
-class NameIndex:
-    """Names, and whether a word is one of them or within one insertion, deletion or substitution of one."""
+def is_near(word: str, names: Container[str]) -> bool:
+    """Whether a folded word is one of the names, or one inserted, dropped or changed letter (a to z) from one."""
+    return word in names or any(other in names for other in _one_letter_off(word))
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._names: set[str] = set()
-        self._shorter: set[str] = set()  # each name without one letter
-        self._gaps: set[tuple[int, str]] = set()  # the same, with the place of the letter
-        for name in names:
-            self.add(name)
 
-    def add(self, name: str) -> None:
-        """Add a folded name."""
-        self._names.add(name)
-        for k in range(len(name)):
-            rest = name[:k] + name[k + 1 :]
-            self._shorter.add(rest)
-            self._gaps.add((k, rest))
-
-    def holds(self, name: str) -> bool:
-        """Whether a folded name is in the index."""
-        return name in self._names
-
-    def is_near(self, word: str) -> bool:
-        """Whether a folded word is within edit distance 1 of a name."""
-        if word in self._names or word in self._shorter:
-            return True
-        for k in range(len(word)):
-            rest = word[:k] + word[k + 1 :]
-            if rest in self._names or (k, rest) in self._gaps:
-                return True
-        return False
-
-    def copy(self) -> "NameIndex":
-        """Another index of the same names."""
-        other = NameIndex()
-        other._names, other._shorter, other._gaps = set(self._names), set(self._shorter), set(self._gaps)
-        return other
+def _one_letter_off(word: str) -> Iterator[str]:
+    for k in range(len(word) + 1):
+        before, after = word[:k], word[k:]
+        for letter in ascii_lowercase:
+            yield before + letter + after
+        if after:
+            yield before + after[1:]
+            for letter in ascii_lowercase:
+                yield before + letter + after[1:]
 
 
 @cache
-def known_names() -> NameIndex:
-    """The real names that an invention could come near to, and every word of the real entities."""
+def known_names() -> frozenset[str]:
+    """The real names that an invention could come near to, and every word of the real entities, folded."""
     text = resources.files("hneurons_eval.questions").joinpath("nonexist_names.jsonl").read_text(encoding="utf-8")
-    listed = [name for line in text.splitlines() for name in json.loads(line)["names"].split()]
-    real = [fold(word) for pool in entities().values() for entity in pool for word in entity.name.split()]
-    return NameIndex([*listed, *real])
+    listed = (name for line in text.splitlines() for name in json.loads(line)["names"].split())
+    return frozenset(listed).union(real_words())
+
+
+def real_words() -> set[str]:
+    """Every word in a real entity's name, folded."""
+    return {fold(word) for pool in entities().values() for entity in pool for word in entity.name.split()}
 
 
 # --- the tables --------------------------------------------------------------------------------------
