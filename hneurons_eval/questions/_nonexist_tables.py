@@ -904,16 +904,15 @@ alid amit anor arid asel atim ecor elan emor enid eril etol idal inor irel itan 
 """
 
 GENUS_ENDS = """
-masculine: us us us us eus os es ax ops inus
-feminine: a a a a ia ea is era ina ella
-neuter: um um ium on
+masculine: us us us us us us us eus os es er
+feminine: a a a a a ia ea is era ina
+neuter: um um um ium
 """
 
 # Latin adjectives and nouns that have one form (but for -is, -e), and stems that take -us, -a or -um.
 EPITHETS = """
-rex dux audax atrox ferox velox rapax tenax fugax vivax edax felix simplex duplex bicolor tricolor versicolor discolor
-concors elegans repens nitens latens virens micans rutilans princeps anceps cursor pastor viator piscator venator textor
-pictor borealis australis orientalis occidentalis vulgaris gracilis nobilis viridis arvensis palustris agilis fragilis
+rex dux rapax tenax simplex bicolor tricolor versicolor elegans repens nitens princeps cursor pastor viator piscator
+venator borealis australis orientalis occidentalis vulgaris gracilis nobilis viridis arvensis palustris agilis fragilis
 humilis mirabilis pratensis terrestris insularis lacustris nivalis dorsalis laevis grandis brevis dulcis tristis mollis
 fortis fluvialis fluviatilis montanensis campestris rupestris caelestis autumnalis vernalis aestivalis hiemalis
 nocturnalis litoralis tropicalis virginalis septentrionalis meridionalis

@@ -325,7 +325,8 @@ def _companies() -> Iterator[Entity]:
 
 # --- morphemes ---------------------------------------------------------------------------------------
 
-GENDERS = ("masculine", "masculine", "feminine", "feminine", "neuter")
+GENDERS = ("masculine", "masculine", "masculine", "masculine", "feminine", "feminine", "feminine", "neuter")
+"""As often as among the real species."""
 _AGREEING = {"masculine": ("us", "is"), "feminine": ("a", "is"), "neuter": ("um", "e")}
 _IRREGULAR = {"masculine": "ater niger ruber", "feminine": "atra nigra rubra", "neuter": "atrum nigrum rubrum"}
 _VOWELS = "aeiou"
