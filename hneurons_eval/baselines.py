@@ -89,6 +89,21 @@ class Scores:
     controls: dict[str, Floats]
 
 
+def scalar_inputs(details: Sequence[Mapping[str, Any]]) -> dict[str, Floats]:
+    """What needs no neurons, from what was noted of each answer: lengths, and how sure the model was of the answer.
+
+    Args:
+        details: with `response_tokens`, `prompt_tokens`, `answer_logprob` and `answer_entropy`, for each answer.
+    """
+    names = {
+        "length": "response_tokens",
+        "question_length": "prompt_tokens",
+        "logprob": "answer_logprob",
+        "entropy": "answer_entropy",
+    }
+    return {name: np.array([detail[key] for detail in details], np.float64) for name, key in names.items()}
+
+
 def out_of_fold(
     inputs: Inputs,
     labels: ArrayLike,

@@ -199,6 +199,25 @@ class Probe:
         layout = NeuronLayout(self.widths)
         return NeuronSet.from_flat(flat, layout, self.coef_[flat], self.model, chosen_by | self.metadata)
 
+    def top_neurons(self, X: NDArray[Any], most: int = 5) -> list[list[tuple[int, int, float, float]]]:
+        """The neurons that weighed most in each answer: (layer, index, weight, contribution), the weightiest first.
+
+        Args:
+            X: contributions [rows, neurons].
+            most: of each answer. Of a dense probe only the neurons with the thousand largest weights are looked at.
+        """
+        from hneurons_eval.layout import NeuronLayout
+
+        used = np.flatnonzero(self.coef_)
+        used = np.sort(used[np.argsort(-np.abs(self.coef_[used]), kind="stable")[:1000]])
+        layers, indices = NeuronLayout(self.widths).unflatten(used)
+        weights, picked = self.coef_[used], np.asarray(X[:, used], np.float64)
+        order = np.argsort(-np.abs(picked * weights), axis=1, kind="stable")[:, :most]
+        return [
+            [(int(layers[k]), int(indices[k]), float(weights[k]), float(own[k])) for k in best]
+            for own, best in zip(picked, order, strict=True)
+        ]
+
     def save(self, directory: str | FilePath) -> None:
         """Write probe.json and weights.safetensors.
 

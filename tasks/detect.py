@@ -18,7 +18,7 @@ from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
 from hneurons_eval.tasks.collect import preset_named, question_sample, questions_for, spread
-from hneurons_eval.tasks.probe import BASELINES, finite, scalars, top_neurons
+from hneurons_eval.tasks.probe import BASELINES, finite
 from hneurons_eval.tasks.probe_source import ProbeSource, probe_from
 from hneurons_eval.tasks.stage_logs import check_hneurons_model
 
@@ -139,6 +139,8 @@ def baselines_of(source: ProbeSource) -> "Baselines | None":
 
 def classified(source: ProbeSource, baselines: "Baselines | None", found: Mapping[str, Any]) -> dict[str, Any]:
     """Probability, call and neurons of one answer, and the scores of everything the probe is compared with."""
+    from hneurons_eval.baselines import scalar_inputs
+
     probe = source.probe
     row = features_of([found["contributions"]]).get(found["contributions"])
     answer, prompt = row.values[0][None], row.values[2][None]
@@ -147,14 +149,15 @@ def classified(source: ProbeSource, baselines: "Baselines | None", found: Mappin
         "probability": probability,
         "prediction": int(probability > probe.threshold_),
         "threshold": float(probe.threshold_),
-        "top_neurons": top_neurons(probe, answer)[0],
+        "top_neurons": probe.top_neurons(answer)[0],
         "probe": source.summary,
     }
     if probe.penalty == "l1":
         result["selected"] = pack(answer[0, probe.coef_ > 0])
     if baselines is not None:
         hidden = row.extras.get("hidden")
-        scores = baselines.scores(answer, scalars([found]), None if hidden is None else hidden[None], prompt)
+        scalars = scalar_inputs([found])
+        scores = baselines.scores(answer, scalars, None if hidden is None else hidden[None], prompt)
         result |= {
             "baselines": {name: float(values[0]) for name, values in scores.plain.items()},
             "refit": finite(scores.refit[0]),

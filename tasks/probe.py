@@ -1,7 +1,7 @@
 """Stage 3: find the neurons, and say how well they tell hallucinated from faithful answers they never saw."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +21,6 @@ from inspect_ai.util import display_counter
 from hneurons_eval.artifacts import content_key, features_of, probe_directory, save_neurons
 from hneurons_eval.judging import judge_by_rule
 from hneurons_eval.layout import NeuronLayout
-from hneurons_eval.markdown import picture, table
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, normalise_question
@@ -32,11 +31,9 @@ from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, read_st
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
     from hneurons_eval.identification import Identified, Search, Settings
-    from hneurons_eval.probe import Probe
 
 BASELINES = "baselines.safetensors"
 """In a probe's directory: what the probe is compared with, fitted on the same answers."""
-TOP_NEURONS, TOP_TABLE, MOST_WEIGHED = 5, 20, 1000
 FEWEST_RELATIONS = 5
 """With fewer relations, questions are held out instead of relations."""
 SUPPRESSION_QUESTIONS = 100
@@ -157,7 +154,8 @@ def classify(
         async with lock:
             if not found:
                 found.append(await identify(rows, settings, get_model()))
-                transcript().info(await anyio.to_thread.run_sync(account, rows, found[0]), source="probe")
+                labels = [LABELS[row.metadata["label"]] for row in rows]
+                transcript().info(await anyio.to_thread.run_sync(_account, found[0], labels), source="probe")
         one = found[0]
         number = place[str(state.sample_id)]
         details, identified = rows[number].metadata, one.identified
@@ -226,11 +224,11 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
     summary = await anyio.to_thread.run_sync(_keep, identified, rows, settings, layout.total, directory)
     chosen = np.flatnonzero(identified.probe.coef_ > 0) if settings.penalty == "l1" else np.zeros(0, np.int64)
     answers = search.data.answers
-    return Found(identified, summary, answers[:, chosen], top_neurons(identified.probe, answers))
+    return Found(identified, summary, answers[:, chosen], identified.probe.top_neurons(answers))
 
 
 def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
-    from hneurons_eval.baselines import prompt_model
+    from hneurons_eval.baselines import prompt_model, scalar_inputs
     from hneurons_eval.identification import Answers, Search
 
     report_progress(f"reading contributions of {len(rows)} answers")
@@ -255,46 +253,12 @@ def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
             labels,
             np.array(relations if related else questions),
             np.array(questions),
-            scalars([row.metadata for row in rows]),
+            scalar_inputs([row.metadata for row in rows]),
             np.stack(hidden) if all(one is not None for one in hidden) else None,
             prompt,
         ),
         settings,
     )
-
-
-def scalars(details: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """What needs no neurons, of each answer: length of response and question, how sure the model was of the answer."""
-    names = {
-        "length": "response_tokens",
-        "question_length": "prompt_tokens",
-        "logprob": "answer_logprob",
-        "entropy": "answer_entropy",
-    }
-    return {name: np.array([detail[key] for detail in details], float) for name, key in names.items()}
-
-
-def top_neurons(probe: "Probe", answers: np.ndarray) -> list[list[tuple[int, int, float, float]]]:
-    """The neurons that weighed most in each answer: layer, index, weight and contribution.
-
-    Args:
-        probe: a fitted one.
-        answers: contributions over the answer's tokens, `[answers, neurons]`.
-    """
-    layout = NeuronLayout(probe.widths)
-    used = np.flatnonzero(probe.coef_)
-    if not used.size:
-        return [[] for _ in answers]
-    if used.size > MOST_WEIGHED:  # of a dense probe those with the largest weights
-        used = np.sort(used[np.argsort(-np.abs(probe.coef_[used]), kind="stable")[:MOST_WEIGHED]])
-    weights = probe.coef_[used]
-    layers, indices = layout.unflatten(used)
-    picked = np.asarray(answers[:, used], np.float64)
-    order = np.argsort(-np.abs(picked * weights), axis=1, kind="stable")[:, :TOP_NEURONS]
-    return [
-        [(int(layers[k]), int(indices[k]), float(weights[k]), float(own[k])) for k in best]
-        for own, best in zip(picked, order, strict=True)
-    ]
 
 
 async def _suppressed_accuracies(
@@ -380,35 +344,10 @@ def _keep(
     return summary
 
 
-def account(rows: Sequence[StageScore], found: Found) -> str:
-    """Markdown with the path over C, where the neurons sit and how stable they are, and how well the probe tells."""
-    from hneurons_eval.report import figures
+def _account(found: Found, labels: Sequence[int]) -> str:
+    from hneurons_eval.report.account import probe_account
 
-    identified, probe = found.identified, found.identified.probe
-    labels = np.array([LABELS[row.metadata["label"]] for row in rows])
-    parts = [picture(figures.detection(labels, identified.probabilities), "ROC, reliability, probabilities")]
-    if len(identified.curve) > 1:
-        parts.insert(0, picture(figures.path_over_c(identified.curve, probe.C_), "path over C"))
-        names = list(identified.curve[0])
-        points = [[f"{point[name]:.4g}" for name in names] for point in identified.curve]
-        parts.append(table([name.replace("_", " ") for name in names], points))
-    if identified.stability is not None and len(probe.neurons()):
-        neurons = probe.neurons()
-        layout = NeuronLayout(probe.widths)
-        parts.append(picture(figures.neurons_by_layer(neurons.layers, probe.widths), "neurons by layer"))
-        weights = probe.coef_[neurons.flat(layout)]
-        stability = identified.stability[neurons.flat(layout)]
-        order = np.lexsort((-weights, -stability))[:TOP_TABLE]
-        parts.append(
-            table(
-                ["layer", "neuron", "weight", "selected in half-samples"],
-                [
-                    [str(neurons.layers[k]), str(neurons.indices[k]), f"{weights[k]:.4g}", f"{stability[k]:.0%}"]
-                    for k in order.tolist()
-                ],
-            )
-        )
-    return "\n\n".join(parts)
+    return probe_account(found.identified, labels)
 
 
 def finite(value: float) -> float | None:

@@ -60,7 +60,7 @@ def installed_as(name: str) -> str | None:
         return f"hneurons_eval/{name}"
     if top == "hneurons_eval" and name.endswith((".py", ".jsonl", "py.typed")):
         return name
-    if name.startswith("hneurons_eval/questions/") and name.endswith(".md"):
+    if top == "hneurons_eval" and name.endswith(".md"):
         return name
     return None
 

@@ -1,0 +1,39 @@
+"""What a search for neurons found, as markdown for a log: pictures and tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hneurons_eval.identification import Identified
+from hneurons_eval.layout import NeuronLayout
+from hneurons_eval.markdown import picture, table
+from hneurons_eval.report import figures
+
+MOST = 20
+"""Neurons in the table of the most stable."""
+
+
+def probe_account(identified: Identified, labels: Sequence[int]) -> str:
+    """The path over C, how well the probe tells, where its neurons sit and how stable they are.
+
+    Args:
+        identified: what was found.
+        labels: 1 = hallucinated, of each answer.
+    """
+    probe = identified.probe
+    parts = [picture(figures.detection(labels, identified.probabilities), "ROC, reliability, probabilities")]
+    if len(identified.curve) > 1:
+        parts.insert(0, picture(figures.path_over_c(identified.curve, probe.C_), "path over C"))
+        names = list(identified.curve[0])
+        points = [[f"{point[name]:.4g}" for name in names] for point in identified.curve]
+        parts.append(table([name.replace("_", " ") for name in names], points))
+    if identified.stability is not None and len(neurons := probe.neurons()):
+        parts.append(picture(figures.neurons_by_layer(neurons.layers, probe.widths), "neurons by layer"))
+        flat = neurons.flat(NeuronLayout(probe.widths))
+        weights, stability = probe.coef_[flat], identified.stability[flat]
+        rows = [
+            [str(neurons.layers[k]), str(neurons.indices[k]), f"{weights[k]:.4g}", f"{stability[k]:.0%}"]
+            for k in np.lexsort((-weights, -stability))[:MOST].tolist()
+        ]
+        parts.append(table(["layer", "neuron", "weight", "selected in half-samples"], rows))
+    return "\n\n".join(parts)
