@@ -73,7 +73,7 @@ _BREAK = re.compile(
 )
 _LEAD_IN = re.compile(
     r"(?:[\s\"'(#>•-]*(?:(?:the|my|final|short|best)\s+)*answer\s*(?:is|:)\s*"
-    r"|[\s\"'(#>•-]*(?:well|so|ok|okay|sorry|yes|hmm|actually|unfortunately|apologies|certainly|sure)\b[\s,.!]*)+",
+    r"|[\s\"'(#>•-]*(?:well|so|ok|okay|sorry|hmm|actually|unfortunately|apologies|certainly|sure)\b[\s,.!]*)+",
     re.IGNORECASE,
 )
 
@@ -221,4 +221,7 @@ def _does_not_know(clause: str) -> bool:
 
 def _says_nothing(clause: str) -> bool:
     """Whether a clause puts nothing forward about the thing: a question back, advice, an offer, a vague guess."""
-    return bool(_ASKS_BACK.fullmatch(clause) or _BESIDE_THE_POINT.match(clause) or _VAGUE.fullmatch(clause))
+    if _ASKS_BACK.fullmatch(clause):
+        words = clause.split()[1:]
+        return 2 * sum(word[0].isupper() for word in words) <= len(words)  # not "Do They Know It's Christmas?"
+    return bool(_BESIDE_THE_POINT.match(clause) or _VAGUE.fullmatch(clause))

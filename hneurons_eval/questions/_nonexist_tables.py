@@ -81,7 +81,7 @@ smoking: smoking; nicotine addiction; smoking cessation; tobacco addiction; nico
 inflammation: inflammation; inflammatory conditions; arthritis; allergic reactions; autoimmune diseases; asthma
 bladder: overactive bladder; urinary incontinence; incontinence
 rejection: organ rejection; transplant rejection; organ transplant rejection; organ transplant
-diarrhea: diarrhea; diarrhoea
+diarrhea: diarrhea; diarrhoea; diarrheal disease; acute diarrhea
 tremor: tremor; essential tremor
 anesthesia: local anesthesia; anesthesia; anaesthesia; numbness; local anaesthesia
 """
@@ -590,16 +590,16 @@ Norway; europe: Stavanger, Drammen, Haugesund, Lillehammer, Sarpsborg
 Sweden; europe: Uppsala, Karlstad, Halmstad, Sundsvall, Eskilstuna
 Finland; europe: Lappeenranta, Rovaniemi, Savonlinna, Joensuu, Kokkola
 Denmark; europe: Fredericia, Aalborg, Esbjerg, Roskilde, Silkeborg
-Germany; europe: Heidelberg, Bielefeld, Wuppertal, Augsburg, Rostock
+Germany; europe: Regensburg, Bielefeld, Wuppertal, Augsburg, Rostock
 Netherlands; europe: Eindhoven, Groningen, Apeldoorn, Nijmegen, Enschede
 Poland; europe: Katowice, Szczecin, Bydgoszcz, Olsztyn, Sosnowiec
 Czech Republic; europe: Olomouc, Pardubice, Ostrava, Liberec, Jihlava
 Hungary; europe: Debrecen, Szeged, Miskolc, Szolnok, Szombathely
-Romania; europe: Craiova, Oradea, Suceava, Hunedoara, Slobozia
+Romania; europe: Craiova, Oradea, Suceava, Hunedoara, Mangalia
 Italy; europe: Perugia, Bergamo, Cremona, Ravenna, Brescia
 France; europe: Grenoble, Perpignan, Limoges, Poitiers, Montauban
-Spain; europe: Valladolid, Badajoz, Zaragoza, Pontevedra, Salamanca
-Portugal; europe: Coimbra, Aveiro, Leiria, Barcelos, Matosinhos
+Spain; europe: Valladolid, Badajoz, Zaragoza, Pontevedra, Algeciras
+Portugal; europe: Coimbra, Aveiro, Leiria, Amadora, Matosinhos
 Greece; europe: Ioannina, Kalamata, Larissa, Kavala, Komotini
 Turkey; europe and asia: Trabzon, Erzurum, Malatya, Kayseri, Antalya
 Russia; europe and asia: Voronezh, Smolensk, Murmansk, Irkutsk, Yakutsk
@@ -820,7 +820,6 @@ Infineon = Germany = chips
 Fresenius = Germany = healthcare
 Sennheiser = Germany = audio
 Birkenstock = Germany = footwear
-Playmobil = Germany = toys
 Vorwerk = Germany = appliances
 Victorinox = Switzerland = knives
 Syngenta = Switzerland = chemicals
@@ -831,7 +830,6 @@ Olivetti = Italy = computers
 Parmalat = Italy = food
 Telefonica = Spain = networks
 Inditex = Spain = fashion
-Havaianas = Brazil = footwear
 Husqvarna = Sweden = garden, tools
 Kongsberg = Norway = aircraft
 Finnair = Finland = airline

@@ -95,6 +95,11 @@ def nonexist_questions(seed: int = 0, per_relation: int = 50) -> list[Question]:
     Raises:
         QuestionSetError: more questions than there are real entities.
     """
+    most = min(_most(domain, pool) for domain, pool in entities().items())
+    if not 1 <= per_relation <= most:
+        raise QuestionSetError(
+            f"per_relation should be from 1 to {most}, for so many real entities there are, found {per_relation}."
+        )
     chosen = {domain: _chosen(domain, pool, seed, per_relation) for domain, pool in entities().items()}
     taken = set(known_names())
     rows: dict[str, list[Question]] = {relation: [] for relation in TEMPLATES}
@@ -105,27 +110,33 @@ def nonexist_questions(seed: int = 0, per_relation: int = 50) -> list[Question]:
     return [row for k in range(per_relation) for pairs in rows.values() for row in pairs[2 * k : 2 * k + 2]]
 
 
-def _chosen(domain: str, pool: Sequence[Entity], seed: int, per_relation: int) -> dict[str, list[Entity]]:
-    """Entities for each relation of a domain, each once; the relation that fewest can answer chooses first."""
+def _able(domain: str, pool: Sequence[Entity]) -> dict[str, list[Entity]]:
+    """The entities that can answer each relation of a domain; the relation with the fewest comes first."""
     relations = [relation for relation in TEMPLATES if relation.startswith(f"{domain}/")]
-    able = {relation: sum(relation in entity.answers for entity in pool) for relation in relations}
+    able = {relation: [entity for entity in pool if relation in entity.answers] for relation in relations}
+    return dict(sorted(able.items(), key=lambda item: len(item[1])))
+
+
+def _most(domain: str, pool: Sequence[Entity]) -> int:
+    able = _able(domain, pool)
+    return min(len(pool) // len(able), *map(len, able.values()))
+
+
+def _chosen(domain: str, pool: Sequence[Entity], seed: int, per_relation: int) -> dict[str, list[Entity]]:
+    """Entities for each relation of a domain, no entity twice."""
     order = sorted(pool, key=lambda entity: _digest(seed, "order", entity.name))
     result: dict[str, list[Entity]] = {}
-    for relation in sorted(relations, key=lambda relation: able[relation]):
-        used = {entity.name for entities in result.values() for entity in entities}
+    used: set[str] = set()
+    for relation in _able(domain, order):
         free = [entity for entity in order if relation in entity.answers and entity.name not in used]
-        if not 0 < per_relation <= len(free):
-            raise QuestionSetError(
-                f"per_relation should be from 1 to {min(len(pool) // len(relations), len(free) or per_relation)}, "
-                f"found {per_relation}: {relation} has no more real entities."
-            )
         result[relation] = free[:per_relation]
+        used.update(entity.name for entity in result[relation])
     return result
 
 
 def _pair(relation: str, real: Entity, invented: str) -> list[Question]:
     domain = relation.split("/")[0]
-    ids = [f"{relation}/{name.lower().replace(' ', '-')}" for name in (real.name, invented)]
+    ids = [f"{relation} {name}".lower().replace("/", "-").replace(" ", "-") for name in (real.name, invented)]
     return [
         Question(
             id=ids[k],
