@@ -38,7 +38,7 @@ def measure(rows: int, neurons: int, seed: int, shuffled: bool) -> dict[str, flo
     questions = [str(k) for k in range(rows)]
     figures = detection(
         y.tolist(), found.probabilities.tolist(), found.predictions.tolist(), questions, [None] * rows, {},
-        found.scores.controls, found.scores.refit,
+        found.scores.controls, found.scores.refit.tolist(),
     )  # fmt: skip
     names = ("auroc", "auroc_low", "auroc_high", "uniform_auroc", "uniform_p")
     return {

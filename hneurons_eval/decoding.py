@@ -7,7 +7,6 @@ one prompt cost one prefill and one row until they differ, and a draw's text doe
 which others there are.
 """
 
-import functools
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -141,6 +140,7 @@ class DecodingModel:
         end_tokens: tokens that end an answer.
         window: tokens that a sliding window covers, or None.
         device: of the inputs.
+        groups: layers whose keys and values have one shape, together.
     """
 
     model: Any
@@ -150,11 +150,10 @@ class DecodingModel:
     end_tokens: frozenset[int]
     window: int | None
     device: torch.device
+    groups: list[list[int]] = field(init=False)
 
-    @functools.cached_property
-    def groups(self) -> list[list[int]]:
-        """Layers whose keys and values have one shape, together."""
-        return layer_groups(self.sample_cache)
+    def __post_init__(self) -> None:
+        self.groups = layer_groups(self.sample_cache)
 
 
 class Batch:

@@ -8,6 +8,7 @@ from inspect_ai.solver import TaskState
 
 from hneurons_eval.evaluation import intervention
 from hneurons_eval.judging import judge_by_rule
+from hneurons_eval.nonexistence import judge_nonexistent
 from hneurons_eval.scorers.judge import VALUES
 
 
@@ -39,8 +40,13 @@ def swept() -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         aliases = [alias for alias in target if alias]
-        verdict = judge_by_rule(state.output.completion, aliases)
-        controls = [judge_by_rule(answer, aliases) for answer in state.store.get("controls", [])]
+        exists = state.metadata.get("exists", True)
+
+        def judged(answer: str) -> str:
+            return judge_by_rule(answer, aliases) if exists else judge_nonexistent(answer)
+
+        verdict = judged(state.output.completion)
+        controls = [judged(answer) for answer in state.store.get("controls", [])]
         alpha = state.metadata["alpha"]
         return Score(
             value=VALUES[verdict],

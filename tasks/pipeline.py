@@ -76,7 +76,7 @@ def pipeline(
         return tasks
 
     follow: dict[str, Callable[[str], list[Task]]] = {
-        "collect": lambda log: [capture(log, per_class, span, reduce, seed)],
+        "collect": lambda log: [capture(log, per_class, span, reduce, seed=seed)],
         "capture": lambda log: [probe(log, mode, penalty, C, folds, controls, seed)],
         "probe": after_probe,
     }

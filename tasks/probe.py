@@ -242,7 +242,7 @@ def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
     store.matrix(keys, "answer", out=X[: len(rows)])
     if settings.mode == "3-vs-1":
         store.matrix(keys, "other", out=X[len(rows) :])
-    hidden = [store.extras(key).get("hidden") for key in keys]
+    hidden = [state for key in keys if (state := store.extras(key).get("hidden")) is not None]
     relations = [row.metadata.get("relation") for row in rows]
     questions = [normalise_question(row.metadata["question"]) for row in rows]
     # Relations make groups where every answer has one and there are enough of them.
@@ -254,7 +254,7 @@ def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
             np.array(relations if related else questions),
             np.array(questions),
             scalar_inputs([row.metadata for row in rows]),
-            np.stack(hidden) if all(one is not None for one in hidden) else None,
+            np.stack(hidden) if len(hidden) == len(keys) else None,
             prompt,
         ),
         settings,
@@ -289,14 +289,19 @@ async def _suppressed_accuracies(
         async with anyio.create_task_group() as group:
             for row in questions:
                 group.start_soon(ask, row)
-        scores[fit][k] = right[0] / len(questions)
+        scores[fit][k] = right[0] / max(len(questions), 1)
         done += 1
         report_progress(f"suppressing candidates: {done} of {total} sets")
 
     rng = np.random.default_rng(search.settings.seed)
     async with anyio.create_task_group() as group:
         for fit, (sets, training) in enumerate(zip(candidates, search.training_groups(), strict=True)):
-            own = [row for row, name in zip(rows, search.data.groups, strict=True) if name in training]
+            # Answers to questions on invented things have no accepted answers to be held against.
+            own = [
+                row
+                for row, name in zip(rows, search.data.groups, strict=True)
+                if name in training and row.metadata.get("aliases")
+            ]
             chosen = [own[i] for i in rng.permutation(len(own))[:SUPPRESSION_QUESTIONS]]
             for k, neurons in enumerate(sets):
                 group.start_soon(one, fit, k, neurons, chosen)
