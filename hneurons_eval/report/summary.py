@@ -44,7 +44,7 @@ def print_summary(stages: list[StageFigures], console: Console) -> None:
     if "probe" in by_stage:
         _probe(by_stage["probe"].figures, console)
     if "detect" in by_stage:
-        _detection("Detection of fresh answers in relations no stage had seen", by_stage["detect"].figures, console)
+        _detection("Detection of fresh answers to questions not trained on", by_stage["detect"].figures, console)
     if "closed_book" in by_stage:
         _intervention(by_stage["closed_book"].figures, console)
     console.print()
@@ -87,7 +87,7 @@ def _probe(figures: Figures, console: Console) -> None:
             f"({1000 * figures['share']:.2f} per mille), C = {figures['C']:.4g}; "
             f"{int(figures.get('stable_neurons', 0))} of them selected in more than half of the half-samples"
         )
-    _detection("Detection of answers whose whole relation was held out", figures, console)
+    _detection("Detection of answers whose whole relation (else question) was held out", figures, console)
 
 
 KINDS = {
@@ -121,7 +121,11 @@ def _detection(title: str, figures: Figures, console: Console) -> None:
     if sets:
         return
     if "auroc" not in figures:
-        console.print(f"\n{title}: {int(figures.get('answers', 0))} answers, too few of one class for an AUROC")
+        known = f"; pooled over relations {interval(figures, 'auroc_pooled')}" if "auroc_pooled" in figures else ""
+        console.print(
+            f"\n{title}: {int(figures.get('answers', 0))} answers, too few of one class within any relation for an "
+            f"AUROC{known}"
+        )
         return
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", "AUROC", "accuracy", "p (probe)", "p (dense fit)"):
