@@ -1,0 +1,63 @@
+"""`hneurons run`: the pipeline, and a summary of what it found."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hneurons_eval.commands.console import wide_console
+from hneurons_eval.commands.report import STAGES, summarise
+
+
+@click.command()
+@click.argument("model")
+@click.option("--dataset", default="facts", show_default=True, help="Question set: a name or a local file.")
+@click.option("--preset", type=click.Choice(["paper", "quick"]), default="paper", show_default=True)
+@click.option("--draws", type=click.IntRange(1), help="Answers to each question; default the preset's.")
+@click.option("--judge", type=click.Choice(["rule", "llm", "cascade"]), default="rule", show_default=True)
+@click.option("--grader", metavar="PROVIDER/MODEL", help="The judge, for llm and cascade.")
+@click.option("--mode", type=click.Choice(["3-vs-1", "1-vs-1"]), default="3-vs-1", show_default=True)
+@click.option("--penalty", type=click.Choice(["l1", "l2"]), default="l1", show_default=True)
+@click.option("-C", "strength", default="auto", show_default=True, help="auto, accuracy, or a number.")
+@click.option("--alphas", default="0,0.5,1,1.5,2,2.5,3", show_default=True)
+@click.option("--controls", type=click.IntRange(1), default=100, show_default=True, help="Control sets of each kind.")
+@click.option("--questions", type=click.IntRange(1), default=200, show_default=True, help="Most in the intervention.")
+@click.option("--sweep-controls", type=click.IntRange(0), default=20, show_default=True, help="Of the intervention.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option("--log-dir", type=click.Path(path_type=Path), default=Path("logs"), show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--display", help="Inspect's display: full, rich, plain, none. Default by terminal.")
+def run(
+    model: str, grader: str | None, strength: str, dtype: str, log_dir: Path, display: str | None, **args: Any
+) -> None:
+    """From questions to proven neurons: the pipeline on MODEL, and a summary of what it found.
+
+    MODEL is a Hub id, a local directory, or smollm2-135m-instruct.
+    """
+    from inspect_ai import eval as inspect_eval
+
+    from hneurons_eval.tasks import pipeline
+
+    console = wide_console()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logs = inspect_eval(
+        pipeline(C=strength, **args),  # pyright: ignore[reportArgumentType]
+        model=f"hneurons/{model.removeprefix('hneurons/')}",
+        model_args={"dtype": dtype},
+        model_roles={"grader": grader} if grader else None,
+        log_dir=str(log_dir),
+        display=display or (None if console.is_terminal else "plain"),  # pyright: ignore[reportArgumentType]
+        score_display=False,
+        log_realtime=False,
+    )
+    summarise(logs, console)
+    failed = [log for log in logs if log.status != "success"]
+    if failed:
+        raise click.ClickException(
+            f"{failed[0].eval.task} ended with status {failed[0].status}; "
+            f"finish it with: inspect eval-retry {failed[0].location}"
+        )
+    if len(logs) < len(STAGES) - (args["penalty"] == "l2"):
+        raise click.ClickException("the pipeline stopped early; its last log says why")
+    console.print(f"\nBrowse them: inspect view --log-dir {log_dir}", highlight=False)
