@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,12 +30,18 @@ from transformers.cache_utils import DynamicCache
 
 from hneurons_eval.architectures import text_config
 from hneurons_eval.checkpoints import fingerprint, load_model, load_tokenizer, resolve_model
-from hneurons_eval.contributions import REDUCTIONS, RegionCapture
+from hneurons_eval.contributions import RegionCapture
 from hneurons_eval.decoding import Batch, DecodingModel, Draw, settle
 from hneurons_eval.layout import NeuronLayout, UnsupportedModelError
-from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.passes import TeacherForcing
-from hneurons_eval.requests import Captured, CaptureRequest, GenerateRequest, Generation
+from hneurons_eval.requests import (
+    Captured,
+    CaptureRequest,
+    GenerateRequest,
+    Generation,
+    check_capture,
+    check_generate,
+)
 
 T = TypeVar("T")
 GATHER_SECONDS = 0.004
@@ -96,6 +102,11 @@ class Engine:
 
     # ---- what callers use, from any thread ----
 
+    @property
+    def generation_config(self) -> Any:
+        """The checkpoint's generation settings."""
+        return self.model.generation_config
+
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
         """Queue an answer to sample.
 
@@ -104,18 +115,7 @@ class Engine:
             NeuronSetError: neurons of a model with other layers.
         """
         # Whatever fails in the engine's thread fails for the whole batch, so all is checked here.
-        if not request.prompt:
-            raise ValueError("the prompt has no tokens; give at least one")
-        self._check_tokens(request.prompt)
-        self._check_scaling(request.neurons, request.alpha)
-        if request.max_tokens < 1:
-            raise ValueError(f"max_tokens should be at least 1, found {request.max_tokens}")
-        if request.top_logprobs is not None and not 0 <= request.top_logprobs <= self.vocabulary:
-            raise ValueError(f"top_logprobs should be from 0 to {self.vocabulary}, found {request.top_logprobs}")
-        if request.capture is not None and request.capture.reduce not in REDUCTIONS:
-            raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.capture.reduce!r}")
-        if "" in request.stop:
-            raise ValueError("a stop sequence is empty; leave it out")
+        check_generate(request, self)
         room = self.context - len(request.prompt)
         limit = min(request.max_tokens, room)
         future: Future[Generation] = Future()
@@ -134,23 +134,7 @@ class Engine:
                 more tokens than the context holds, an option out of range.
             NeuronSetError: neurons of a model with other layers.
         """
-        self._check_tokens(request.tokens)
-        self._check_scaling(request.neurons, request.alpha)
-        if request.reduce not in REDUCTIONS:
-            raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.reduce!r}")
-        if request.response_from is not None and not 0 <= request.response_from <= len(request.tokens):
-            raise ValueError(
-                f"response_from should be a position in the {len(request.tokens)} tokens, found {request.response_from}"
-            )
-        if len(request.tokens) > self.context:
-            raise ValueError(f"{len(request.tokens)} tokens to capture, the context holds {self.context}")
-        if not request.regions:
-            raise ValueError("no regions to capture; give at least one")
-        for number, region in enumerate(request.regions):
-            if not region:
-                raise ValueError(f"region {number} has no tokens; give each region at least one")
-            if min(region) < 0 or max(region) >= len(request.tokens):
-                raise ValueError(f"region {number} reaches outside the {len(request.tokens)} tokens")
+        check_capture(request, self)
         future: Future[Captured] = Future()
         self._queue.put(_Asked(request, future))
         return future
@@ -160,17 +144,6 @@ class Engine:
         future: Future[T] = Future()
         self._queue.put(_Call(function, future))
         return future
-
-    def _check_tokens(self, tokens: Sequence[int]) -> None:
-        if tokens and not 0 <= min(tokens) <= max(tokens) < self.vocabulary:
-            raise ValueError(
-                f"token {min(tokens) if min(tokens) < 0 else max(tokens)} is not one of the model's {self.vocabulary}"
-            )
-
-    def _check_scaling(self, neurons: NeuronSet | None, alpha: float) -> None:
-        check_alpha(alpha)
-        if neurons is not None:
-            neurons.check(self.layout, self.name)
 
     # ---- the engine's thread ----
 

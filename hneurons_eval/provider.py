@@ -31,10 +31,10 @@ import functools
 import os
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import anyio
 import anyio.from_thread
@@ -68,11 +68,12 @@ from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.prompts import PromptFormat
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.refusals import refusing
-from hneurons_eval.requests import AnswerCapture, CaptureRequest, GenerateRequest, Generation
+from hneurons_eval.requests import AnswerCapture, CaptureRequest, GenerateRequest, Generation, NeuronEngine
 from hneurons_eval.sampling import SamplingOptions
 from hneurons_eval.spans import answer_span, token_positions
 
 T = TypeVar("T")
+E = TypeVar("E", bound=NeuronEngine)
 DEFAULT_MAX_TOKENS = 2048
 MOST_AHEAD = 100_000
 """Draws that are kept until they are asked for."""
@@ -135,31 +136,28 @@ class CaptureSpec:
         )
 
 
-class HNeuronsAPI(ModelAPI):
-    """Inspect provider for local transformers models whose neurons can be captured and scaled."""
+class NeuronsAPI(ModelAPI, Generic[E]):
+    """A provider over an engine: everything but which engine it is, which the subclass starts.
+
+    Args:
+        start: starts the engine, or finds the one that runs; called when everything else has been checked.
+        identity: by name, what else changes the answers (revision, dtype); None where it is the default.
+
+    Raises:
+        Refused: alpha without neurons, neurons that cannot be read or do not fit, or what `start` refuses.
+    """
 
     def __init__(
         self,
         model_name: str,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        config: GenerateConfig | None = None,
-        neurons: str | None = None,
-        alpha: float | str | None = None,
-        dtype: str = "auto",
-        device: str | None = None,
-        revision: str | None = None,
-        threads: int | None = None,
-        strict: bool = False,
-        trust_remote_code: bool = False,
-        **unknown: Any,
+        api_key: str | None,
+        config: GenerateConfig | None,
+        neurons: str | None,
+        alpha: float | str | None,
+        start: Callable[[], E],
+        identity: Mapping[str, Any],
     ) -> None:
         with refusing():
-            if unknown:
-                raise ValueError(
-                    f"unknown model args {', '.join(sorted(unknown))}; "
-                    "there are neurons, alpha, dtype, device, revision, threads, strict and trust_remote_code"
-                )
             if alpha is not None and neurons is None:
                 raise ValueError(
                     "alpha is given without neurons; add -M neurons=FILE (a neuron file or probe directory)"
@@ -167,20 +165,12 @@ class HNeuronsAPI(ModelAPI):
             self.alpha = 1.0 if alpha is None else check_alpha(alpha)
             self.neurons = None if neurons is None else find_neurons(neurons)
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-            self.engine: Engine = get_engine(
-                model_name,
-                revision=None if revision is None else str(revision),
-                dtype=dtype,
-                device=device,
-                threads=threads,
-                strict=strict,
-                trust_remote_code=trust_remote_code,
-            )
+            self.engine = start()
             if self.neurons is not None:
                 self.neurons.check(self.engine.layout, model_name)
         # Inspect's response cache knows a model by its name and base_url alone, so what changes the
         # answers has to stand there, or alpha=0 would be served the text of alpha=1.
-        identity = {"revision": revision, "dtype": None if dtype == "auto" else dtype}
+        identity = dict(identity)
         if self.neurons is not None and self.alpha != 1.0:
             identity |= {"neurons": self.neurons.digest[:16], "alpha": self.alpha}
         variant = "&".join(f"{key}={value}" for key, value in identity.items() if value is not None)
@@ -282,7 +272,7 @@ class HNeuronsAPI(ModelAPI):
     def _requests(
         self, prompt: tuple[int, ...], config: GenerateConfig, neurons: NeuronSet | None, alpha: float
     ) -> list[GenerateRequest]:
-        settings = self.engine.model.generation_config
+        settings = self.engine.generation_config
         defaults = settings if getattr(settings, "do_sample", False) else None
 
         def setting(name: str, fallback: Any) -> Any:
@@ -475,6 +465,47 @@ class HNeuronsAPI(ModelAPI):
             neurons=neurons.digest if neurons is not None and changed else None,
             alpha=alpha if changed else 1.0,
         )
+
+
+class HNeuronsAPI(NeuronsAPI[Engine]):
+    """Inspect provider for local transformers models whose neurons can be captured and scaled."""
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig | None = None,
+        neurons: str | None = None,
+        alpha: float | str | None = None,
+        dtype: str = "auto",
+        device: str | None = None,
+        revision: str | None = None,
+        threads: int | None = None,
+        strict: bool = False,
+        trust_remote_code: bool = False,
+        **unknown: Any,
+    ) -> None:
+        with refusing():
+            if unknown:
+                raise ValueError(
+                    f"unknown model args {', '.join(sorted(unknown))}; "
+                    "there are neurons, alpha, dtype, device, revision, threads, strict and trust_remote_code"
+                )
+
+        def start() -> Engine:
+            return get_engine(
+                model_name,
+                revision=None if revision is None else str(revision),
+                dtype=dtype,
+                device=device,
+                threads=threads,
+                strict=strict,
+                trust_remote_code=trust_remote_code,
+            )
+
+        identity = {"revision": revision, "dtype": None if dtype == "auto" else dtype}
+        super().__init__(model_name, api_key, config, neurons, alpha, start, identity)
 
 
 def _described(

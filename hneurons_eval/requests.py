@@ -1,12 +1,15 @@
 """What an engine is asked for, and what it answers: plain data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
-from hneurons_eval.contributions import Reduce
-from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.contributions import REDUCTIONS, Reduce
+from hneurons_eval.layout import NeuronLayout
+from hneurons_eval.neurons import NeuronSet, check_alpha
 from hneurons_eval.sampling import SamplingOptions
 
 FindSpan = Callable[[str], tuple[int, int] | None]
@@ -64,7 +67,7 @@ class TokenLogprob:
     Attributes:
         token: its id.
         logprob: in nats.
-        entropy: of the distribution that it was drawn from, in nats.
+        entropy: of the distribution that it was drawn from, in nats; NaN where an engine tells it with captures only.
         top: the likeliest tokens with their log-probabilities.
     """
 
@@ -153,3 +156,101 @@ class Captured:
     logprobs: np.ndarray | None
     entropies: np.ndarray | None = None
     hidden: np.ndarray | None = None
+
+
+class NeuronEngine(Protocol):
+    """What runs a model: `engine.Engine` on transformers, `vllm.engine.VLLMEngine` on vLLM.
+
+    Attributes:
+        name: what the model was asked for as.
+        source: the directory or Hub id that this means.
+        fingerprint: identity of the checkpoint's content.
+        tokenizer: its fast tokenizer.
+        layout: its neurons.
+        context: most tokens a sequence may have.
+        vocabulary: number of tokens the model has.
+        dtype: of the weights.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    tokenizer: Any
+    layout: NeuronLayout
+    context: int
+    vocabulary: int
+    dtype: str
+
+    @property
+    def generation_config(self) -> Any:
+        """The checkpoint's generation settings."""
+        ...
+
+    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+        """Queue an answer to sample; see `check_generate` for what is refused."""
+        ...
+
+    def capture(self, request: CaptureRequest) -> "Future[Captured]":
+        """Queue a teacher-forced pass; see `check_capture` for what is refused."""
+        ...
+
+
+def check_generate(request: GenerateRequest, engine: NeuronEngine) -> None:
+    """Refuse what an engine cannot sample, before it shares a batch with others.
+
+    Raises:
+        ValueError: an empty prompt, a token that the model does not have, an option out of range.
+        NeuronSetError: neurons of a model with other layers.
+    """
+    if not request.prompt:
+        raise ValueError("the prompt has no tokens; give at least one")
+    _check_tokens(request.prompt, engine)
+    _check_scaling(request, engine)
+    if request.max_tokens < 1:
+        raise ValueError(f"max_tokens should be at least 1, found {request.max_tokens}")
+    if request.top_logprobs is not None and not 0 <= request.top_logprobs <= engine.vocabulary:
+        raise ValueError(f"top_logprobs should be from 0 to {engine.vocabulary}, found {request.top_logprobs}")
+    if request.capture is not None and request.capture.reduce not in REDUCTIONS:
+        raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.capture.reduce!r}")
+    if "" in request.stop:
+        raise ValueError("a stop sequence is empty; leave it out")
+
+
+def check_capture(request: CaptureRequest, engine: NeuronEngine) -> None:
+    """The same of a teacher-forced pass.
+
+    Raises:
+        ValueError: an empty region, a position outside the tokens, a token that the model does not have,
+            more tokens than the context holds, an option out of range.
+        NeuronSetError: neurons of a model with other layers.
+    """
+    _check_tokens(request.tokens, engine)
+    _check_scaling(request, engine)
+    if request.reduce not in REDUCTIONS:
+        raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.reduce!r}")
+    if request.response_from is not None and not 0 <= request.response_from <= len(request.tokens):
+        raise ValueError(
+            f"response_from should be a position in the {len(request.tokens)} tokens, found {request.response_from}"
+        )
+    if len(request.tokens) > engine.context:
+        raise ValueError(f"{len(request.tokens)} tokens to capture, the context holds {engine.context}")
+    if not request.regions:
+        raise ValueError("no regions to capture; give at least one")
+    for number, region in enumerate(request.regions):
+        if not region:
+            raise ValueError(f"region {number} has no tokens; give each region at least one")
+        if min(region) < 0 or max(region) >= len(request.tokens):
+            raise ValueError(f"region {number} reaches outside the {len(request.tokens)} tokens")
+
+
+def _check_tokens(tokens: Sequence[int], engine: NeuronEngine) -> None:
+    if tokens and not 0 <= min(tokens) <= max(tokens) < engine.vocabulary:
+        raise ValueError(
+            f"token {min(tokens) if min(tokens) < 0 else max(tokens)} is not one of the model's {engine.vocabulary}"
+        )
+
+
+def _check_scaling(request: "GenerateRequest | CaptureRequest", engine: NeuronEngine) -> None:
+    check_alpha(request.alpha)
+    if request.neurons is not None:
+        request.neurons.check(engine.layout, engine.name)
