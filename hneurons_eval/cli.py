@@ -3,8 +3,11 @@
 import click
 
 from hneurons_eval import __version__
+from hneurons_eval.commands.compare import compare
 from hneurons_eval.commands.doctor import doctor
+from hneurons_eval.commands.export import export
 from hneurons_eval.commands.judge_agreement import judge_agreement
+from hneurons_eval.commands.lm_eval import lm_eval
 from hneurons_eval.commands.neurons import neurons
 from hneurons_eval.commands.report import report
 from hneurons_eval.commands.run import run
@@ -16,5 +19,5 @@ def main() -> None:
     """Find, prove and switch off hallucination neurons in language models."""
 
 
-for command in (run, report, doctor, judge_agreement, neurons):
+for command in (run, report, doctor, judge_agreement, neurons, compare, export, lm_eval):
     main.add_command(command)

@@ -4,6 +4,7 @@
 neurons = NeuronSet.load("neurons.json")   # or a probe's directory
 neurons.save("copy.json")
 flat = neurons.flat(layout)                # checked against the model's layout
+neurons = NeuronSet.from_pretrained("owner/name")  # from the Hub; `push` puts them there
 ```
 """
 
@@ -195,6 +196,19 @@ class NeuronSet:
             )
         except NeuronSetError as error:
             raise NeuronSetError(f"{path}: {error}") from None
+
+    def push(self, repo_id: str, **options: Any) -> str:
+        """Upload to the Hub with a card; arguments, result and errors as `hub.push`."""
+        from hneurons_eval.hub import push
+
+        return push(self, repo_id, **options)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "NeuronSet":
+        """The neurons in a repository of the Hub or a directory like one; errors as `hub.load_neurons`."""
+        from hneurons_eval.hub import load_neurons
+
+        return load_neurons(name, revision)
 
 
 def check_alpha(alpha: Any) -> float:

@@ -310,6 +310,19 @@ class Probe:
         probe.coef_, probe.intercept_ = coef, float(intercept[0])
         return probe
 
+    def push(self, repo_id: str, **options: Any) -> str:
+        """Upload to the Hub with a card; arguments, result and errors as `hub.push`."""
+        from hneurons_eval.hub import push
+
+        return push(self, repo_id, **options)
+
+    @classmethod
+    def from_pretrained(cls, name: str | FilePath, revision: str | None = None) -> "Probe":
+        """The probe in a repository of the Hub or a directory like one; errors as `hub.load_probe`."""
+        from hneurons_eval.hub import load_probe
+
+        return load_probe(name, revision)
+
 
 def best_threshold(y: ArrayLike, probabilities: ArrayLike) -> float:
     """The probability at which balanced accuracy is greatest, between two observed ones; lowest of equals.

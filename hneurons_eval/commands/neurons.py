@@ -1,16 +1,31 @@
-"""`hneurons neurons`: look at neuron files."""
+"""`hneurons neurons`: look at neuron files, compare them, share them."""
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from hneurons_eval.commands.compare import compare
+from hneurons_eval.commands.references import Named, named
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
+from hneurons_eval.refusals import Refused, refusing
+
+if TYPE_CHECKING:
+    from hneurons_eval.hub import About
+
+INTERVALS = ("auroc", "accuracy", "auroc_pooled")
+SHOWN = (*(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high")), "answers", "hallucinated", "brier")
+"""Figures of a probe's log that its card shows."""
 
 
 @click.group()
 def neurons() -> None:
-    """Look at neuron files."""
+    """Look at neuron files, compare and share them."""
 
 
 @neurons.command()
@@ -39,26 +54,68 @@ def show(file: str, most: int) -> None:
     console.print(table)
 
 
-@neurons.command()
-@click.argument("first", type=click.Path(exists=True))
-@click.argument("second", type=click.Path(exists=True))
-def compare(first: str, second: str) -> None:
-    """How much two neuron sets of one model overlap, against chance."""
-    from scipy.stats import hypergeom
+neurons.add_command(compare)
 
-    a, b = _load(first), _load(second)
-    if a.widths is None or a.widths != b.widths:
-        raise click.ClickException(f"{first} and {second} are of models with other layers, so they cannot be compared")
-    pairs = [set(zip(s.layers.tolist(), s.indices.tolist(), strict=True)) for s in (a, b)]
-    shared, total = len(pairs[0] & pairs[1]), sum(a.widths)
-    union = len(pairs[0] | pairs[1])
-    p = float(hypergeom.sf(shared - 1, total, len(a), len(b)))
-    console = Console()
-    console.print(
-        f"{len(a)} and {len(b)} neurons, {shared} shared (Jaccard {shared / union if union else 0:.3f})",
-        highlight=False,
-    )
-    console.print(f"by chance {len(a) * len(b) / total:.3f} would be; p = {p:.3g} (hypergeometric)", highlight=False)
+
+@neurons.command()
+@click.argument("source")
+@click.argument("repository")
+@click.option("--data", help="What they were found in, and tried on; default what the log says.")
+@click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
+@click.option("--revision", help="Branch to commit to; default main.")
+def push(source: str, repository: str, data: str | None, private: bool, revision: str | None) -> None:
+    """Upload SOURCE to the REPOSITORY owner/name of the Hub, with a card.
+
+    SOURCE is a neuron file, a probe directory, or the log of the probe task, whose figures the card then shows.
+    """
+    from hneurons_eval.hub import push as upload
+
+    found = named(source)
+    thing = found.probe or found.neurons
+    assert thing is not None
+    with refusing():
+        about = replace(_about(found), **({} if data is None else {"data": data}))
+        click.echo(upload(thing, repository, about=about, private=private, revision=revision))
+
+
+@neurons.command()
+@click.argument("repository")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--revision", help="Branch, tag or commit; default main.")
+def pull(repository: str, out: Path, revision: str | None) -> None:
+    """Bring the probe or the neurons in a REPOSITORY of the Hub to OUT, as `-M neurons=OUT` takes them."""
+    from hneurons_eval.hub import load
+
+    if out.exists():
+        raise Refused(f"{out} exists; give another name")
+    with refusing():
+        found = load(repository, revision)
+        found.save(out)
+    kind = "neurons" if isinstance(found, NeuronSet) else "probe"
+    click.echo(f"{kind} of {found.model or 'a model that it does not name'}: {out}")
+
+
+def _about(found: Named) -> "About":
+    """What the card says beside what the neurons know: of a log its data and figures; the model where it is at hand."""
+    from hneurons_eval.checkpoints import CheckpointError, fingerprint
+    from hneurons_eval.hub import About
+
+    log, thing = found.log, found.probe or found.neurons
+    revision = None if log is None else log.eval.model_args.get("revision")
+    known: dict[str, Any] = {"neurons": found.neurons if found.probe is not None else None, "revision": revision}
+    if thing is not None and thing.model:
+        # Left out where the model cannot be found.
+        with suppress(CheckpointError):
+            known["fingerprint"] = fingerprint(thing.model, revision)
+    if log is not None:
+        known["data"] = log.eval.dataset.name
+        figures = {
+            name: float(value.value)
+            for score in (log.results.scores if log.results else ())
+            for name, value in score.metrics.items()
+        }
+        known["metrics"] = {name: figures[name] for name in SHOWN if name in figures}
+    return About(**known)
 
 
 def _load(file: str) -> NeuronSet:
