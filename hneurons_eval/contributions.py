@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hneurons_eval.coverage import covered_projections
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.places import DownProjection
-from hneurons_eval.taps import DenseTerm, ExpertTerm, Scaling, Terms, tapped
+from hneurons_eval.taps import DenseTerm, ExpertTerm, Scaling, See, Terms, tapped
 
 Reduce = Literal["mean", "max"]
 REDUCTIONS: tuple[Reduce, ...] = ("mean", "max")
@@ -51,6 +52,7 @@ class RegionCapture:
         *,
         counts: Tensor | None = None,
         scaling: Scaling | None = None,
+        also: See | None = None,
     ) -> Iterator[Tensor]:
         """Capture the forward passes run inside the block.
 
@@ -60,6 +62,7 @@ class RegionCapture:
             counts: by how many tokens a region's sum is divided, `[batch, regions]`; default those in the pass.
                 Where part of a region was seen in an earlier pass it is more, and 1 gives the sum.
             scaling: neurons to scale meanwhile.
+            also: is shown each layer as well, as `TokenCapture.see`.
 
         Yields:
             float32 `[batch, regions, neurons]` on the CPU, filled once the pass is over; 0 for a region
@@ -77,9 +80,65 @@ class RegionCapture:
             own, number = placed[h.device]
             with torch.no_grad():
                 values[:, :, start:stop] = reduce_cett(terms, h, self.norms[place.layer], own, number, reduce)
+                if also is not None:
+                    also(place, terms, h)
 
         with tapped(self.places, scaling, see):
             yield values
+
+
+class TokenCapture:
+    """CETT of a few neurons at every single token of a pass: give `see` to `RegionCapture.during(also=...)`.
+
+    Attributes:
+        neurons: flat indices, int64 `[few]`.
+        values: float32 `[batch * tokens, few]` on the CPU, filled once the pass is over; padding holds anything.
+    """
+
+    def __init__(self, capture: RegionCapture, neurons: np.ndarray, tokens: int) -> None:
+        self.neurons = neurons
+        self.values = torch.zeros(tokens, len(neurons), dtype=torch.float32)
+        self._norms = capture.norms
+        layers, within = capture.layout.unflatten(neurons)
+        self._of_layer = {
+            layer: (torch.from_numpy(np.flatnonzero(layers == layer)), torch.from_numpy(within[layers == layer]))
+            for layer in np.unique(layers).tolist()
+        }
+
+    def see(self, place: DownProjection, terms: Terms, h: Tensor) -> None:
+        """Take one layer's values."""
+        if place.layer in self._of_layer:
+            columns, within = self._of_layer[place.layer]
+            self.values[:, columns] = cett_at_tokens(terms, h, self._norms[place.layer], within.to(h.device)).cpu()
+
+
+def cett_at_tokens(terms: Terms, h: Tensor, norms: Tensor, neurons: Tensor) -> Tensor:
+    """CETT of some of a layer's neurons at every token: float32 `[tokens, some]`.
+
+    Args:
+        terms: what the layer's neurons put into h.
+        h: the layer's MLP output, `[..., hidden]`.
+        norms: column norms of W_down, float32 `[width]`.
+        neurons: int64 `[some]`, numbers within the layer.
+    """
+    inverse = inverse_norm(h).reshape(-1, 1)  # [tokens, 1]
+    values = torch.zeros(len(inverse), len(neurons), device=h.device)
+    start = 0
+    for term in terms.parts:
+        here = ((neurons >= start) & (neurons < start + term.part.width)).nonzero()[:, 0]
+        own = neurons[here] - start
+        start += term.part.width
+        if not len(here):
+            continue
+        if isinstance(term, DenseTerm):
+            z = term.z.reshape(-1, term.part.width)[:, own].float()
+            values[:, here] = (z if term.gate is None else z * term.gate.float().reshape(-1, 1)).abs()
+        else:
+            # A token has a neuron's value in the slot where its expert was chosen, if it was: [tokens, k, some].
+            chosen = term.experts[:, :, None] == own // term.part.each
+            z = term.z[:, :, own % term.part.each].float() * term.weights.float()[..., None]
+            values[:, here] = torch.where(chosen, z.abs(), 0.0).sum(dim=1)
+    return values * inverse * norms.to(h.device)[neurons]
 
 
 def reduce_cett(terms: Terms, h: Tensor, norms: Tensor, regions: Tensor, counts: Tensor, reduce: Reduce) -> Tensor:

@@ -507,7 +507,11 @@ class Batch:
                 other, prompt = other / (len(lane.key.tokens) - 1 + len(rest)), prompt / len(lane.key.tokens)
             regions += [other, prompt]
         hidden = mean_hidden(lane.history, [1 + place for place in answer])
-        return CapturedAnswer(count, span, answer, np.stack(regions), hidden)
+        watched = None
+        if capture.watch is not None:
+            flat = capture.watch.flat(self._model.capture.layout)
+            watched = self._recorder.select(lane.history, range(1, 1 + count), flat)
+        return CapturedAnswer(count, span, answer, np.stack(regions), hidden, watched)
 
     def _note_logprobs(self, logits: Tensor, of_draw: list[tuple[int, Draw]], tokens: Tensor) -> None:
         asking = [place for place, (_, draw) in enumerate(of_draw) if draw.request.top_logprobs is not None]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from hneurons_eval.contributions import Reduce, RegionCapture
+from hneurons_eval.contributions import Reduce, RegionCapture, TokenCapture
 from hneurons_eval.intervention import ScalingTable
 from hneurons_eval.prompt_states import SharedPrefix, Stretch
 from hneurons_eval.readout import final_states, normaliser_and_entropy
@@ -181,7 +181,9 @@ class TeacherForcing:
             {"past_key_values": _cache_with(self._model, shared), "use_cache": True} if shared else {"use_cache": False}
         )
         scaling = table.rows(entries)
-        with self._model.capture.during(regions, reduce, counts=sizes, scaling=scaling) as values:
+        watching = self._watching(requests, width)
+        also = None if watching is None else watching.see
+        with self._model.capture.during(regions, reduce, counts=sizes, scaling=scaling, also=also) as values:
             if keep:
                 with final_states(self._model.model) as states:
                     logits = self._model.model(**arguments, **cache, logits_to_keep=keep).logits
@@ -195,9 +197,27 @@ class TeacherForcing:
                 values[row, : len(request.regions)].numpy().copy(),
                 *_surprise(request, logits, row, keep),
                 _hidden(request, states, row, keep),
+                self._watched(request, watching, row, width),
             )
             for row, request in enumerate(requests)
         ]
+
+    def _watching(self, requests: Sequence[CaptureRequest], width: int) -> TokenCapture | None:
+        """What takes every token's values of all neurons that any of the requests watches."""
+        flat = [request.watch.flat(self._model.capture.layout) for request in requests if request.watch is not None]
+        if not flat:
+            return None
+        return TokenCapture(self._model.capture, np.unique(np.concatenate(flat)), len(requests) * width)
+
+    def _watched(
+        self, request: CaptureRequest, watching: TokenCapture | None, row: int, width: int
+    ) -> np.ndarray | None:
+        """A row's own part of it: its response's tokens, its neurons."""
+        if request.watch is None or request.response_from is None or watching is None:
+            return None
+        last = (row + 1) * width  # rows are padded on the left
+        own = watching.values[last - (len(request.tokens) - request.response_from) : last].numpy()
+        return own[:, np.searchsorted(watching.neurons, request.watch.flat(self._model.capture.layout))]
 
     def _shared(
         self, requests: Sequence[CaptureRequest], table: ScalingTable, entries: Sequence[int]

@@ -21,6 +21,11 @@ output = await model.generate(messages, config=GenerateConfig(extra_body={"hneur
 output.metadata["hneurons"]  # {"contributions": <artifact key>, "span": [0, 5], ...}
 ```
 
+`"risk": {"probe": DIRECTORY, "span": "rule"}` asks for the probability that the answer is hallucinated, and the
+model arg `risk=DIRECTORY` for that of every answer, whatever task asks; it is in `output.metadata["hneurons"]["risk"]`
+(see `answer_risk.py`). It is always what the untouched model's neurons say: where the answer was generated with
+neurons scaled, a second pass over it is made without.
+
 `"ahead": [seed, ...]` names the seeds with which the very same request will be made again: those draws
 are sampled with this one, so that what they have in common is computed once, and handed out when they
 are asked for. Nothing but the time it takes depends on it.
@@ -56,6 +61,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from hneurons_eval.answer_risk import GivenAnswer, RiskSpec, risk_probe
 from hneurons_eval.artifacts import (
     content_key,
     features_root,
@@ -142,9 +148,10 @@ class NeuronsAPI(ModelAPI, Generic[E]):
     Args:
         start: starts the engine, or finds the one that runs; called when everything else has been checked.
         identity: by name, what else changes the answers (revision, dtype); None where it is the default.
+        risk: directory of a probe that judges every answer, or None.
 
     Raises:
-        Refused: alpha without neurons, neurons that cannot be read or do not fit, or what `start` refuses.
+        Refused: alpha without neurons, neurons or a probe that cannot be read or do not fit, or what `start` refuses.
     """
 
     def __init__(
@@ -156,6 +163,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         alpha: float | str | None,
         start: Callable[[], E],
         identity: Mapping[str, Any],
+        risk: str | None = None,
     ) -> None:
         with refusing():
             if alpha is not None and neurons is None:
@@ -164,10 +172,13 @@ class NeuronsAPI(ModelAPI, Generic[E]):
                 )
             self.alpha = 1.0 if alpha is None else check_alpha(alpha)
             self.neurons = None if neurons is None else find_neurons(neurons)
+            self.risk = None if risk is None else RiskSpec(risk_probe(str(risk)).directory)
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
             self.engine = start()
             if self.neurons is not None:
                 self.neurons.check(self.engine.layout, model_name)
+            if self.risk is not None:
+                risk_probe(self.risk.probe).check(self.engine.layout, model_name)
         # Inspect's response cache knows a model by its name and base_url alone, so what changes the
         # answers has to stand there, or alpha=0 would be served the text of alpha=1.
         identity = dict(identity)
@@ -218,12 +229,20 @@ class NeuronsAPI(ModelAPI, Generic[E]):
     ) -> ModelOutput:
         if tools:
             raise ValueError("hneurons models do not call tools; use a task without tools")
-        neurons, alpha, capture, ahead = self._options(config)
+        neurons, alpha, capture, risk, ahead = self._options(config, input)
         prompt = self.prompts.encode(input)
         if capture is not None and capture.response is not None:
             captured = await self._capture(prompt, capture.response, capture, neurons, alpha)
-            return self._given(capture.response, captured, len(prompt))
+            return self._given(capture.response, captured, len(prompt), captured["response_tokens"])
+        if risk is not None and risk.response is not None:
+            judged = await self._risk(prompt, risk.response, risk)
+            return self._given(risk.response, {"risk": judged}, len(prompt), judged["response_tokens"])
         requests = self._requests(prompt, config, neurons, alpha)
+        # Scaled neurons have other contributions by that alone, and a request takes one capture.
+        meanwhile = risk is not None and capture is None and (neurons is None or alpha == 1.0)
+        if risk is not None and meanwhile:
+            answer = risk_probe(risk.probe).capture(risk)
+            requests[0] = replace(requests[0], capture=answer, top_logprobs=requests[0].top_logprobs or 0)
         if capture is not None:
             # Of several choices, the first one's. Its log-probabilities come along.
             answer = AnswerCapture(capture.find_span, capture.reduce, other=True)
@@ -235,9 +254,21 @@ class NeuronsAPI(ModelAPI, Generic[E]):
             for future in futures:
                 future.cancel()  # where one failed or the caller has gone, nobody waits for the others
         output = self._output(generations, len(prompt), config)
+        found: dict[str, Any] = {}
         if capture is not None:
-            output.metadata = {"hneurons": await self._keep_captured(prompt, generations[0], capture, neurons, alpha)}
+            found = await self._keep_captured(prompt, generations[0], capture, neurons, alpha)
+        if risk is not None and meanwhile:
+            found["risk"] = risk_probe(risk.probe).of_sampled(generations[0], risk, self.engine)
+        elif risk is not None:
+            found["risk"] = await self._risk(prompt, generations[0].text, risk)
+        if found:
+            output.metadata = {"hneurons": found}
         return output
+
+    async def _risk(self, prompt: tuple[int, ...], response: str, spec: RiskSpec) -> dict[str, Any]:
+        """The risk of a text as the answer, as the untouched model's neurons see it."""
+        given = GivenAnswer(risk_probe(spec.probe), spec, self.engine, prompt, response)
+        return given.found if given.request is None else given.judged(await _wait(self.engine.capture(given.request)))
 
     def _sample(self, requests: list[GenerateRequest], ahead: Sequence[int]) -> "list[Future[Generation]]":
         """Queue requests, and with a single one the draws that will be asked for next."""
@@ -250,11 +281,13 @@ class NeuronsAPI(ModelAPI, Generic[E]):
                 self._ahead.popitem(last=False)[1].cancel()
         return futures
 
-    def _options(self, config: GenerateConfig) -> tuple[NeuronSet | None, float, CaptureSpec | None, list[int]]:
+    def _options(
+        self, config: GenerateConfig, messages: Sequence[ChatMessage]
+    ) -> tuple[NeuronSet | None, float, CaptureSpec | None, RiskSpec | None, list[int]]:
         body = (config.extra_body or {}).get("hneurons", {})
         if not isinstance(body, Mapping):
             raise ValueError(f"extra_body hneurons should be an object, found {type(body).__name__}")
-        _refuse_unknown(body, ("neurons", "alpha", "capture", "ahead"), "extra_body hneurons")
+        _refuse_unknown(body, ("neurons", "alpha", "capture", "risk", "ahead"), "extra_body hneurons")
         neurons = self.neurons
         if "neurons" in body:
             neurons = None if body["neurons"] is None else _kept_neurons(str(body["neurons"]))
@@ -264,10 +297,16 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         if neurons is not None:
             neurons.check(self.engine.layout, self.model_name)
         capture = None if body.get("capture") is None else CaptureSpec.parse(body["capture"])
+        risk = self.risk
+        if "risk" in body:
+            risk = None if body["risk"] is None else RiskSpec.parse(body["risk"])
+        if risk is not None:
+            risk_probe(risk.probe).check(self.engine.layout, self.model_name)
+            risk = risk.asked(next((message.text for message in reversed(messages) if message.role == "user"), ""))
         ahead = body.get("ahead", [])
         if not isinstance(ahead, list | tuple) or any(type(seed) is not int for seed in ahead):
             raise ValueError(f"extra_body hneurons ahead should be a list of seeds, found {ahead!r}")
-        return neurons, alpha, capture, list(ahead)
+        return neurons, alpha, capture, risk, list(ahead)
 
     def _requests(
         self, prompt: tuple[int, ...], config: GenerateConfig, neurons: NeuronSet | None, alpha: float
@@ -322,9 +361,9 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         usage = ModelUsage(input_tokens=prompt_tokens, output_tokens=sampled, total_tokens=prompt_tokens + sampled)
         return ModelOutput(model=self.model_name, choices=choices, usage=usage)
 
-    def _given(self, response: str, captured: dict[str, Any], prompt_tokens: int) -> ModelOutput:
+    def _given(self, response: str, captured: dict[str, Any], prompt_tokens: int, response_tokens: int) -> ModelOutput:
         output = ModelOutput.from_content(self.model_name, response)
-        total = prompt_tokens + captured["response_tokens"]
+        total = prompt_tokens + response_tokens
         output.usage = ModelUsage(input_tokens=total, output_tokens=0, total_tokens=total)
         output.metadata = {"hneurons": captured}
         return output
@@ -484,13 +523,14 @@ class HNeuronsAPI(NeuronsAPI[Engine]):
         threads: int | None = None,
         strict: bool = False,
         trust_remote_code: bool = False,
+        risk: str | None = None,
         **unknown: Any,
     ) -> None:
         with refusing():
             if unknown:
                 raise ValueError(
                     f"unknown model args {', '.join(sorted(unknown))}; "
-                    "there are neurons, alpha, dtype, device, revision, threads, strict and trust_remote_code"
+                    "there are neurons, alpha, risk, dtype, device, revision, threads, strict and trust_remote_code"
                 )
 
         def start() -> Engine:
@@ -505,7 +545,7 @@ class HNeuronsAPI(NeuronsAPI[Engine]):
             )
 
         identity = {"revision": revision, "dtype": None if dtype == "auto" else dtype}
-        super().__init__(model_name, api_key, config, neurons, alpha, start, identity)
+        super().__init__(model_name, api_key, config, neurons, alpha, start, identity, risk)
 
 
 def _described(

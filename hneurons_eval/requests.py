@@ -24,11 +24,13 @@ class AnswerCapture:
         span: finds the answer in the text, once it is complete.
         reduce: `mean` or `max` over the tokens of a region.
         other: also take the regions of all other tokens, of prompt and response, and of the prompt alone.
+        watch: neurons whose contribution to every single token of the answer is returned as well.
     """
 
     span: FindSpan
     reduce: Reduce = "mean"
     other: bool = False
+    watch: NeuronSet | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class CapturedAnswer:
             None without a span. The other tokens are those of prompt and text, as in a pass over both.
         hidden: float32 `[hidden size]`, mean over the answer's tokens of the final hidden state (what the output
             embedding is given); None without a span, or where the model shows none.
+        watched: float32 `[response tokens, watched neurons]`, contributions of the neurons that were to be watched, in
+            the order of their set; None without a span, or where none were.
     """
 
     response_tokens: int
@@ -96,6 +100,7 @@ class CapturedAnswer:
     answer: tuple[int, ...]
     contributions: np.ndarray | None = field(compare=False)
     hidden: np.ndarray | None = field(default=None, compare=False)
+    watched: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ class CaptureRequest:
             hidden state are reported; None reports none.
         neurons: neurons to scale, with `alpha`.
         alpha: factor of the neurons.
+        watch: neurons whose contribution to every single token of the response is returned as well.
     """
 
     tokens: tuple[int, ...]
@@ -137,6 +143,7 @@ class CaptureRequest:
     response_from: int | None = None
     neurons: NeuronSet | None = None
     alpha: float = 1.0
+    watch: NeuronSet | None = None
 
 
 @dataclass(frozen=True)
@@ -150,12 +157,14 @@ class Captured:
         entropies: float32, of the distribution before each of these tokens, in nats.
         hidden: float32 `[hidden size]`, mean over the first region's tokens of the final hidden state; None where
             that region reaches outside the response, or the model shows none.
+        watched: float32 `[response tokens, watched neurons]`, in the order of the set; None where none were watched.
     """
 
     contributions: np.ndarray
     logprobs: np.ndarray | None
     entropies: np.ndarray | None = None
     hidden: np.ndarray | None = None
+    watched: np.ndarray | None = None
 
 
 class NeuronEngine(Protocol):
@@ -212,6 +221,8 @@ def check_generate(request: GenerateRequest, engine: NeuronEngine) -> None:
         raise ValueError(f"top_logprobs should be from 0 to {engine.vocabulary}, found {request.top_logprobs}")
     if request.capture is not None and request.capture.reduce not in REDUCTIONS:
         raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.capture.reduce!r}")
+    if request.capture is not None and request.capture.watch is not None:
+        request.capture.watch.check(engine.layout, engine.name)
     if "" in request.stop:
         raise ValueError("a stop sequence is empty; leave it out")
 
@@ -232,6 +243,10 @@ def check_capture(request: CaptureRequest, engine: NeuronEngine) -> None:
         raise ValueError(
             f"response_from should be a position in the {len(request.tokens)} tokens, found {request.response_from}"
         )
+    if request.watch is not None:
+        request.watch.check(engine.layout, engine.name)
+        if request.response_from is None:
+            raise ValueError("neurons are watched over the tokens of the response; give response_from")
     if len(request.tokens) > engine.context:
         raise ValueError(f"{len(request.tokens)} tokens to capture, the context holds {engine.context}")
     if not request.regions:

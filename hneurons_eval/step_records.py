@@ -123,6 +123,49 @@ class StepRecorder:
             parts.append(torch.cat(layer) * norms.to(z.device) if len(layer) > 1 else layer[0] * norms.to(z.device))
         return torch.cat(parts).cpu().numpy()
 
+    def select(
+        self, history: Sequence[tuple[StepRecord, int]], tokens: Sequence[int], neurons: np.ndarray
+    ) -> np.ndarray:
+        """CETT of some neurons at each of a lane's tokens: float32 `[tokens, some]`.
+
+        Args:
+            history: the lane's.
+            tokens: numbers of tokens in it, at least one.
+            neurons: flat indices, int64 `[some]`.
+        """
+        chosen = [history[token] for token in tokens]
+        layers, within = self._capture.layout.unflatten(neurons)
+        inverse = torch.stack([record.inverse[row] for record, row in chosen])  # [tokens, layers]
+        values = torch.zeros(len(chosen), len(neurons), device=inverse.device)
+        column = mixture = 0
+        for place, norms in zip(self._capture.places, self._capture.norms, strict=True):
+            mine = np.flatnonzero(layers == place.layer)
+            start = 0
+            for part in place.parts:
+                own = torch.from_numpy(mine[(within[mine] >= start) & (within[mine] < start + part.width)])
+                at = torch.from_numpy(within)[own].to(values.device) - start  # numbers within the part
+                if isinstance(part, Experts):
+                    experts = torch.stack([record.experts[mixture][row] for record, row in chosen])  # [tokens, k]
+                    stored = experts.shape[1] * part.each
+                    mixture += 1
+                    if len(own):
+                        z = torch.stack([record.z[row, column : column + stored] for record, row in chosen])
+                        z = z.view(len(chosen), -1, part.each)[:, :, at % part.each].float().abs()  # [tokens, k, some]
+                        taken = torch.where(experts[:, :, None] == at // part.each, z, 0.0).sum(dim=1)
+                        values[:, own] = taken
+                else:
+                    stored = part.width
+                    if len(own):
+                        z = torch.stack([record.z[row, column + at] for record, row in chosen])
+                        values[:, own] = z.float().abs()
+                column += stored
+                start += part.width
+            if len(mine):
+                where = torch.from_numpy(mine).to(values.device)
+                scale = norms.to(values.device)[torch.from_numpy(within[mine]).to(values.device)]
+                values[:, where] *= inverse[:, place.layer, None] * scale
+        return values.cpu().numpy()
+
 
 def mean_hidden(history: Sequence[tuple[StepRecord, int]], tokens: Sequence[int]) -> np.ndarray | None:
     """The mean final hidden state over some of a lane's tokens: float32 `[hidden size]`, or None."""

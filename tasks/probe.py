@@ -314,6 +314,7 @@ def _keep(
     probe = identified.probe
     probe.metadata = {
         "mode": settings.mode,
+        "reduce": features_of([rows[0].metadata["contributions"]]).spec.reduce,
         "training_questions": sorted({normalise_question(row.metadata["question"]) for row in rows}),
         "curve": identified.curve,
         "C_by_fold": identified.C_by_fold,

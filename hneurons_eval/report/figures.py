@@ -86,6 +86,33 @@ def detection(labels: ArrayLike, probabilities: ArrayLike) -> bytes:
     return _png(figure)
 
 
+def risk_coverage(losses: ArrayLike, risks: ArrayLike, threshold: float | None = None) -> bytes:
+    """Selective error against coverage, between what random order and the oracle give.
+
+    Args:
+        losses: of each answer, 1 where it is wrong.
+        risks: of each answer.
+        threshold: marked by the point where answers above it are withheld; None: no point.
+    """
+    from hneurons_eval.risk import area_under_risk_coverage
+    from hneurons_eval.risk import risk_coverage as curve
+
+    loss, risk = np.asarray(losses, float), np.asarray(risks, float)
+    coverage, error = curve(loss, risk)
+    figure, (axes,) = _figure(5.2, 3.4, 1)
+    axes.plot(coverage, error, color=BLUE, label=f"by risk, area {area_under_risk_coverage(loss, risk):.3f}")
+    axes.axhline(loss.mean(), color=GREY, linestyle=":", label=f"random order, area {loss.mean():.3f}")
+    best = area_under_risk_coverage(loss, loss)
+    axes.plot(*curve(loss, loss), color=GREEN, linewidth=0.9, label=f"oracle, area {best:.3f}")
+    if threshold is not None and (given := int((risk <= threshold).sum())):
+        axes.plot(coverage[given - 1], error[given - 1], "o", color=ORANGE, label=f"threshold {threshold:.2f}")
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.legend(fontsize=8, frameon=False)
+    _label(axes, f"risk and coverage, {len(loss)} answers", "share of answers given", "share of them wrong")
+    return _png(figure)
+
+
 def _label(axes: "Axes", title: str, x: str, y: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x, fontsize=8)

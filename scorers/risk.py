@@ -1,0 +1,210 @@
+"""How likely each answer of any task is hallucinated, by a trained probe; and whether that tells wrong from right."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio.to_thread
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.solver import TaskState
+
+from hneurons_eval.markdown import marked, picture, quoted
+from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.risk import ScoredAnswer, risk_figures, score_of
+
+if TYPE_CHECKING:
+    from hneurons_eval.answer_risk import RiskProbe
+
+DECISIONS = "abstain_when_risky"
+"""Where in a sample's store the solver `abstain_when_risky` keeps what it did about each answer."""
+OWN = "hallucination_risk"
+
+
+def find_risk_probe(reference: str) -> "RiskProbe":
+    """The probe that a probe directory or the log of the probe task names.
+
+    Where a model is being evaluated already, the probe has to fit it; otherwise this shows at the first answer.
+
+    Raises:
+        Refused: none is named, it cannot be read, or it is of a model with other layers.
+    """
+    # tasks/ stands above scorers/; whoever asks for a probe has loaded it already.
+    from hneurons_eval.answer_risk import risk_probe
+    from hneurons_eval.tasks.probe_source import probe_summary
+    from hneurons_eval.tasks.stage_logs import read_stage
+
+    if not reference:
+        raise Refused("probe is missing; give a probe directory or the log of the probe task")
+    with refusing():
+        if not (Path(reference) / "probe.json").is_file():
+            reference = str(probe_summary(read_stage(reference, "probe", "probe"))["directory"])
+        probe = risk_probe(reference)
+        try:
+            model = get_model()
+        except ValueError:
+            return probe  # the task is made before its model is
+        if hasattr(model.api, "engine"):
+            probe.check(model.api.engine.layout, model.name)  # pyright: ignore[reportAttributeAccessIssue]
+    return probe
+
+
+def answer_of(messages: Sequence[ChatMessage], output: ModelOutput) -> tuple[int, str, bool]:
+    """How many messages stand before the last answer, its text, and whether it calls tools."""
+    for place in range(len(messages) - 1, -1, -1):
+        message = messages[place]
+        if isinstance(message, ChatMessageAssistant):
+            return place, message.text, bool(message.tool_calls)
+    # A solver may leave its answer in the output alone.
+    return len(messages), output.completion, False
+
+
+async def risk_of_answer(
+    messages: Sequence[ChatMessage], output: ModelOutput, probe: "RiskProbe", span: str
+) -> dict[str, Any]:
+    """The risk of the last answer: as taken while it was generated, else from a pass over prompt and answer.
+
+    Raises:
+        Refused: the evaluated model is not of `hneurons/`, or the probe is of a model with other layers.
+    """
+    before, text, calls_tools = answer_of(messages, output)
+    if calls_tools:
+        return {"skipped": "tool call"}
+    if not text.strip():
+        return {"skipped": "empty answer"}
+    if not before:
+        return {"skipped": "no prompt"}
+    known = ((output.metadata or {}).get("hneurons") or {}).get("risk") or {}
+    if output.completion == text and known.get("probe") == probe.digest and known.get("by") == span:
+        return dict(known)
+    model: Model = get_model()
+    if not hasattr(model.api, "engine"):
+        raise Refused(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
+    with refusing():
+        probe.check(model.api.engine.layout, model.name)  # pyright: ignore[reportAttributeAccessIssue]
+    ask = {"risk": {"probe": probe.directory, "span": span, "response": text}}
+    config = GenerateConfig(extra_body={"hneurons": ask})
+    judged = await model.generate(list(messages[:before]), config=config)
+    return dict((judged.metadata or {})["hneurons"]["risk"])
+
+
+def task_score(scores: Mapping[str, Score], against: str) -> dict[str, Any]:
+    """What the task's own scorer says: `task_scorer`, `task_score` from 0 to 1 or None, `refused`.
+
+    Args:
+        scores: of the sample so far, by scorer.
+        against: the scorer to take, `scorer/key` for one value of a dict; empty: the first with a value that is
+            correct, incorrect, partial, no answer, true, false, or a number from 0 to 1.
+
+    Raises:
+        Refused: `against` names a scorer that has not scored.
+    """
+    name, _, key = against.partition("/")
+    if against and name not in scores:
+        found = ", ".join(scores) or "none"
+        raise Refused(f"against={against}: {name} has not scored (found: {found}); put {OWN} behind it")
+    chosen = [name] if against else [one for one in scores if not one.startswith(OWN)]
+    for one in chosen:
+        value = scores[one].value
+        if key:
+            if not isinstance(value, Mapping) or key not in value:
+                raise Refused(f"against={against}: the score of {one} has no {key}, it is {value!r}")
+            value = value[key]
+        number, refused = score_of(value)
+        if number is not None or refused:
+            return {"task_scorer": against or one, "task_score": number, "refused": refused}
+    return {"task_scorer": None, "task_score": None, "refused": False}
+
+
+@metric(name="risk", scores="unreduced")
+def risk_metrics() -> Metric:
+    """Mean risk; how well it tells what the task calls wrong from what it calls right; see `risk.risk_figures`.
+
+    Answers without a risk have no score: Inspect counts them as unscored, and each says why as its reason.
+    """
+    seen: dict[str, dict[str, float]] = {}
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        # Called after every sample while the task runs; the bootstrap is worth its time only when something is new.
+        answers = [
+            ScoredAnswer.of(score.sample_id, score.score.metadata)
+            for score in scores
+            if score.score.metadata and score.score.metadata.get("probability") is not None
+        ]
+        key = repr(answers)
+        if key not in seen:
+            seen.clear()
+            seen[key] = risk_figures(answers)
+        return dict(seen[key])
+
+    return cast(Metric, compute)
+
+
+@scorer(metrics=[risk_metrics()])
+def hallucination_risk(probe: str = "", span: str = "rule", against: str = "", strip: bool = True) -> Scorer:
+    """The probability that the answer is hallucinated, for any task that is run with an `hneurons/` model.
+
+    It is what was taken while the answer was generated, where the model was given the probe (`-M risk=DIRECTORY`);
+    otherwise prompt and answer are passed over once more. Of a conversation the last answer is judged. To be compared
+    with the task's own score it stands behind the task's scorer.
+
+    Args:
+        probe: a probe directory, or the log of the `probe` task.
+        span: where the answer is: `rule`, or `response` for all of it.
+        against: the scorer of the task that the risk is compared with (`scorer/key` for one value of a dict);
+            default the first that says right or wrong.
+        strip: draw the risk of each token into the explanation.
+    """
+    from hneurons_eval.answer_risk import SPANS
+
+    if span not in SPANS:
+        raise Refused(f"span should be {' or '.join(SPANS)}, found {span!r}")
+    judge = find_risk_probe(probe)
+
+    async def score(state: TaskState, target: Target) -> Score:
+        decisions = state.store.get(DECISIONS, [])
+        decision: dict[str, Any] = dict(decisions[-1]) if decisions else {}
+        _, text, _ = answer_of(state.messages, state.output)
+        if decision.get("done") == "abstained":
+            # What is said instead is no answer: the risk is that of the answer that was withheld.
+            found, text = dict(decision["risk"]), str(decision["answer"])
+        else:
+            found = await risk_of_answer(state.messages, state.output, judge, span)
+        details = found | task_score(state.scores or {}, against)
+        if decision:
+            details |= {key: decision[key] for key in ("done", "answer", "again") if key in decision}
+            details["first_risk"] = decision["risk"].get("probability")
+        if found.get("probability") is None:
+            reason = str(found["skipped"])
+            return Score.unscored(
+                reason=reason, answer=text, explanation=f"no risk: {reason}\n\n{quoted(text)}", metadata=details
+            )
+        explanation = await anyio.to_thread.run_sync(explained, text, found, decision, strip)
+        details.pop("tokens", None)
+        return Score(value=found["probability"], answer=text, explanation=explanation, metadata=details)
+
+    return score
+
+
+def explained(text: str, found: Mapping[str, Any], decision: Mapping[str, Any], strip: bool) -> str:
+    """Markdown: the risk, what was done about it, the answer with its span marked, and the risk of each token."""
+    above = "above" if found["probability"] > found["threshold"] else "not above"
+    parts = [
+        f"**Probability of hallucination {found['probability']:.2f}**, {above} the threshold {found['threshold']:.2f}"
+    ]
+    if decision.get("done") == "abstained":
+        parts.append("The solver withheld this answer and abstained:")
+    elif decision.get("done") == "answered again":
+        before = decision["risk"]["probability"]
+        parts.append(
+            f"The first answer had {before:.2f}; with the neurons suppressed the model answered again. First answer:"
+        )
+        parts += [quoted(str(decision["answer"])), "Second answer:"]
+    whole = found.get("characters") == len(text)  # a solver may have put other words in its place
+    parts.append(quoted(marked(text, found.get("span") if whole else None)))
+    if strip and whole and found.get("tokens"):
+        from hneurons_eval.report.strip import token_strip
+
+        png = token_strip(text, [tuple(token) for token in found["tokens"]], found.get("span"))
+        parts.append(picture(png, "risk of each token, blue faithful to red hallucinated; the answer is underlined"))
+    return "\n\n".join(parts)
