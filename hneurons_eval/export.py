@@ -152,7 +152,7 @@ def export_adapter(
         model: as in `export_checkpoint`, and so all others.
 
     Raises:
-        ExportError: as `export_checkpoint`; or neurons of routed experts, for which no adapter is written.
+        ExportError: as `export_checkpoint`; or a mixture of experts, for which no adapter is written.
         CheckpointError, UnsupportedModelError, NeuronSetError, ValueError: as `export_checkpoint`.
     """
     from safetensors.torch import save_file
@@ -160,9 +160,11 @@ def export_adapter(
     alpha, out = _check(neurons, alpha, out)
     source = _open(model, neurons, revision, trust_remote_code)
     chosen = _chosen(source, neurons)
-    if experts := [one.part.name for one in chosen if isinstance(one.part, Experts)]:
+    if experts := [part.name for place in source.places for part in place.parts if isinstance(part, Experts)]:
+        # Also where only shared experts or dense layers are scaled: PEFT (0.21) takes every target called down_proj of
+        # such a model for the routed experts, and would apply the adapter elsewhere without an error.
         raise ExportError(
-            f"neurons of the routed experts {experts[0]} are to be scaled, for which there is no LoRA on a linear map; "
+            f"{model} has routed experts ({experts[0]}), to which PEFT would apply the adapter of any down_proj; "
             "export the checkpoint itself (without --lora)"
         )
     kinds = {isinstance(one.part.module, Conv1D) for one in chosen}
