@@ -1,4 +1,4 @@
-"""Figures of detection and of intervention, from per-answer results: estimates with 95 % intervals.
+"""Figures of detection, from per-answer results: estimates with 95 % intervals.
 
 Everything here takes plain arrays and returns flat dicts of numbers, which Inspect logs as metrics:
 `name`, `name_low` and `name_high` are an estimate and its interval.
@@ -17,24 +17,15 @@ from hneurons_eval.statistics import (
     auroc_statistic,
     bootstrap_interval,
     brier,
-    holm,
-    mcnemar,
+    flat,
     mean_statistic,
-    minimum_detectable_effect,
-    paired_difference,
     permutation_p,
     stratified_auroc,
-    wilson_interval,
 )
 
 RESAMPLES = 1000
 SMALLEST_STRATUM = 5
 """Relations with fewer answers of either class are left out of the mean within relations."""
-
-
-def flat(name: str, interval: Interval, at: str = "") -> dict[str, float]:
-    """An interval as three entries: `name`, `name_low`, `name_high`, each followed by `at`."""
-    return {f"{name}{at}": interval.estimate, f"{name}_low{at}": interval.low, f"{name}_high{at}": interval.high}
 
 
 def usable_strata(labels: ArrayLike, strata: ArrayLike, least: int = SMALLEST_STRATUM) -> NDArray[np.bool_]:
@@ -177,86 +168,3 @@ def _interval(statistic: Statistic, clusters: NDArray[Any], seed: int) -> Interv
         # Too few rows for most resamples to hold both classes: an estimate without an interval.
         estimate = float(statistic(np.ones((1, len(clusters))))[0])
         return Interval(estimate, float("nan"), float("nan"))
-
-
-# Verdicts of one item: what each answer scores on each outcome.
-OUTCOMES = {
-    "accuracy": lambda verdict: verdict == "correct",
-    "attempt_rate": lambda verdict: verdict != "not_attempted",
-    "hallucination_rate": lambda verdict: verdict == "incorrect",
-}
-NO_OP = 1.0
-
-
-def intervention(
-    verdicts: Mapping[float, Mapping[str, str]],
-    control_verdicts: Mapping[float, Sequence[Mapping[str, str]]],
-    seed: int = 0,
-) -> dict[str, float]:
-    """What scaling does to a question set, paired by question against the no-op.
-
-    Args:
-        verdicts: by alpha and question, of answers with the neurons scaled.
-        control_verdicts: by alpha, for each control set, by question.
-
-    Returns:
-        for each alpha and outcome `<outcome>@<alpha>` with Wilson interval (`<outcome>_low@<alpha>`,
-        `<outcome>_high@<alpha>`); `<outcome>_difference@<alpha>` to the no-op with paired bootstrap interval;
-        for accuracy McNemar's p, corrected over alphas by Holm; mean, least and greatest difference of the
-        control sets, and the permutation p (two-sided) against them.
-    """
-    found: dict[str, float] = {}
-    base = verdicts.get(NO_OP, {})
-    for alpha in sorted(verdicts):
-        own = verdicts[alpha]
-        for outcome, holds in OUTCOMES.items():
-            hits = sum(holds(verdict) for verdict in own.values())
-            if own:
-                found |= flat(outcome, wilson_interval(hits, len(own)), f"@{alpha:g}")
-    pvalues: dict[float, float] = {}
-    for alpha in sorted(set(verdicts) - {NO_OP}):
-        pairs = [question for question in base if question in verdicts[alpha]]
-        if not pairs:
-            continue
-        for outcome, holds in OUTCOMES.items():
-            before = np.array([float(holds(base[question])) for question in pairs])
-            after = np.array([float(holds(verdicts[alpha][question])) for question in pairs])
-            found |= flat(f"{outcome}_difference", paired_difference(before, after, seed=seed), f"@{alpha:g}")
-            found |= _against_controls(
-                outcome, alpha, base, control_verdicts.get(alpha, ()), after.mean() - before.mean()
-            )
-            if outcome == "accuracy":
-                lost, won = int(((before == 1) & (after == 0)).sum()), int(((before == 0) & (after == 1)).sum())
-                pvalues[alpha] = mcnemar(lost, won)
-                discordant = (lost + won) / len(pairs)
-                effect = minimum_detectable_effect(len(pairs), discordant) if discordant else float("nan")
-                if np.isfinite(effect):
-                    found[f"accuracy_detectable@{alpha:g}"] = effect
-    for alpha, corrected in zip(pvalues, holm(list(pvalues.values())) if pvalues else (), strict=True):
-        found[f"accuracy_p@{alpha:g}"] = float(corrected)
-    return found
-
-
-def _against_controls(
-    outcome: str,
-    alpha: float,
-    base: Mapping[str, str],
-    controls: Sequence[Mapping[str, str]],
-    difference: float,
-) -> dict[str, float]:
-    holds = OUTCOMES[outcome]
-    differences = []
-    for control in controls:
-        pairs = [question for question in base if question in control]
-        if pairs:
-            differences.append(float(np.mean([float(holds(control[q])) - float(holds(base[q])) for q in pairs])))
-    if not differences:
-        return {}
-    spread = np.array(differences)
-    center = spread.mean()
-    return {
-        f"{outcome}_control@{alpha:g}": float(center),
-        f"{outcome}_control_low@{alpha:g}": float(spread.min()),
-        f"{outcome}_control_high@{alpha:g}": float(spread.max()),
-        f"{outcome}_p_control@{alpha:g}": permutation_p(abs(difference - center), np.abs(spread - center)),
-    }

@@ -428,16 +428,24 @@ def _is_title(cue: str) -> bool:
 # --- the reply of an LLM judge -----------------------------------------------------------------------
 
 _FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)\s*```", re.DOTALL | re.IGNORECASE)
-_LABEL = re.compile(r"(correct|incorrect|not[ _-]attempted)", re.IGNORECASE)
 _DECORATION = " \t\r\n\"'`*_“”‘’"
 
 
 def parse_verdict(text: str) -> Verdict | Literal["unparsed"]:
     """The verdict in an LLM judge's reply, which must be the label alone or the JSON object asked for.
 
-    `{"verdict": "correct" | "incorrect" | "not_attempted"}`, optionally with a "reason" string and in one
-    code fence. Sentences, two labels, other keys and repeated keys are "unparsed": a class of its own, to
-    be counted and never to be read as one of the three.
+    `{"verdict": "correct" | "incorrect" | "not_attempted"}`, as `parse_label` reads it.
+    """
+    found = parse_label(text, get_args(Verdict))
+    return next((v for v in get_args(Verdict) if v == found), "unparsed")
+
+
+def parse_label(text: str, labels: Sequence[str], key: str = "verdict") -> str:
+    """The label in a judge's reply, which must be the label alone or a JSON object with the label under a key.
+
+    The object may also have a "reason" string, and stand in one code fence; between the words of a label may be
+    spaces or hyphens. Sentences, two labels, other keys and repeated keys are "unparsed": a class of its own, to be
+    counted and never to be read as one of the labels.
     """
     text = text.strip()
     fence = _FENCE.fullmatch(text)
@@ -448,19 +456,19 @@ def parse_verdict(text: str) -> Verdict | Literal["unparsed"]:
             reply = json.loads(text, object_pairs_hook=_unique)
         except (ValueError, RecursionError):
             return "unparsed"
-        if not isinstance(reply, dict) or not reply.keys() <= {"verdict", "reason"}:
+        if not isinstance(reply, dict) or not reply.keys() <= {key, "reason"}:
             return "unparsed"
-        if not isinstance(reply.get("verdict"), str) or not isinstance(reply.get("reason", ""), str):
+        if not isinstance(reply.get(key), str) or not isinstance(reply.get("reason", ""), str):
             return "unparsed"
-        return _verdict(reply["verdict"])
+        return _label(reply[key], labels)
     text = text.strip(_DECORATION)
-    return _verdict(text.removesuffix(".").rstrip(_DECORATION))
+    return _label(text.removesuffix(".").rstrip(_DECORATION), labels)
 
 
-def _verdict(label: str) -> Verdict | Literal["unparsed"]:
-    m = _LABEL.fullmatch(label)
-    form = m[1].lower().replace(" ", "_").replace("-", "_") if m else ""
-    return next((v for v in get_args(Verdict) if v == form), "unparsed")
+def _label(said: str, labels: Sequence[str]) -> str:
+    form = said.lower()
+    forms = (form, form.replace(" ", "_"), form.replace("-", "_"))
+    return next((label for label in labels if label in forms), "unparsed")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ weights (how often each row was drawn), and a statistic here is a function from 
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,11 @@ class Interval(NamedTuple):
     estimate: float
     low: float
     high: float
+
+
+def flat(name: str, interval: Interval, at: str = "") -> dict[str, float]:
+    """An interval as three entries: `name`, `name_low`, `name_high`, each followed by `at`."""
+    return {f"{name}{at}": interval.estimate, f"{name}_low{at}": interval.low, f"{name}_high{at}": interval.high}
 
 
 def auroc(y: ArrayLike, scores: ArrayLike) -> float:
@@ -209,13 +214,13 @@ def bootstrap_interval(
         ValueError: nothing to draw from; strata that cut a cluster; a statistic that is undefined on
             the data, or in more than half of the resamples.
     """
-    _, member = np.unique(np.asarray(clusters), return_inverse=True)
-    if not member.size:
+    rows = len(np.asarray(clusters))
+    if not rows:
         raise ValueError("there are no rows to resample.")
-    estimate = float(statistic(np.ones((1, member.size)))[0])
+    estimate = float(statistic(np.ones((1, rows)))[0])
     if not np.isfinite(estimate):
         raise ValueError("the statistic is not defined on these rows.")
-    values = np.concatenate([statistic(weights) for weights in _resamples(member, strata, n, seed)])
+    values = np.concatenate([statistic(weights) for weights in resample_weights(clusters, n, seed, strata)])
     values = values[np.isfinite(values)]
     if values.size < n / 2:
         raise ValueError(f"the statistic is defined in only {values.size} of {n} resamples: too few rows.")
@@ -223,8 +228,19 @@ def bootstrap_interval(
     return Interval(estimate, float(low), float(high))
 
 
-def _resamples(member: NDArray[Any], strata: ArrayLike | None, n: int, seed: int) -> Iterator[Floats]:
-    """Weights [some, rows], n in all, in pieces of some 32 MB."""
+def resample_weights(
+    clusters: ArrayLike, n: int, seed: int = 0, strata: ArrayLike | None = None
+) -> Iterator[Floats]:
+    """How often each row is drawn in n bootstrap resamples of whole clusters: [some, rows], in pieces of some 32 MB.
+
+    Args:
+        clusters: [rows], at least one.
+        strata: as in `bootstrap_interval`.
+
+    Raises:
+        ValueError: strata that cut a cluster.
+    """
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
     size = int(member.max()) + 1
     stratum = np.zeros(size, np.int64)
     if strata is not None:

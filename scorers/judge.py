@@ -1,25 +1,11 @@
 """Is an answer correct, incorrect, or not attempted; and what do the draws of one question say together."""
 
 import json
-import re
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Literal, cast
-from weakref import WeakKeyDictionary
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, cast
 
-import anyio
 from inspect_ai.log import EvalLog
-from inspect_ai.model import (
-    ChatMessageSystem,
-    ChatMessageUser,
-    GenerateConfig,
-    Model,
-    ModelAPI,
-    ModelName,
-    ModelOutput,
-    ResponseSchema,
-    get_model,
-)
 from inspect_ai.scorer import (
     CORRECT,
     INCORRECT,
@@ -35,14 +21,12 @@ from inspect_ai.scorer import (
     scorer,
 )
 from inspect_ai.solver import TaskState
-from inspect_ai.tool import ToolFunction, ToolInfo, ToolParam, ToolParams
-from inspect_ai.util import JSONSchema, LimitExceededError
 
 from hneurons_eval.agreement import JudgedAnswer
-from hneurons_eval.grading import argument_of, quoted
-from hneurons_eval.judging import judge_by_rule, parse_verdict
+from hneurons_eval.judging import judge_by_rule
 from hneurons_eval.nonexistence import judge_nonexistent
 from hneurons_eval.refusals import Refused
+from hneurons_eval.scorers.grader import GraderVerdicts, grader, verdict_tool
 from hneurons_eval.statistics import wilson_interval
 
 Judge = Literal["rule", "llm", "cascade"]
@@ -65,14 +49,7 @@ Verdicts:
 Give your verdict by calling the tool give_verdict. Where you have no tools, reply with one JSON object and \
 nothing else: {"verdict": "correct"}, {"verdict": "incorrect"} or {"verdict": "not_attempted"}."""
 
-VERDICT_TOOL = ToolInfo(
-    name="give_verdict",
-    description="Give your verdict on the answer.",
-    parameters=ToolParams(
-        properties={"verdict": ToolParam(type="string", enum=list(VALUES), description="Your verdict.")},
-        required=["verdict"],
-    ),
-)
+VERDICT_TOOL = verdict_tool("Give your verdict on the answer.", *VALUES)
 
 
 def judge_named(by: str) -> Judge:
@@ -94,18 +71,6 @@ def check_judge(by: str) -> None:
     """
     if judge_named(by) != "rule":
         grader()
-
-
-def grader() -> Model:
-    """The model bound to the role `grader`.
-
-    Raises:
-        ValueError: none is bound; the evaluated model never judges itself by default.
-    """
-    try:
-        return get_model(role="grader", required=True)
-    except Exception as error:
-        raise ValueError("no grader is bound; add --model-role grader=PROVIDER/MODEL, or use judge=rule") from error
 
 
 @metric(name="yield")
@@ -154,6 +119,41 @@ def draw_rates() -> Metric:
     return cast(Metric, compute)
 
 
+class Judged(NamedTuple):
+    """A verdict, what decided it (`rule` or `llm`), the grader where one was asked, and what that said."""
+
+    verdict: str
+    by: str
+    grader: str | None = None
+    said: str = ""
+
+
+class AnswerJudge:
+    """Verdicts on answers, by the rule, by the grader, or by the one and then the other; see `judge`.
+
+    Raises:
+        ValueError: an unknown judge.
+    """
+
+    def __init__(self, by: str) -> None:
+        self._by = judge_named(by)  # `inspect score` binds the grader only after it has made the scorer
+        self._graded = GraderVerdicts(INSTRUCTIONS, VERDICT_TOOL)
+
+    async def __call__(self, question: str, response: str, aliases: Sequence[str], exists: bool = True) -> Judged:
+        """The verdict on one answer, or `unparsed`."""
+        if not exists:
+            return Judged(judge_nonexistent(response), "rule")
+        if self._by != "llm" or not response.strip():
+            verdict = judge_by_rule(response, aliases)
+            if verdict != "incorrect" or self._by == "rule":
+                return Judged(verdict, "rule")
+        accepted = json.dumps(list(aliases), ensure_ascii=False)
+        verdict, said, asked = await self._graded(
+            {"question": question, "accepted answers": accepted, "answer": response}
+        )
+        return Judged(verdict, "llm", asked, said)
+
+
 @scorer(metrics=[question_yield(), draw_rates()])
 def judge(by: str = "rule") -> Scorer:
     """Judge each draw: correct (C), incorrect (I) or not attempted (N).
@@ -169,33 +169,19 @@ def judge(by: str = "rule") -> Scorer:
         by: `rule` (a normalised alias stands in the answer), `llm` (the model bound to the role `grader`), or
             `cascade` (the rule, then the LLM for what the rule calls incorrect).
     """
-    judge_named(by)  # `inspect score` binds the grader only after it has made the scorer
-    by_grader = GraderVerdicts()
+    decide = AnswerJudge(by)
 
     async def score(state: TaskState, target: Target) -> Score:
         response = state.output.completion
         aliases = [alias for alias in target if alias]
         question = str(state.metadata.get("question") or state.input_text)
-        decided, said, asked = "rule", "", None
         exists = state.metadata.get("exists", True)
-        verdict: str = "incorrect"
-        if not exists:
-            verdict = judge_nonexistent(response)
-        elif by != "llm" or not response.strip():
-            verdict = judge_by_rule(response, aliases)
-        if verdict == "incorrect" and by != "rule" and exists:
-            decided, asked = "llm", grader()
-            try:
-                verdict, said = await by_grader(asked, question, response, aliases)
-            except LimitExceededError:
-                raise
-            except Exception as error:
-                verdict, said = "unparsed", f"{type(error).__name__}: {_message(error)}"
+        verdict, decided, asked, said = await decide(question, response, aliases, exists)
         details: dict[str, Any] = {
             "verdict": verdict,
             "by": by,
             "judge": decided,
-            "grader": None if asked is None else str(asked),
+            "grader": asked,
             "question": question,
             "aliases": aliases,
             "relation": state.metadata.get("relation"),
@@ -213,147 +199,6 @@ def judge(by: str = "rule") -> Scorer:
         return Score(value=VALUES[verdict], answer=response, explanation=explanation, metadata=details)
 
     return score
-
-
-class GraderVerdicts:
-    """Verdicts of a grader on answers, each distinct answer to a question asked about once."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[ModelAPI, str, str, tuple[str, ...]], tuple[str, str]] = {}
-        self._locks: dict[tuple[ModelAPI, str, str, tuple[str, ...]], anyio.Lock] = {}
-
-    async def __call__(self, model: Model, question: str, response: str, aliases: list[str]) -> tuple[str, str]:
-        """The verdict on an answer, or `unparsed`, and what the grader said.
-
-        A reply that is no verdict is kept as it is, since a greedy grader would repeat it. After an error or a
-        cancellation nothing is kept, and whoever waits for the same verdict asks anew.
-        """
-        key = (model.api, question, response, tuple(aliases))
-        if key in self._known:
-            return self._known[key]
-        async with self._locks.setdefault(key, anyio.Lock()):
-            if key not in self._known:
-                parts = {
-                    "question": question,
-                    "accepted answers": json.dumps(aliases, ensure_ascii=False),
-                    "answer": response,
-                }
-                output = await ask_grader(model, INSTRUCTIONS, parts, VERDICT_TOOL)
-                self._known[key] = verdict_in(output), described(output)
-                self._locks.pop(key, None)
-        return self._known[key]
-
-
-def verdict_in(output: ModelOutput) -> str:
-    """The verdict in a grader's reply: one of three, or `unparsed`.
-
-    Tool calls decide where there are any, and must all be the one asked for, with one of the three values. Without
-    a call the text must be a verdict and nothing else (`parse_verdict`). A call and a text that are different
-    verdicts are `unparsed`.
-    """
-    if output.empty:
-        return "unparsed"
-    written = parse_verdict(output.completion)
-    calls = output.message.tool_calls
-    if not calls:
-        return written
-    given = argument_of(calls, VERDICT_TOOL.name, "verdict")
-    return given if given in VALUES and written in (given, "unparsed") else "unparsed"
-
-
-def described(output: ModelOutput) -> str:
-    """A reply in one line, for people."""
-    if output.empty:
-        return "an empty reply"
-    calls = [
-        f"{call.function}({call.parse_error or json.dumps(call.arguments, ensure_ascii=False)})"
-        for call in output.message.tool_calls or []
-    ]
-    text = [repr(output.completion)] if output.completion or not calls else []
-    stopped = [] if output.stop_reason in ("stop", "tool_calls") else [f"(stopped: {output.stop_reason})"]
-    return " ".join([*calls, *text, *stopped])
-
-
-# --- asking the grader ---------------------------------------------------------------------------------
-
-FORMS = ("tool", "schema", "text")
-TRANSFORMERS = ("hf", "hneurons")  # providers on which nothing forces a reply into a form
-
-_form_that_works: WeakKeyDictionary[ModelAPI, int] = WeakKeyDictionary()
-
-
-async def ask_grader(model: Model, instructions: str, parts: Mapping[str, str], tool: ToolInfo) -> ModelOutput:
-    """A model's reply about quoted texts, greedy, in the strictest form that its provider takes.
-
-    First by a forced call of the tool, rather than by `response_schema`: most of Inspect's providers can force a
-    call, while several drop the schema (Bedrock outside Claude, `hf`) or weaken it to "some JSON" (DeepSeek), and
-    what is no call cannot pass for a value by how it reads. A server that refuses such a request (LM Studio takes no
-    tool by name, many a small model has no tools) is asked for JSON by `response_schema`, and one that refuses that
-    too by the instructions alone. So are from the start the providers that run transformers themselves, on which
-    nothing forces either. What a provider takes is remembered.
-
-    The limit on tokens is the provider's own (a reasoning model thinks before it calls), except for those that run
-    transformers, where nothing else stops a rambling model. What the role itself sets stays in force.
-
-    Args:
-        model: the grader.
-        instructions: the system message, which asks for the tool and says what to reply without tools.
-        parts: what is shown to the model, by name; quoted as data.
-        tool: the tool, whose single parameter is the value that is asked for.
-
-    Raises:
-        Exception: the provider's, after Inspect's own retries and every form.
-    """
-    local = ModelName(model).api in TRANSFORMERS
-    messages = [ChatMessageSystem(content=instructions), ChatMessageUser(content=quoted(parts))]
-    form = _form_that_works.get(model.api, FORMS.index("text") if local else 0)
-    while True:
-        config = _settings(model, local)
-        if FORMS[form] == "schema":
-            config.response_schema = ResponseSchema(
-                name=tool.name,
-                json_schema=JSONSchema(
-                    type="object",
-                    properties=tool.parameters.properties,
-                    required=tool.parameters.required,
-                    additionalProperties=False,
-                ),
-                strict=True,
-            )
-        try:
-            if FORMS[form] == "tool":
-                output = await model.generate(
-                    messages, tools=[tool], tool_choice=ToolFunction(name=tool.name), config=config
-                )
-            else:
-                output = await model.generate(messages, config=config)
-        except Exception as error:
-            if form + 1 == len(FORMS) or not _may_be_the_form(error):
-                raise
-            form += 1
-        else:
-            _form_that_works[model.api] = form
-            return output
-
-
-def _settings(model: Model, local: bool) -> GenerateConfig:
-    # Inspect's hf provider always samples and fails at temperature 0; of one candidate it samples that.
-    greedy = GenerateConfig(top_k=1) if ModelName(model).api == "hf" else GenerateConfig(temperature=0.0)
-    return greedy.merge(GenerateConfig(max_tokens=128 if local else None)).merge(model.config)
-
-
-_FORM_WORDS = re.compile(r"tool|function|schema|response.?format|structured|not (?:support|implement)", re.IGNORECASE)
-
-
-def _may_be_the_form(error: Exception) -> bool:
-    """Whether a request may have failed for the form it was made in: it was malformed to the server, or says so."""
-    refused = getattr(error, "status_code", None) in (400, 404, 405, 422, 501)
-    return refused or isinstance(error, NotImplementedError) or _FORM_WORDS.search(_message(error)) is not None
-
-
-def _message(error: Exception) -> str:
-    """What the provider said: Inspect's own text holds the whole request."""
-    return str(getattr(error, "provider_message", None) or error)
 
 
 # --- the draws of a question ---------------------------------------------------------------------------

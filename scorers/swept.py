@@ -1,58 +1,115 @@
-"""Judge answers of a sweep over alphas, and compare every alpha with the no-op and with random sets."""
+"""Outcomes of the answers of a sweep over alpha, and the figures over all of them."""
 
-from collections import defaultdict
-from typing import cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
-from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.scorer import Metric, SampleScore, Score, metric
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.evaluation import intervention
-from hneurons_eval.judging import judge_by_rule
-from hneurons_eval.nonexistence import judge_nonexistent
-from hneurons_eval.scorers.judge import VALUES
+from hneurons_eval.degeneration import is_degenerate
+from hneurons_eval.dose_response import Row, arrange, dose_response, with_series
+from hneurons_eval.markdown import quoted
+
+SUMMARY = "dose-response"
+"""The id of the sample in which the log of a sweep tells what all samples show together."""
 
 
-@metric(name="intervention")
-def intervention_figures() -> Metric:
-    """For each alpha accuracy, attempt and hallucination rate; differences to the no-op, paired, beside controls."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a judge makes of one answer.
+
+    Attributes:
+        value: a word for people: `complied`, `refuted`.
+        outcomes: by name 0 or 1, or a share; None where it is not defined, as compliance of what cannot be parsed.
+        said: what decided it.
+    """
+
+    value: str
+    outcomes: Mapping[str, float | None]
+    said: str = ""
+
+
+JudgeReply = Callable[[Mapping[str, Any]], Awaitable[Outcome]]
+"""From what was kept of a reply (`text`, `stop`, `tokens`, and what the dialogue added) to its outcome."""
+
+
+async def score_sweep(state: TaskState, judge: JudgeReply) -> Score:
+    """Score the answer of a sample and those of its control sets.
+
+    Beside what the judge says every reply has the outcomes `truncated` (stopped by the limit on tokens), `degenerate`
+    (empty, repeating itself, or in another language), and `response_tokens`.
+    """
+    if state.sample_id == SUMMARY:
+        return Score.unscored(reason="summary", explanation=str(state.metadata.get(SUMMARY, "")))
+    reply = state.store.get("reply")
+    if reply is None:
+        return Score.unscored(reason="no_answer", explanation="the model was not asked")
+    asked = str(state.metadata.get("question") or state.input_text)
+    found = [await _outcomes(one, asked, judge) for one in (reply, *state.store.get("controls", []))]
+    own = found[0]
+    names = list(dict.fromkeys(name for one in found for name in one.outcomes))
+    alpha = float(state.metadata["alpha"])
+    epoch = f"#{state.epoch}" if state.epoch > 1 else ""
+    metadata = {
+        "alpha": alpha,
+        "item": f"{state.metadata['item']}{epoch}",
+        "cluster": state.metadata.get("cluster") or state.metadata["item"],
+        "series": state.metadata.get("series", ""),
+        "kinds": state.metadata.get("kinds", []),
+        "outcomes": {name: [one.outcomes.get(name) for one in found] for name in names},
+    }
+    noted = [name for name in ("truncated", "degenerate") if own.outcomes.get(name)]
+    head = f"**alpha {alpha:g}: {own.value}**" + (f" ({', '.join(noted)})" if noted else "")
+    explanation = "\n\n".join(part for part in (head, own.said, quoted(str(reply["text"]))) if part)
+    return Score(value=own.value, answer=str(reply["text"]), explanation=explanation, metadata=metadata)
+
+
+async def _outcomes(reply: Mapping[str, Any], asked: str, judge: JudgeReply) -> Outcome:
+    found = await judge(reply)
+    common = {
+        "truncated": float(reply["stop"] == "max_tokens"),
+        "degenerate": float(is_degenerate(str(reply["text"]), asked)),
+        "response_tokens": float(reply["tokens"]),
+    }
+    return Outcome(found.value, {**found.outcomes, **common}, found.said)
+
+
+def rows_of(details: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """The rows of a sweep from its samples' score metadata; others are left out."""
+    return [
+        Row(
+            item=str(one["item"]),
+            alpha=float(one["alpha"]),
+            outcomes=one["outcomes"],
+            series=str(one.get("series") or ""),
+            cluster=str(one.get("cluster") or one["item"]),
+            kinds=one.get("kinds", ()),
+        )
+        for one in details
+        if "outcomes" in one
+    ]
+
+
+def figures_of(rows: Sequence[Row], headlines: Sequence[str]) -> dict[str, float]:
+    """All figures of a sweep; names carry their series (`plain/compliance@1`) where there are several."""
+    return with_series({series: dose_response(sweep, headlines) for series, sweep in arrange(rows).items()})
+
+
+@metric(name="dose_response", scores="unreduced")
+def dose_response_figures(headlines: Sequence[str] = ("compliance",)) -> Metric:
+    """Each outcome at each alpha, its slope, and differences to the no-op, beside control sets.
+
+    Args:
+        headlines: outcomes that are reported in full.
+    """
+    seen: dict[int, dict[str, float]] = {}
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
-        verdicts: dict[float, dict[str, str]] = defaultdict(dict)
-        controls: dict[float, list[dict[str, str]]] = defaultdict(list)
-        for score in scores:
-            details = score.score.metadata or {}
-            if "alpha" not in details:
-                continue
-            alpha, item = float(details["alpha"]), str(details["item"])
-            verdicts[alpha][item] = str(details["verdict"])
-            for number, verdict in enumerate(details["controls"]):
-                while len(controls[alpha]) <= number:
-                    controls[alpha].append({})
-                controls[alpha][number][item] = verdict
-        return intervention(verdicts, controls)
+        # Called after every sample while the task runs; the bootstrap is worth its time only when something is new.
+        if len(scores) not in seen:
+            seen.clear()
+            seen[len(scores)] = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines)
+        return dict(seen[len(scores)])
 
     return cast(Metric, compute)
-
-
-@scorer(metrics=[intervention_figures()])
-def swept() -> Scorer:
-    """Correct (C), incorrect (I) or not attempted (N) by the rule, for the answer and those of the control sets."""
-
-    async def score(state: TaskState, target: Target) -> Score:
-        aliases = [alias for alias in target if alias]
-        exists = state.metadata.get("exists", True)
-
-        def judged(answer: str) -> str:
-            return judge_by_rule(answer, aliases) if exists else judge_nonexistent(answer)
-
-        verdict = judged(state.output.completion)
-        controls = [judged(answer) for answer in state.store.get("controls", [])]
-        alpha = state.metadata["alpha"]
-        return Score(
-            value=VALUES[verdict],
-            answer=state.output.completion,
-            explanation=f"alpha {alpha:g}: {verdict.replace('_', ' ')}; accepted: {', '.join(aliases[:5])}",
-            metadata={"alpha": alpha, "item": state.metadata["item"], "verdict": verdict, "controls": controls},
-        )
-
-    return score

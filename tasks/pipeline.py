@@ -8,11 +8,12 @@ from inspect_ai.log import EvalLog
 from hneurons_eval.refusals import Refused
 from hneurons_eval.solvers.capture import OFFICIAL, SPANS
 from hneurons_eval.tasks.capture import capture
-from hneurons_eval.tasks.closed_book import closed_book, parse_alphas
+from hneurons_eval.tasks.closed_book import closed_book
 from hneurons_eval.tasks.collect import collect, preset_named
 from hneurons_eval.tasks.detect import detect
 from hneurons_eval.tasks.probe import probe, settings_from
 from hneurons_eval.tasks.stage_logs import check_hneurons_model
+from hneurons_eval.tasks.sweeping import parse_alphas
 
 
 @task_source
@@ -72,7 +73,7 @@ def pipeline(
     def after_probe(log: str) -> list[Task]:
         tasks = [detect(log, dataset, judge, preset, split=split, part="test", seed=seed + 1)]
         if penalty == "l1":
-            tasks.append(closed_book(log, alphas, sweep_controls, dataset, questions, split, "test", seed))
+            tasks.append(closed_book(log, alphas, sweep_controls, dataset, judge, questions, split, "test", seed))
         return tasks
 
     follow: dict[str, Callable[[str], list[Task]]] = {

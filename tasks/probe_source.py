@@ -75,6 +75,23 @@ def neurons_from(reference: str) -> tuple[NeuronSet, str]:
         return neurons, str(reference)
 
 
+def probe_directory_of(reference: str) -> Path | None:
+    """The directory of the probe that neurons come from, where it can be found from what names them.
+
+    A neuron file that stands beside its probe's directory names it by its own name.
+    """
+    path = Path(str(reference))
+    if (path / "probe.json").is_file():
+        return path
+    if path.name.endswith(".neurons.json"):
+        beside = path.with_name(path.name.removesuffix(".neurons.json"))
+        return beside if (beside / "probe.json").is_file() else None
+    if path.suffix == ".eval" or path.is_dir():
+        found = Path(str(probe_summary(read_stage(reference, "probe", "neurons")).get("directory", "")))
+        return found if (found / "probe.json").is_file() else None
+    return None
+
+
 def probe_summary(log: Any) -> dict[str, Any]:
     """The account of the probe that its log's samples carry.
 

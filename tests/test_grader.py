@@ -29,7 +29,8 @@ from inspect_ai.util import LimitExceededError
 
 from hneurons_eval import grading
 from hneurons_eval.grading import argument_of, quoted
-from hneurons_eval.scorers.judge import INSTRUCTIONS, VERDICT_TOOL, GraderVerdicts, consistency, judge, verdict_in
+from hneurons_eval.scorers.grader import GraderVerdicts, verdict_in
+from hneurons_eval.scorers.judge import INSTRUCTIONS, VERDICT_TOOL, consistency, judge
 from hneurons_eval.solvers import capture
 
 QUESTION = "Capital of France?"
@@ -67,7 +68,15 @@ class Grader:
 
 
 def asked(model: Model, response: str = "Lutetia", verdicts: GraderVerdicts | None = None) -> tuple[str, str]:
-    return anyio.run(verdicts or GraderVerdicts(), model, QUESTION, response, ["Paris"])
+    return anyio.run((verdicts or new_verdicts()).ask, model, parts(response))
+
+
+def new_verdicts() -> GraderVerdicts:
+    return GraderVerdicts(INSTRUCTIONS, VERDICT_TOOL)
+
+
+def parts(response: str, aliases: Sequence[str] = ("Paris",), question: str = QUESTION) -> dict[str, str]:
+    return {"question": question, "accepted answers": json.dumps(list(aliases)), "answer": response}
 
 
 def graded(
@@ -166,7 +175,7 @@ def test_what_the_role_sets_stays_in_force():
     ],
 )
 def test_a_reply_is_one_of_three_verdicts_exactly_or_unparsed(reply: ModelOutput, expected: str):
-    assert verdict_in(reply) == expected
+    assert verdict_in(reply, VERDICT_TOOL) == expected
 
 
 def test_no_call_is_no_argument():
@@ -191,7 +200,7 @@ NO_TOOLS = [
 @pytest.mark.parametrize("error", NO_TOOLS)
 def test_a_provider_without_tools_is_asked_for_json_by_a_schema_and_not_for_tools_again(error: Exception):
     grader = Grader(error, output('{"verdict": "correct"}'), output('{"verdict": "incorrect"}'))
-    verdicts = GraderVerdicts()
+    verdicts = new_verdicts()
     assert asked(grader.model, "Lutetia", verdicts)[0] == "correct"
     assert asked(grader.model, "Lyon", verdicts)[0] == "incorrect"
     assert [bool(request["tools"]) for request in grader.requests] == [True, False, False]
@@ -204,7 +213,7 @@ def test_a_provider_without_tools_is_asked_for_json_by_a_schema_and_not_for_tool
 
 def test_a_provider_without_schemas_either_is_asked_for_json_in_words():
     grader = Grader(Refused("no tools here"), Refused("response_format is not known"), output('{"verdict": "correct"}'))
-    verdicts = GraderVerdicts()
+    verdicts = new_verdicts()
     assert [asked(grader.model, response, verdicts)[0] for response in ("a", "b")] == ["correct"] * 2
     assert [request["config"].response_schema is not None for request in grader.requests] == [False, True, False, False]
     assert '{"verdict": "correct"}' in grader.requests[-1]["input"][0].text
@@ -229,7 +238,7 @@ def test_a_local_transformers_model_judges_greedily(tiny_checkpoint: Callable[..
     found: list[tuple[str, str]] = []
 
     async def judge_by_itself() -> None:
-        found.append(await GraderVerdicts()(model, QUESTION, "Lutetia", ["Paris"]))
+        found.append(await new_verdicts().ask(model, parts("Lutetia")))
 
     async def twice() -> None:
         async with anyio.create_task_group() as group:
@@ -370,12 +379,12 @@ def test_a_hostile_answer_is_quoted_whole_between_its_marks_and_nowhere_else(res
     assert user.count(number) == 6  # three parts, two marks each
 
 
-parts = st.dictionaries(
+quotations = st.dictionaries(
     st.sampled_from(["question", "answer", "accepted answers"]), st.text(max_size=60), min_size=1, max_size=3
 )
 
 
-@given(parts)
+@given(quotations)
 @settings(max_examples=200, deadline=None)
 def test_whatever_the_parts_they_can_be_read_back_and_their_number_stands_in_none(quotation: dict[str, str]):
     text = quoted(quotation)
@@ -414,10 +423,10 @@ def test_lone_surrogates_are_quoted_too():
 
 
 def test_equal_answers_judged_at_once_are_asked_about_once():
-    grader, verdicts, found = Grader(verdict("correct"), verdict("incorrect")), GraderVerdicts(), []
+    grader, verdicts, found = Grader(verdict("correct"), verdict("incorrect")), new_verdicts(), []
 
     async def one(response: str, aliases: list[str]) -> None:
-        found.append((response, await verdicts(grader.model, QUESTION, response, aliases)))
+        found.append((response, await verdicts.ask(grader.model, parts(response, aliases))))
 
     async def all_of_them() -> None:
         async with anyio.create_task_group() as group:
@@ -431,11 +440,11 @@ def test_equal_answers_judged_at_once_are_asked_about_once():
 
 
 def test_other_accepted_answers_or_another_grader_are_another_judgement():
-    verdicts, first, second = GraderVerdicts(), Grader(verdict("correct")), Grader(verdict("incorrect"))
+    verdicts, first, second = new_verdicts(), Grader(verdict("correct")), Grader(verdict("incorrect"))
     asked(first.model, "a", verdicts)
-    anyio.run(verdicts, first.model, QUESTION, "a", ["Rome"])
-    anyio.run(verdicts, first.model, "Another?", "a", ["Paris"])
-    anyio.run(verdicts, first.model, QUESTION, "A", ["Paris"])
+    anyio.run(verdicts.ask, first.model, parts("a", ["Rome"]))
+    anyio.run(verdicts.ask, first.model, parts("a", question="Another?"))
+    anyio.run(verdicts.ask, first.model, parts("A"))
     assert len(first.requests) == 4
     assert asked(second.model, "a", verdicts)[0] == "incorrect"
     assert asked(first.model, "a", verdicts)[0] == "correct"
@@ -443,7 +452,7 @@ def test_other_accepted_answers_or_another_grader_are_another_judgement():
 
 
 def test_a_failure_is_not_kept_but_an_unreadable_reply_is():
-    verdicts = GraderVerdicts()
+    verdicts = new_verdicts()
     grader = Grader(Refused("overloaded", 503), output("Well..."), verdict("correct"))
     with pytest.raises(Refused):
         asked(grader.model, "a", verdicts)
@@ -453,7 +462,7 @@ def test_a_failure_is_not_kept_but_an_unreadable_reply_is():
 
 
 def test_whoever_waits_for_a_judgement_that_is_cancelled_asks_anew():
-    verdicts, started = GraderVerdicts(), []
+    verdicts, started = new_verdicts(), []
 
     async def reply(*_: Any) -> ModelOutput:
         started.append(len(started))
@@ -466,7 +475,7 @@ def test_whoever_waits_for_a_judgement_that_is_cancelled_asks_anew():
 
     async def wait(scope: anyio.CancelScope) -> None:
         with scope:
-            found.append((await verdicts(model, QUESTION, "a", ["Paris"]))[0])
+            found.append((await verdicts.ask(model, parts("a")))[0])
 
     async def both() -> None:
         first = anyio.CancelScope()

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hneurons_eval.evaluation import OUTCOMES, detection, intervention, relation_aurocs, usable_strata
+from hneurons_eval.evaluation import detection, relation_aurocs, usable_strata
 from hneurons_eval.identification import Answers, IdentificationError, Identified, Search, Settings
 from hneurons_eval.scorers.captured import span_coverage
 from hneurons_eval.scorers.detected import detection_figures
 from hneurons_eval.scorers.judge import draw_rates, question_yield
-from hneurons_eval.scorers.swept import intervention_figures
-from hneurons_eval.statistics import auroc, holm, mcnemar, paired_difference, wilson_interval
+from hneurons_eval.scorers.swept import dose_response_figures
+from hneurons_eval.statistics import auroc
 
 WIDTHS = (60, 60)
 PLANTED = (7, 33, 80, 111)
@@ -370,70 +370,8 @@ def test_two_answers_have_an_estimate_and_no_interval():
     assert figures["auroc"] == 1.0
 
 
-# --- figures of intervention -------------------------------------------------------------------------
-
-ITEMS = [f"q{k}" for k in range(10)]
-YES, NO, NONE = "correct", "incorrect", "not_attempted"
-BASE = dict(zip(ITEMS, [YES, YES, YES, YES, YES, NO, NO, NO, NONE, NONE], strict=True))
-OFF = dict(zip(ITEMS, [YES, YES, NO, NONE, NONE, YES, NO, NO, NO, NONE], strict=True))
-
-
-def test_intervention_figures_are_those_computed_by_hand():
-    controls = [
-        BASE,  # no difference
-        BASE | {"q0": NO},  # one less correct
-        BASE | {"q5": YES, "q6": YES},  # two more
-    ]
-    figures = intervention({0.0: OFF, 1.0: BASE}, {0.0: controls})
-    assert figures["accuracy@1"] == 0.5
-    assert figures["accuracy@0"] == 0.3
-    assert figures["attempt_rate@1"] == 0.8
-    assert figures["attempt_rate@0"] == 0.7
-    assert figures["hallucination_rate@1"] == 0.3
-    assert figures["hallucination_rate@0"] == 0.4
-    assert figures["accuracy_low@0"] == pytest.approx(wilson_interval(3, 10).low)
-    assert figures["accuracy_difference@0"] == pytest.approx(-0.2)
-    assert figures["attempt_rate_difference@0"] == pytest.approx(-0.1)
-    assert figures["hallucination_rate_difference@0"] == pytest.approx(0.1)
-    # three lost (q2, q3, q4), one won (q5)
-    assert figures["accuracy_p@0"] == pytest.approx(mcnemar(3, 1))
-    assert figures["accuracy_control@0"] == pytest.approx((0 - 0.1 + 0.2) / 3)
-    assert figures["accuracy_control_low@0"] == pytest.approx(-0.1)
-    assert figures["accuracy_control_high@0"] == pytest.approx(0.2)
-    # |-0.2 - 0.0333| = 0.2333 is further from the controls' mean than any control is.
-    assert figures["accuracy_p_control@0"] == pytest.approx(1 / 4)
-    assert not any(name.startswith("accuracy_difference@1") for name in figures)
-
-
-def test_intervention_interval_is_the_paired_one():
-    figures = intervention({0.0: OFF, 1.0: BASE}, {})
-    right = [np.array([float(OUTCOMES["accuracy"](v[q])) for q in ITEMS]) for v in (BASE, OFF)]
-    interval = paired_difference(*right, seed=0)
-    ends = [figures[f"accuracy_difference{end}@0"] for end in ("_low", "", "_high")]
-    assert ends == pytest.approx([interval.low, interval.estimate, interval.high])
-    assert not any("control" in name for name in figures)
-
-
-def test_p_values_are_corrected_over_alphas():
-    better = dict.fromkeys(ITEMS, YES)
-    figures = intervention({0.0: OFF, 1.0: BASE, 3.0: better}, {})
-    raw = [mcnemar(3, 1), mcnemar(0, 5)]
-    assert [figures["accuracy_p@0"], figures["accuracy_p@3"]] == pytest.approx(holm(raw).tolist())
-
-
-def test_intervention_is_paired_by_question():
-    partly = {question: OFF[question] for question in ITEMS[:4]}
-    figures = intervention({0.0: partly, 1.0: BASE}, {})
-    assert figures["accuracy_difference@0"] == pytest.approx(-0.5)
-    # Without a no-op there are levels and no differences.
-    alone = intervention({0.0: OFF}, {0.0: [OFF]})
-    assert alone["accuracy@0"] == 0.3
-    assert not any("difference" in name or "control" in name for name in alone)
-
-
 def test_metrics_take_an_empty_list():
-    assert intervention({}, {}) == {}
-    made: list[Any] = [span_coverage(), detection_figures(), question_yield(), draw_rates(), intervention_figures()]
+    made: list[Any] = [span_coverage(), detection_figures(), question_yield(), draw_rates(), dose_response_figures()]
     for metric in made:
         figures = metric([])
         assert all(np.isfinite(value) for value in figures.values())

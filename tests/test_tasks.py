@@ -32,10 +32,10 @@ from hneurons_eval.scorers.detected import unpack
 from hneurons_eval.scorers.judge import consistency, judge
 from hneurons_eval.tasks import pipeline
 from hneurons_eval.tasks.capture import balanced
-from hneurons_eval.tasks.closed_book import control_sets, parse_alphas
 from hneurons_eval.tasks.collect import spread
 from hneurons_eval.tasks.probe import report_progress
 from hneurons_eval.tasks.stage_logs import StageScore
+from hneurons_eval.tasks.sweeping import control_sets, parse_alphas
 
 MakeCheckpoint = Callable[..., Path]
 
@@ -188,15 +188,20 @@ def test_detect_leaves_out_what_the_probe_was_trained_on(run: Run):
 def test_closed_book_has_every_question_at_every_alpha(run: Run):
     log = run.logs["closed_book"]
     samples = {str(sample.id): sample for sample in log.samples or []}
+    del samples["dose-response"]
     questions = {name.split("@")[0] for name in samples}
     assert len(questions) == 8
     assert set(samples) == {f"{question}@{alpha}" for question in questions for alpha in ("0", "1", "3")}
     # Drawn evenly over five relations.
     assert len({question.split("-")[0] for question in questions}) == 5
-    for name, one in own_scores(log, "swept").items():
-        assert details(one)["item"] == name.split("@")[0]
-        assert len(details(one)["controls"]) == (0 if name.endswith("@1") else 2)
+    own = own_scores(log, "closed_book_answers")
+    for name in samples:
+        assert details(own[name])["item"] == name.split("@")[0]
+        # two random sets, and that of the most negative weights
+        assert len(details(own[name])["outcomes"]["accuracy"]) == (1 if name.endswith("@1") else 4)
+        assert details(own[name])["kinds"] == ["uniform", "layer", "negative"]
     found = figures(log)
+    assert found["control_sets"] == 2
     for alpha in "013":
         assert 0 <= found[f"accuracy_low@{alpha}"] <= found[f"accuracy@{alpha}"] <= found[f"accuracy_high@{alpha}"]
     for alpha in "03":
@@ -209,8 +214,9 @@ def test_closed_book_has_every_question_at_every_alpha(run: Run):
 def test_the_no_op_says_what_the_plain_model_says(run: Run, tmp_path: Path):
     plain = stage("collect", tmp_path, dataset=str(run.questions), draws=1, temperature=0.0, max_tokens=12, limit=12)
     said = {str(s.id): (s.output.completion, s.scores["judge"].value) for s in plain.samples or [] if s.scores}
+    values = {"correct": "C", "incorrect": "I", "not attempted": "N"}
     no_op = {
-        str(s.id).removesuffix("@1"): (s.output.completion, s.scores["swept"].value)
+        str(s.id).removesuffix("@1"): (s.output.completion, values[str(s.scores["closed_book_answers"].value)])
         for s in run.logs["closed_book"].samples or []
         if s.scores and str(s.id).endswith("@1")
     }
@@ -282,7 +288,10 @@ def test_pipeline_runs_all_stages(tiny: str, tiny_questions: Path, tmp_path: Pat
     assert sorted(stages) == ["capture", "closed_book", "collect", "detect", "probe"]
     assert [log.status for log in logs] == ["success"] * 5
     by_stage = dict(zip(stages, logs, strict=True))
-    ids = {name: {str(sample.id).split("@")[0] for sample in log.samples or []} for name, log in by_stage.items()}
+    ids = {
+        name: {str(one.id).split("@")[0] for one in log.samples or []} - {"dose-response"}
+        for name, log in by_stage.items()
+    }
     relations = {name: {int(one[1:]) % 6 for one in found} for name, found in ids.items()}
     assert not relations["collect"] & relations["detect"]
     assert relations["closed_book"] <= relations["detect"]
@@ -537,15 +546,33 @@ def test_alphas_that_are_none_are_refused(alphas: Any):
         parse_alphas(alphas)
 
 
-def test_control_sets_are_of_equal_size_and_hold_none_of_the_neurons():
+def test_control_sets_are_of_equal_size_and_hold_none_of_the_neurons(run: Run):
+    """Those with which the probe was compared, in turn of each kind, and the most negative neurons beside them."""
+    digests = details(run.logs["closed_book"].eval)["controls"]
+    assert digests == {"uniform": 1, "layer": 1, "negative": 1}
+    layout = load_layout("smollm2-135m-instruct")
+    summary = details((run.logs["probe"].samples or [])[0].scores["detected"])["probe"]  # pyright: ignore
+    probe, neurons = Probe.load(summary["directory"]), NeuronSet.load(summary["neurons_file"])
+    own = neurons.flat(layout)
+    sets = control_sets(neurons, layout, Path(summary["directory"]), 9, seed=0)
+    kinds = [kind for kind, _ in sets]
+    assert kinds == [*["uniform", "layer", "contribution"] * 3, "negative"]
+    for _, one in sets[:-1]:
+        assert len(one) == len(own)
+        assert not set(one.flat(layout)) & set(own)
+    assert (probe.coef_[sets[-1][1].flat(layout)] < 0).all()
+
+
+def test_without_a_probe_control_sets_are_drawn_anew():
     layout = load_layout("smollm2-135m-instruct")
     neurons = NeuronSet.from_flat(np.array([3, 2000, 2001, 40000]), layout, model="m")
-    sets = control_sets(neurons, layout, 5, seed=0)
-    assert len(sets) == 5
-    assert all(len(one) == 4 and not set(one.flat(layout)) & set(neurons.flat(layout)) for one in sets)
-    matched = [one for one in sets if sorted(one.layers) == sorted(neurons.layers)]
-    assert len(matched) >= 2
-    assert len({one.digest for one in sets}) == 5
+    sets = control_sets(neurons, layout, None, 5, seed=0)
+    assert [kind for kind, _ in sets] == ["uniform", "layer", "uniform", "layer", "uniform"]
+    assert all(len(one) == 4 and not set(one.flat(layout)) & set(neurons.flat(layout)) for _, one in sets)
+    for kind, one in sets:
+        if kind == "layer":
+            assert sorted(one.layers) == sorted(neurons.layers)
+    assert len({one.digest for _, one in sets}) == 5
 
 
 def test_questions_are_spread_over_relations():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hneurons_eval.dose_response import AMOUNTS, NO_OP
 from hneurons_eval.evaluation import reliability
 
 if TYPE_CHECKING:
@@ -83,6 +84,41 @@ def detection(labels: ArrayLike, probabilities: ArrayLike) -> bytes:
     spread.hist([p[y == 0], p[y == 1]], edges.tolist(), color=[BLUE, ORANGE], label=["faithful", "hallucinated"])
     spread.legend(fontsize=8, frameon=False)
     _label(spread, "probabilities", "probability", "answers")
+    return _png(figure)
+
+
+def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> bytes:
+    """Each outcome over alpha with its interval, and the band of what control sets of the same size do.
+
+    Args:
+        figures: as `dose_response.dose_response` gives them.
+        outcomes: one panel each.
+    """
+    figure, panels = _figure(3.6 * max(1, len(outcomes)), 3.0, 1, max(1, len(outcomes)))
+    for axes, outcome in zip(panels, outcomes, strict=False):
+        alphas = sorted(float(name.split("@")[1]) for name in figures if name.startswith(f"{outcome}@"))
+        scale = 1.0 if outcome in AMOUNTS else 100.0
+
+        def curve(part: str, at: Sequence[float] = alphas, outcome: str = outcome, scale: float = scale) -> list[float]:
+            return [scale * figures.get(f"{outcome}{part}@{alpha:g}", np.nan) for alpha in at]
+
+        base = scale * figures.get(f"{outcome}@{NO_OP:g}", np.nan)
+        low, high, middle = (
+            [base if alpha == NO_OP else base + value for alpha, value in zip(alphas, curve(part), strict=True)]
+            for part in ("_control_low", "_control_high", "_control")
+        )
+        if np.isfinite(middle).sum() > 1:
+            axes.fill_between(alphas, low, high, color=GREY, alpha=0.25, linewidth=0, label="random sets, range")
+            axes.plot(alphas, middle, color=GREY, linewidth=1)
+        own, below, above = curve(""), curve("_low"), curve("_high")
+        axes.errorbar(
+            alphas, own, [np.subtract(own, below), np.subtract(above, own)], color=BLUE, marker="o", markersize=4,
+            capsize=2, linewidth=1.2, label="the neurons, 95 %",
+        )  # fmt: skip
+        axes.axvline(NO_OP, color="black", linewidth=0.8, linestyle=":")
+        unit = "" if outcome in AMOUNTS else ", %"
+        _label(axes, outcome.replace("_", " "), "alpha (1: untouched)", f"{outcome.replace('_', ' ')}{unit}")
+        axes.legend(fontsize=7, frameon=False)
     return _png(figure)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-from hneurons_eval.evaluation import NO_OP
+from hneurons_eval.dose_response import NO_OP
 
 Figures = Mapping[str, float]
 

@@ -1,0 +1,84 @@
+"""FalseQA: does scaling the neurons make the model go along with false premises?"""
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample
+from inspect_ai.model import GenerateConfig
+
+from hneurons_eval.behaviours import load_falseqa
+from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.scorers.behaviour import COMPLIANCE, false_premise
+from hneurons_eval.scorers.judge import check_judge
+from hneurons_eval.tasks.sweeping import ALPHAS, conditions, sweep_task, swept_sample
+
+
+@task
+def falseqa(
+    neurons: str = "",
+    alphas: str | float | list[float] = ALPHAS,
+    controls: int = 20,
+    dataset: str = "bundled",
+    judge: str = "rule",
+    questions: int | None = None,
+    true_premises: bool = True,
+    seed: int = 0,
+) -> Task:
+    """Questions with a false premise, answered greedily: compliant is who does not refute it.
+
+    Questions with a true premise are asked beside them, since a model that refutes everything resists nothing.
+
+    Args:
+        neurons: a neuron file, a probe directory, or the log of the `probe` task.
+        alphas: factors; 1, the plain model, is always among them.
+        controls: random sets, in turn of each kind; the neurons with the most negative weights come beside them.
+        dataset: `bundled`, `hub` (the authors' test set), or a file with FalseQA's columns.
+        judge: `rule`, `llm` (the paper's: needs --model-role grader=MODEL), or `cascade` (the rule first).
+        questions: at most this many of either premise, drawn by `seed`; default all.
+        true_premises: ask those as well.
+        seed: of the questions and of control sets that are drawn anew.
+    """
+    with refusing():
+        check_judge(judge)
+        rows, report = load_falseqa(dataset)
+    if questions is not None and questions < 1:
+        raise Refused(f"questions should be at least 1, found {questions}")
+    under = conditions(neurons, alphas, controls, seed)
+    chosen = [row for row in rows if row.false_premise or true_premises]
+    if questions is not None:
+        chosen = some_pairs(chosen, questions, seed)
+    samples = [
+        swept_sample(
+            Sample(
+                id=row.id,
+                input=row.question,
+                target=list(row.answers),
+                metadata={"question": row.question, "false_premise": row.false_premise, "topic": row.topic},
+            ),
+            alpha,
+            under.kinds,
+            cluster=row.pair or row.id,
+        )
+        for row in chosen
+        for alpha in under.alphas
+    ]
+    return sweep_task(
+        samples,
+        under,
+        title="FalseQA: going along with a false premise",
+        headlines=COMPLIANCE,
+        scorer=false_premise(judge),
+        config=GenerateConfig(max_tokens=128),
+        about={"data": str(report), "judge": judge},
+    )
+
+
+def some_pairs(rows: list, questions: int, seed: int) -> list:
+    """At most so many rows of either premise, with the twins of a pair kept together as far as they go."""
+    import numpy as np
+
+    order = np.random.default_rng(seed).permutation(len({row.pair or row.id for row in rows}))
+    rank = dict(zip(dict.fromkeys(row.pair or row.id for row in rows), order.tolist(), strict=True))
+    kept: list = []
+    for premise in (True, False):
+        own = sorted((row for row in rows if row.false_premise is premise), key=lambda row: rank[row.pair or row.id])
+        kept += own[:questions]
+    return kept
