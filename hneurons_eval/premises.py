@@ -31,7 +31,8 @@ _DENIES = re.compile(
 _OF_THE_QUESTION = re.compile(
     r"\b(?:(?:false|incorrect|mistaken|wrong|flawed|faulty|inaccurate) (?:premise|assumption|claim|statement|question)"
     r"|(?:premise|assumption|claim|statement|question)\b[^.]{0,60}\b(?:is|are|seems?|appears?|contains?)\b[^.]{0,30}"
-    r"\b(?:false|incorrect|mistaken|wrong|flawed|inaccurate|misleading|error|mistake|nonsens\w+|not (?:true|correct|accurate))"
+    r"\b(?:false|incorrect|mistaken|wrong|flawed|inaccurate|misleading|error|mistake|nonsens\w+"
+    r"|not (?:true|correct|accurate))"
     r"|misconception|misunderstanding|(?:is|are|it's|that's) (?:a )?myth\b|(?:urban legend)"
     r"|(?:is|are|was|were|be) (?:entirely |purely |completely )?(?:fictional|fictitious|mythical|imaginary|made[- ]up)"
     r"|(?:do|does|did) not exist|(?:don|doesn|didn)'t exist|no such|trick question"
@@ -44,14 +45,19 @@ _OPENS = re.compile(
     r"|(?:they|it|we|he|she|you|there|this|that) (?:\w+ )?(?:not|never|cannot|\w+n't)|\w+n't)\b",
     re.IGNORECASE,
 )
+_CLAUSES = re.compile(
+    r"[;:]|,\s*(?=(?:but|so|and)\b)|\b(?=(?:because|since|so that|which|when|if|while|until|unless|where)\b)",
+    re.IGNORECASE,
+)
 _BUT_GRANTS = re.compile(
     r"\bnot (?:only|just|merely|simply|until|yet (?:fully )?(?:known|understood))\b", re.IGNORECASE
 )
 _EMPTY = frozenset(
     word_list(
-        "a an the of to in on at by for with from as and or but if is are was were be been being do does did has have had "
-        "why what which who whom whose when where how much many it its they them their he she his her you your we our i "
-        "this that these those there than then so can could will would should may might must up out into over about not no"
+        "a an the of to in on at by for with from as and or but if is are was were be been being do does did has have "
+        "had why what which who whom whose when where how much many it its they them their he she his her you your we "
+        "our i this that these those there than then so can could will would should may might must up out into over "
+        "about not no"
     )
 )
 
@@ -71,7 +77,7 @@ def judge_premise(question: str, response: str) -> PremiseVerdict:
         sentence = text[start:end]
         if _OF_THE_QUESTION.search(sentence):
             return "refuted"
-        for clause in re.split(r"[;:]|,\s*(?=(?:but|because|since|so|and|which)\b)", sentence):
+        for clause in _CLAUSES.split(sentence):
             denial = _DENIES.search(_BUT_GRANTS.sub(" ", clause))
             if denial is None:
                 continue
