@@ -26,6 +26,10 @@ model arg `risk=DIRECTORY` for that of every answer, whatever task asks; it is i
 (see `answer_risk.py`). It is always what the untouched model's neurons say: where the answer was generated with
 neurons scaled, a second pass over it is made without.
 
+`"likelihood": TEXT` asks for the log-probability of a text as the answer, under the request's neurons and alpha;
+nothing is sampled. `output.metadata["hneurons"]` is `{"likelihood": float, "tokens": int}`: the sum over the text's
+tokens, in nats, before temperature and without the end of the turn.
+
 `"ahead": [seed, ...]` names the seeds with which the very same request will be made again: those draws
 are sampled with this one, so that what they have in common is computed once, and handed out when they
 are asked for. Nothing but the time it takes depends on it.
@@ -229,8 +233,11 @@ class NeuronsAPI(ModelAPI, Generic[E]):
     ) -> ModelOutput:
         if tools:
             raise ValueError("hneurons models do not call tools; use a task without tools")
-        neurons, alpha, capture, risk, ahead = self._options(config, input)
+        neurons, alpha, capture, risk, ahead, given = self._options(config, input)
         prompt = self.prompts.encode(input)
+        if given is not None:
+            found = await self._likelihood(prompt, given, neurons, alpha)
+            return self._given(given, found, len(prompt), found["tokens"])
         if capture is not None and capture.response is not None:
             captured = await self._capture(prompt, capture.response, capture, neurons, alpha)
             return self._given(capture.response, captured, len(prompt), captured["response_tokens"])
@@ -265,6 +272,18 @@ class NeuronsAPI(ModelAPI, Generic[E]):
             output.metadata = {"hneurons": found}
         return output
 
+    async def _likelihood(
+        self, prompt: tuple[int, ...], response: str, neurons: NeuronSet | None, alpha: float
+    ) -> dict[str, Any]:
+        """The log-probability of a text as the answer, by one teacher-forced pass."""
+        tokens = tuple(self.engine.tokenizer(response, add_special_tokens=False)["input_ids"])
+        # A pass takes contributions of at least one region; nobody keeps these.
+        region = tuple(range(len(prompt), len(prompt) + len(tokens)))
+        request = CaptureRequest(prompt + tokens, (region,), response_from=len(prompt), neurons=neurons, alpha=alpha)
+        captured = await _wait(self.engine.capture(request))
+        assert captured.logprobs is not None
+        return {"likelihood": float(captured.logprobs.astype(np.float64).sum()), "tokens": len(tokens)}
+
     async def _risk(self, prompt: tuple[int, ...], response: str, spec: RiskSpec) -> dict[str, Any]:
         """The risk of a text as the answer, as the untouched model's neurons see it."""
         given = GivenAnswer(risk_probe(spec.probe), spec, self.engine, prompt, response)
@@ -283,11 +302,11 @@ class NeuronsAPI(ModelAPI, Generic[E]):
 
     def _options(
         self, config: GenerateConfig, messages: Sequence[ChatMessage]
-    ) -> tuple[NeuronSet | None, float, CaptureSpec | None, RiskSpec | None, list[int]]:
+    ) -> tuple[NeuronSet | None, float, CaptureSpec | None, RiskSpec | None, list[int], str | None]:
         body = (config.extra_body or {}).get("hneurons", {})
         if not isinstance(body, Mapping):
             raise ValueError(f"extra_body hneurons should be an object, found {type(body).__name__}")
-        _refuse_unknown(body, ("neurons", "alpha", "capture", "risk", "ahead"), "extra_body hneurons")
+        _refuse_unknown(body, ("neurons", "alpha", "capture", "risk", "ahead", "likelihood"), "extra_body hneurons")
         neurons = self.neurons
         if "neurons" in body:
             neurons = None if body["neurons"] is None else _kept_neurons(str(body["neurons"]))
@@ -306,7 +325,12 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         ahead = body.get("ahead", [])
         if not isinstance(ahead, list | tuple) or any(type(seed) is not int for seed in ahead):
             raise ValueError(f"extra_body hneurons ahead should be a list of seeds, found {ahead!r}")
-        return neurons, alpha, capture, risk, list(ahead)
+        given = body.get("likelihood")
+        if given is not None and (not isinstance(given, str) or not given):
+            raise ValueError(f"extra_body hneurons likelihood should be a text that is not empty, found {given!r}")
+        if given is not None and capture is not None:
+            raise ValueError("extra_body hneurons asks for capture and likelihood at once; make two requests")
+        return neurons, alpha, capture, risk, list(ahead), given
 
     def _requests(
         self, prompt: tuple[int, ...], config: GenerateConfig, neurons: NeuronSet | None, alpha: float
