@@ -242,10 +242,10 @@ def spearman_statistic(first: ArrayLike, second: ArrayLike) -> Statistic:
 
     def statistic(weights: Floats) -> Floats:
         total = weights.sum(axis=1, keepdims=True)
-        a, b = (own(weights) for own in ranks)  # [resamples, rows]
-        a = a - (weights * a).sum(axis=1, keepdims=True) / total
-        b = b - (weights * b).sum(axis=1, keepdims=True) / total
         with np.errstate(invalid="ignore", divide="ignore"):
+            a, b = (own(weights) for own in ranks)  # [resamples, rows]
+            a = a - (weights * a).sum(axis=1, keepdims=True) / total
+            b = b - (weights * b).sum(axis=1, keepdims=True) / total
             spread = np.sqrt((weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1))
             return (weights * a * b).sum(axis=1) / spread
 

@@ -172,7 +172,7 @@ def _directory(name: str | Path, revision: str | None) -> Path:
 
     text = str(name)
     local = Path(os.path.expanduser(text))
-    if os.path.isdir(local):
+    if text and os.path.isdir(local):  # an empty name would be the working directory
         if revision is not None:
             raise HubError(f"{text} is a local directory, which has no revision {revision!r}; leave it out")
         return local
