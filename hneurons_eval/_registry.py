@@ -4,7 +4,7 @@ from inspect_ai.model import ModelAPI, modelapi
 
 from hneurons_eval import scorers, solvers, tasks
 
-__all__ = ["hneurons", "scorers", "solvers", "tasks"]
+__all__ = ["hneurons", "hneurons_vllm", "scorers", "solvers", "tasks"]
 
 
 @modelapi(name="hneurons")
@@ -13,3 +13,11 @@ def hneurons() -> type[ModelAPI]:
     from hneurons_eval.provider import HNeuronsAPI
 
     return HNeuronsAPI
+
+
+@modelapi(name="hneurons-vllm")
+def hneurons_vllm() -> type[ModelAPI]:
+    """`hneurons-vllm/<model>`: the same for models that vLLM runs."""
+    from hneurons_eval.vllm.provider import HNeuronsVLLMAPI
+
+    return HNeuronsVLLMAPI

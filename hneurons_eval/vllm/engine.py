@@ -1,0 +1,366 @@
+"""vLLM as an engine: one thread that owns it, a queue, and captures that are fetched when their request ends.
+
+```python
+engine = get_vllm_engine("smollm2-135m-instruct", options={"tensor_parallel_size": 1})
+answer = engine.generate(GenerateRequest(prompt=ids, max_tokens=50)).result()
+captured = engine.capture(CaptureRequest(tokens=ids, regions=[[4, 5]])).result()
+```
+
+It answers what `engine.Engine` answers. Requests enter vLLM's running batch as they come. vLLM's prefix cache is told
+apart by neurons and alpha, and not read by requests that capture.
+"""
+
+import atexit
+import importlib.util
+import json
+import os
+import queue
+import threading
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load
+
+from hneurons_eval.architectures import text_config
+from hneurons_eval.checkpoints import (
+    check_dtype,
+    fingerprint,
+    load_config,
+    load_layout,
+    load_tokenizer,
+    quantisation,
+    resolve_model,
+)
+from hneurons_eval.decoding import settle
+from hneurons_eval.layout import NeuronLayout, UnsupportedModelError
+from hneurons_eval.requests import Captured, CaptureRequest, GenerateRequest, Generation, check_capture, check_generate
+from hneurons_eval.vllm.fields import FIELD, Fields
+from hneurons_eval.vllm.jobs import Draw, Fetch, Given, Job, gathered
+
+WORKER = "hneurons_eval.vllm.worker.NeuronWorker"
+OURS = ("model", "tokenizer", "dtype", "revision", "trust_remote_code", "enforce_eager", "worker_extension_cls")
+"""Engine args of vLLM that are set here."""
+REFUSED = ("speculative_config", "enable_lora", "quantization", "pipeline_parallel_size", "data_parallel_size")
+"""Engine args with which rows, weights or layers are not where the hooks expect them."""
+CPU_CACHE_SHARE, MOST_CPU_CACHE = 0.25, 4 << 30
+
+
+class VLLMEngine:
+    """A model that vLLM runs. Use `get_vllm_engine`, which shares engines.
+
+    Attributes:
+        name, source, fingerprint, tokenizer, layout, vocabulary, dtype: as in `NeuronEngine`.
+        context: most tokens a sequence may have: one less than vLLM's `max_model_len`, so that an answer's last token
+            can still be fed.
+        generation_config: the checkpoint's generation settings.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        revision: str | None = None,
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise UnsupportedModelError(
+                "hneurons-vllm/ needs vLLM: pip install 'hneurons-eval[vllm]' (a CPU: see docs/vllm.md)"
+            )
+        check_dtype(dtype)
+        self.name = name
+        self.source = resolve_model(name)
+        self._options = dict(options or {})
+        self._check_options()
+        config = load_config(self.source, revision, trust_remote_code)
+        if (method := quantisation(config)) is not None:
+            raise UnsupportedModelError(f"{name} is quantised ({method}), which is not covered on vLLM; use hneurons/")
+        text = text_config(config)
+        # vLLM would take "auto" as half precision, whatever the checkpoint holds.
+        own = getattr(config, "dtype", None) or getattr(text, "dtype", None) or "float32"
+        self.dtype = str(own).removeprefix("torch.") if dtype == "auto" else dtype
+        self.layout: NeuronLayout = load_layout(self.source, revision)
+        self.vocabulary: int = text.vocab_size
+        self.fingerprint = fingerprint(name, revision)
+        self.tokenizer: Any = load_tokenizer(name, revision, trust_remote_code)
+        self.generation_config = _generation_config(self.source, revision)
+        self._arguments = (revision, trust_remote_code)
+        self._ends = _end_tokens(self.generation_config, self.tokenizer)
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._active: dict[str, Job] = {}
+        self._ready: Future[None] = Future()
+        self._closing = threading.Event()
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"hneurons-vllm-{name}", daemon=True)
+        self._thread.start()
+        self._ready.result()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the thread and vLLM's processes; what is still waiting fails."""
+        self._closing.set()
+        self._queue.put(None)
+        self._thread.join(timeout=60)
+
+    def _check_options(self) -> None:
+        from vllm import EngineArgs
+
+        known = set(EngineArgs.__dataclass_fields__) - set(OURS)
+        if unknown := sorted(set(self._options) - known):
+            own = [name for name in unknown if name in OURS]
+            raise ValueError(
+                f"{', '.join(own)} of vLLM is set by hneurons-vllm/ itself"
+                if own
+                else f"unknown model args {', '.join(unknown)}; there are neurons, alpha, dtype, revision, "
+                "trust_remote_code and vLLM's engine args, such as tensor_parallel_size or max_model_len"
+            )
+        for name in REFUSED:
+            value = self._options.get(name)
+            if value not in (None, False, 1):
+                raise ValueError(
+                    f"{name}={value} is not covered by hneurons-vllm/: tokens or layers would be elsewhere than its "
+                    "hooks expect; leave it out"
+                )
+
+    # ---- what callers use, from any thread ----
+
+    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+        """Queue an answer to sample.
+
+        Raises:
+            ValueError, NeuronSetError: as `check_generate`.
+        """
+        check_generate(request, self)
+        room = self.context - len(request.prompt)
+        future: Future[Generation] = Future()
+        if room < 1:
+            future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
+            return future
+        reason = "max_tokens" if request.max_tokens <= room else "model_length"
+        self._put(Draw(future, request, min(request.max_tokens, room), reason))
+        return future
+
+    def capture(self, request: CaptureRequest) -> "Future[Captured]":
+        """Queue a teacher-forced pass.
+
+        Raises:
+            ValueError, NeuronSetError: as `check_capture`.
+        """
+        check_capture(request, self)
+        future: Future[Captured] = Future()
+        self._put(Given(future, request))
+        return future
+
+    def _put(self, job: Job) -> None:
+        if self._failed is not None or self._closing.is_set():
+            raise RuntimeError("vLLM has stopped; start a new process") from self._failed
+        self._queue.put(job)
+
+    # ---- the engine's thread ----
+
+    def _run(self) -> None:
+        try:
+            self._start()
+        except BaseException as error:
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result(None)
+        try:
+            while not self._closing.is_set():
+                self._receive()
+                if self._active:
+                    self._turn()
+        except BaseException as error:
+            self._failed = error
+        self._stop()
+
+    def _start(self) -> None:
+        revision, trust_remote_code = self._arguments
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # whose rows are looked up is V1's
+        os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")  # this process has threads
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        from vllm.platforms import current_platform
+
+        options = self._options
+        if current_platform.is_cpu():
+            # A process of its own for the scheduler would take one core from the model.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            if "kv_cache_memory_bytes" not in options and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+                import psutil
+
+                spare = int(CPU_CACHE_SHARE * psutil.virtual_memory().available)
+                options = options | {"kv_cache_memory_bytes": min(MOST_CPU_CACHE, spare)}
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        arguments = EngineArgs(
+            model=self.source,
+            dtype=self.dtype,  # pyright: ignore[reportArgumentType]
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            enforce_eager=True,  # a compiled graph would run past the hooks
+            worker_extension_cls=WORKER,
+            **({"max_logprobs": -1} | options),
+        )
+        self._llm = LLMEngine.from_engine_args(arguments)
+        self.context: int = self._llm.model_config.max_model_len - 1
+        for refusal in self._llm.collective_rpc("hneurons_setup", args=(json.dumps(self.layout.widths),)):
+            if refusal:
+                raise UnsupportedModelError(refusal)
+        self._prove()
+
+    def _prove(self) -> None:
+        """A first capture: it fails here, not in the middle of a run, where hooks are not reached."""
+        token = next(iter(self._ends), 0)
+        probe: Future[Captured] = Future()
+        self._admit(Given(probe, CaptureRequest((token, token), ((0,), (1,)))))
+        while self._active:
+            self._turn()
+        if not np.isfinite(probe.result().contributions).all():
+            raise UnsupportedModelError(f"{self.name} gives contributions that are not finite on vLLM")
+
+    def _stop(self) -> None:
+        error = RuntimeError("vLLM has stopped")
+        error.__cause__ = self._failed
+        waiting = list(self._active.values())
+        while not self._queue.empty():
+            if (job := self._queue.get()) is not None:
+                waiting.append(job)
+        for job in waiting:
+            settle(job.future, error=error)
+        self._active.clear()
+        if (llm := getattr(self, "_llm", None)) is not None:
+            llm.engine_core.shutdown()
+
+    def _receive(self) -> None:
+        """Take what has arrived; where nothing is running, wait for it."""
+        while not self._closing.is_set():
+            try:
+                job = self._queue.get() if not self._active else self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if job is not None and not job.future.cancelled():
+                self._admit(job)
+
+    def _admit(self, job: Job) -> None:
+        """Give a request to vLLM."""
+        name = uuid.uuid4().hex
+        try:
+            fields = job.fields(name, self.layout)
+            prompt: dict[str, Any] = {"prompt_token_ids": list(job.tokens)}
+            if job.request.neurons is not None and fields.scaling is not None:
+                # A prefix that was computed under another alpha must not be used.
+                prompt["cache_salt"] = f"{job.request.neurons.digest}:{job.request.alpha!r}"
+            params = self._params(job, fields)
+            self._llm.add_request(name, prompt, params)  # pyright: ignore[reportArgumentType]
+        except Exception as error:
+            settle(job.future, error=error)
+            return
+        self._active[name] = job
+
+    def _params(self, job: Job, fields: Fields) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        asked = job.sampling(self._ends)
+        return SamplingParams(
+            **asked,
+            detokenize=bool(asked.get("stop")),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_reading_prefix_cache=True if fields.key else None,
+            extra_args={FIELD: fields.to_text()} if fields.key or fields.scaling is not None else None,
+        )
+
+    def _turn(self) -> None:
+        """One step of vLLM, and what has ended with it."""
+        wanted: list[tuple[str, Fetch]] = []
+        gone: list[str] = []
+        for output in self._llm.step():
+            job = self._active.get(output.request_id)
+            if job is None or not output.finished:
+                continue
+            del self._active[output.request_id]
+            then: Fetch | Given | None = None
+            try:
+                then = job.finish(output, self.tokenizer, self._ends, self.layout)
+            except Exception as error:  # a span function that fails fails its own request only
+                settle(job.future, error=error)
+            if isinstance(then, Fetch):
+                wanted.append((output.request_id, then))
+            elif job.captures:
+                gone.append(output.request_id)
+            if isinstance(then, Given):
+                self._admit(then)
+        cancelled = [name for name, job in self._active.items() if job.future.cancelled()]
+        if cancelled:
+            self._llm.abort_request(cancelled)
+            gone += [name for name in cancelled if self._active.pop(name).captures]
+        if gone:
+            self._llm.collective_rpc("hneurons_drop", args=(json.dumps(gone),))
+        if wanted:
+            self._fetch(wanted)
+
+    def _fetch(self, wanted: list[tuple[str, Fetch]]) -> None:
+        """Bring captures from the workers, and their shares of the neurons together."""
+        question = json.dumps([(name, fetch.regions) for name, fetch in wanted])
+        shares = [load(blob) for blob in self._llm.collective_rpc("hneurons_fetch", args=(question,))]
+        for number, (_, fetch) in enumerate(wanted):
+            try:
+                fetch.done(gathered(shares, str(number), self.layout, fetch.watch))
+            except Exception as error:
+                settle(fetch.future, error=error)
+
+
+def _generation_config(source: str, revision: str | None) -> Any:
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(source, revision=revision)
+    except OSError:  # a checkpoint without one
+        return GenerationConfig()
+
+
+def _end_tokens(settings: Any, tokenizer: Any) -> frozenset[int]:
+    ends = settings.eos_token_id
+    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
+    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
+
+
+_ENGINES: dict[tuple[Any, ...], VLLMEngine] = {}
+_ENGINES_LOCK = threading.Lock()
+
+
+def get_vllm_engine(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> VLLMEngine:
+    """The engine of a checkpoint, shared by everybody in the process who asks for the same one.
+
+    Args:
+        name: as `resolve_model` takes it.
+        revision: of a Hub id.
+        dtype: `auto` (the checkpoint's own), `float32`, `bfloat16` or `float16`.
+        trust_remote_code: run code that comes with the checkpoint. Off unless you trust it.
+        options: engine args of vLLM by name.
+
+    Raises:
+        CheckpointError: the model cannot be found or read.
+        UnsupportedModelError: vLLM is not installed, or the model or its weights are not covered on it.
+        ValueError: an unknown dtype or option, or an option that is not covered.
+    """
+    key = (resolve_model(name), revision, dtype, repr(sorted((options or {}).items())))
+    with _ENGINES_LOCK:
+        if key not in _ENGINES:
+            _ENGINES[key] = VLLMEngine(
+                name, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, options=options
+            )
+        return _ENGINES[key]

@@ -1,0 +1,148 @@
+"""Where a vLLM model keeps its MLP neurons: the row-parallel down projection of every layer, coverage asserted.
+
+vLLM builds models from modules of its own, so they are found anew, by the rule of `architectures.py`: within every
+decoder layer, outside attention, the one linear map from the neurons to the residual stream. Under tensor parallelism
+a rank holds a contiguous share of each layer's columns, and the layer's output is whole on every rank once it has been
+summed over ranks. What cannot be covered is refused by name.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vllm.model_executor.layers.linear import LinearBase, RowParallelLinear
+
+from hneurons_eval.architectures import MIXERS
+from hneurons_eval.layout import UnsupportedModelError
+
+PLAIN = "UnquantizedLinearMethod"
+_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One layer's down projection, as far as this rank has it.
+
+    Attributes:
+        layer: its number.
+        name: its path in the model.
+        module: the linear map.
+        first: number, within the layer, of the first neuron on this rank.
+        width: neurons on this rank.
+    """
+
+    layer: int
+    name: str
+    module: Any
+    first: int
+    width: int
+
+    def column_norms(self) -> Tensor:
+        """||W_down[:, j]||_2 of this rank's neurons: float32 `[width]`.
+
+        The matrix is read by applying the map to the identity: on a CPU the weight itself is packed away. Each
+        product has one term that is not 0, so it is exact in every dtype.
+        """
+        norms = []
+        for start in range(0, self.width, _ROWS):
+            size = min(_ROWS, self.width - start)
+            unit = torch.zeros(size, self.width, dtype=self.module.params_dtype, device=device_of(self.module))
+            unit[torch.arange(size), start + torch.arange(size)] = 1
+            columns = self.module.quant_method.apply(self.module, unit, None)  # [size, hidden]
+            norms.append(torch.linalg.vector_norm(columns, dim=-1, dtype=torch.float32))
+        return torch.cat(norms)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def language_model(model: Any) -> Any:
+    """The text part of a multimodal model; any other model itself."""
+    return model.get_language_model() if hasattr(model, "get_language_model") else model
+
+
+def find_projections(model: nn.Module, widths: Sequence[int]) -> list[Projection]:
+    """The down projection of every layer, in layer order.
+
+    Args:
+        model: a vLLM model with its weights.
+        widths: the neurons of each layer according to the checkpoint's configuration.
+
+    Raises:
+        UnsupportedModelError: names the model's class and what was missing, is quantised, or did not fit.
+    """
+    kind = type(model).__name__
+    text = language_model(model)
+    lists = [
+        (name, module)
+        for name, module in text.named_modules()
+        if isinstance(module, nn.ModuleList) and any(_has_attention(one) for one in module)
+    ]
+    if len(lists) != 1 or len(lists[0][1]) != len(widths):
+        found = " and ".join(f"{len(module)} in {name}" for name, module in lists) or "none"
+        raise UnsupportedModelError(
+            f"{kind} is not covered on vLLM: {len(widths)} decoder layers expected, found {found}; use hneurons/"
+        )
+    prefix, layers = lists[0]
+    try:
+        return [
+            _projection(f"{prefix}.{number}", number, layer, width)
+            for number, (layer, width) in enumerate(zip(layers, widths, strict=True))
+        ]
+    except _Misfit as misfit:
+        raise UnsupportedModelError(f"{kind} is not covered on vLLM: {misfit}; use hneurons/") from None
+
+
+class _Misfit(Exception):
+    """What is missing in a model, or is of another kind than expected."""
+
+
+def _is_mixer(name: str) -> bool:
+    return any(mixer in name.lower() for mixer in MIXERS)
+
+
+def _has_attention(module: nn.Module) -> bool:
+    return any(_is_mixer(name) for name, _ in module.named_children())
+
+
+def _outside_mixers(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    yield path, module
+    for name, child in module.named_children():
+        if not _is_mixer(name):
+            yield from _outside_mixers(f"{path}.{name}", child)
+
+
+def _projection(path: str, number: int, layer: nn.Module, width: int) -> Projection:
+    if type(layer).__name__ == "PPMissingLayer":
+        raise _Misfit(f"{path} is in another pipeline stage; set pipeline_parallel_size=1")
+    maps: list[tuple[str, Any]] = []
+    for name, module in _outside_mixers(path, layer):
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        if any("MoE" in kind or "Experts" in kind for kind in kinds):
+            raise _Misfit(f"{name} ({type(module).__name__}) is a mixture of experts")
+        if "BaseLayerWithLoRA" in kinds:
+            raise _Misfit(f"{name} carries LoRA adapters; set enable_lora=false")
+        if isinstance(module, RowParallelLinear):
+            maps.append((name, module))
+    if len(maps) != 1:
+        linear = [name for name, module in _outside_mixers(path, layer) if isinstance(module, LinearBase)]
+        raise _Misfit(
+            f"{path} should have one row-parallel map from its neurons to the residual stream, found "
+            f"{', '.join(name for name, _ in maps) or 'none'} among {', '.join(linear) or 'no linear maps'}"
+        )
+    name, module = maps[0]
+    if module.input_size != width:
+        raise _Misfit(f"{name} has {module.input_size} neurons, the configuration says {width}")
+    method = type(module.quant_method).__name__
+    if method != PLAIN:
+        raise _Misfit(f"the weights of {name} are quantised ({method})")
+    if module.tp_size > 1 and not (module.reduce_results and module.input_is_parallel):
+        raise _Misfit(f"{name} does not sum its output over ranks by itself; set tensor_parallel_size=1")
+    if module.skip_bias_add and module.bias is not None:
+        raise _Misfit(f"{name} leaves its bias to be added elsewhere")
+    share = module.input_size_per_partition
+    return Projection(number, name, module, module.tp_rank * share, share)

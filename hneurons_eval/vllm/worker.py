@@ -1,0 +1,66 @@
+"""The extension of vLLM's workers: `worker_extension_cls="hneurons_eval.vllm.worker.NeuronWorker"`.
+
+vLLM makes its methods callable on every worker by `collective_rpc`, in rank order. What they take and give is text,
+numbers and bytes (safetensors), so that nothing is pickled across processes.
+"""
+
+import json
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
+
+from hneurons_eval.layout import NeuronLayout
+from hneurons_eval.vllm.taps import NeuronTaps
+
+
+class NeuronWorker:
+    """Methods that are added to vLLM's worker."""
+
+    model_runner: Any
+
+    def hneurons_setup(self, widths: str) -> str:
+        """Put the hooks on the model; to be called once, before any request.
+
+        Args:
+            widths: JSON, the neurons of each layer.
+
+        Returns:
+            empty, or why the model cannot be covered.
+        """
+        try:
+            ranks = get_tensor_model_parallel_world_size()
+            layout = NeuronLayout(tuple(json.loads(widths)))
+            self._hneurons = NeuronTaps(self.model_runner, layout, get_tensor_model_parallel_rank(), ranks)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def hneurons_fetch(self, wanted: str) -> bytes:
+        """What was captured of some requests, which is forgotten then.
+
+        Args:
+            wanted: JSON, a list of `[key, regions]` as in `NeuronTaps.fetch`.
+
+        Returns:
+            safetensors: for the k-th of the list the tensors `k.values` and so on, or `k.error`, UTF-8 text.
+        """
+        tensors: dict[str, torch.Tensor] = {}
+        with torch.inference_mode():
+            for number, (key, regions) in enumerate(json.loads(wanted)):
+                try:
+                    found = self._hneurons.fetch(key, regions)
+                except ValueError as error:
+                    found = {"error": torch.tensor(list(str(error).encode()), dtype=torch.uint8)}
+                tensors |= {f"{number}.{name}": values for name, values in found.items()}
+        return save(tensors)
+
+    def hneurons_drop(self, keys: str) -> None:
+        """Forget what was captured of some requests: JSON, a list of keys."""
+        for key in json.loads(keys):
+            self._hneurons.drop(key)
+
+    def hneurons_held(self) -> int:
+        """Of how many requests something is kept."""
+        return self._hneurons.held

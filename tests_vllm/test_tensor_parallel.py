@@ -1,0 +1,55 @@
+"""Three ranks on the CPU: each holds a third of every layer's neurons, and the whole is put together in rank order."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from conftest import BUNDLED, OPTIONS, results
+from test_capture import assert_same, assert_same_answers, mixed, sampled
+
+from hneurons_eval.engine import Engine
+from hneurons_eval.layout import NeuronLayout
+from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.requests import GenerateRequest
+from hneurons_eval.sampling import SamplingOptions
+from hneurons_eval.vllm.engine import VLLMEngine
+from hneurons_eval.vllm.jobs import gathered
+
+Draw = Callable[[int, int], NeuronSet]
+Prompts = list[tuple[int, ...]]
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[VLLMEngine]:
+    engine = VLLMEngine(BUNDLED, dtype="float32", options=OPTIONS | {"tensor_parallel_size": 3})
+    yield engine
+    engine.close()
+
+
+def test_three_ranks_give_what_one_gives(three: VLLMEngine, reference: Engine, prompts: Prompts, some_neurons: Draw):
+    requests = mixed(prompts, reference.tokenizer, some_neurons)
+    assert_same(
+        results([three.capture(request) for request in requests]),
+        results([reference.capture(request) for request in requests]),
+    )
+    answers = sampled(prompts)
+    assert_same_answers(
+        results([three.generate(request) for request in answers]),
+        results([reference.generate(request) for request in answers]),
+    )
+    scaled = [
+        GenerateRequest(prompt, 24, SamplingOptions(0.0), neurons=some_neurons(7, 4000), alpha=alpha)
+        for alpha in (0.0, 2.0)
+        for prompt in prompts
+    ]
+    ours, theirs = (results([one.generate(request) for request in scaled]) for one in (three, reference))
+    assert [answer.tokens for answer in ours] == [answer.tokens for answer in theirs]
+
+
+def test_shares_are_put_together_layer_by_layer_in_rank_order():
+    layout = NeuronLayout((4, 6))
+    whole = np.arange(20, dtype=np.float32).reshape(2, 10)
+    shares = [
+        {"0.values": np.concatenate([whole[:, 2 * r : 2 * r + 2], whole[:, 4 + 3 * r : 7 + 3 * r]], 1)} for r in (0, 1)
+    ]
+    assert (gathered(shares, "0", layout).values == whole).all()
