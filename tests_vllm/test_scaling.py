@@ -21,6 +21,7 @@ Draw = Callable[[int, int], NeuronSet]
 Prompts = list[tuple[int, ...]]
 ALPHAS = (0.0, 0.5, 1.0, 2.0)
 TOKENS = 24
+_KEPT: list[Any] = []
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def plain_vllm(checkpoint: str, prompts: Prompts) -> list[tuple[int, ...]]:
     from vllm import LLM, SamplingParams
 
     llm = LLM(model=checkpoint, dtype="float32", enforce_eager=True, **OPTIONS)
+    _KEPT.append(llm)  # one that is collected takes down what vLLM's others in the process share with it
     params = SamplingParams(temperature=0.0, max_tokens=TOKENS)
     outputs = llm.generate([{"prompt_token_ids": list(ids)} for ids in prompts], params, use_tqdm=False)
     return [tuple(output.outputs[0].token_ids) for output in outputs]

@@ -107,7 +107,7 @@ class VLLMEngine:
         self._thread.join(timeout=60)
 
     def _check_options(self) -> None:
-        from vllm import EngineArgs
+        from vllm import EngineArgs  # pyright: ignore[reportMissingImports]
 
         known = set(EngineArgs.__dataclass_fields__) - set(OURS)
         if unknown := sorted(set(self._options) - known):
@@ -184,7 +184,7 @@ class VLLMEngine:
         os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # whose rows are looked up is V1's
         os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")  # this process has threads
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        from vllm.platforms import current_platform
+        from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
         options = self._options
         if current_platform.is_cpu():
@@ -195,8 +195,8 @@ class VLLMEngine:
 
                 spare = int(CPU_CACHE_SHARE * psutil.virtual_memory().available)
                 options = options | {"kv_cache_memory_bytes": min(MOST_CPU_CACHE, spare)}
-        from vllm import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm import EngineArgs  # pyright: ignore[reportMissingImports]
+        from vllm.v1.engine.llm_engine import LLMEngine  # pyright: ignore[reportMissingImports]
 
         arguments = EngineArgs(
             model=self.source,
@@ -264,8 +264,8 @@ class VLLMEngine:
         self._active[name] = job
 
     def _params(self, job: Job, fields: Fields) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
 
         asked = job.sampling(self._ends)
         return SamplingParams(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from vllm.model_executor.layers.linear import LinearBase, RowParallelLinear
+from vllm.model_executor.layers.linear import LinearBase, RowParallelLinear  # pyright: ignore[reportMissingImports]
 
 from hneurons_eval.architectures import MIXERS
 from hneurons_eval.layout import UnsupportedModelError

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from vllm.forward_context import get_forward_context
-from vllm.model_executor.layers.logits_processor import LogitsProcessor
+from vllm.forward_context import get_forward_context  # pyright: ignore[reportMissingImports]
+from vllm.model_executor.layers.logits_processor import LogitsProcessor  # pyright: ignore[reportMissingImports]
 
 from hneurons_eval.contributions import inverse_norm
 from hneurons_eval.layout import NeuronLayout, UnsupportedModelError

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
+from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size  # pyright: ignore[reportMissingImports]
 
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.vllm.taps import NeuronTaps
