@@ -27,7 +27,7 @@ def path_over_c(curve: Sequence[Mapping[str, float]], chosen: float) -> bytes:
         curve: as `Identified.curve`.
         chosen: the C that was taken.
     """
-    figure, (above, below) = _figure(6.4, 4.8, 2)
+    figure, (above, below) = canvas(6.4, 4.8, 2)
     Cs = [point["C"] for point in curve]
     named = {"held_out_auroc": "held-out AUROC", "held_out_accuracy": "held-out accuracy",
              "suppressed_accuracy": "accuracy with the neurons suppressed"}  # fmt: skip
@@ -44,7 +44,7 @@ def path_over_c(curve: Sequence[Mapping[str, float]], chosen: float) -> bytes:
         axes.set_xscale("log")
         axes.axvline(chosen, color="black", linewidth=0.8, linestyle=":")
     above.set_title(f"path of the L1 probe; dotted: the C taken, {chosen:.3g}", fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
 def neurons_by_layer(layers: ArrayLike, widths: Sequence[int]) -> bytes:
@@ -54,7 +54,7 @@ def neurons_by_layer(layers: ArrayLike, widths: Sequence[int]) -> bytes:
     counts = np.bincount(np.asarray(layers, np.int64), minlength=len(widths))
     total, size = int(sum(widths)), int(counts.sum())
     chance = [hypergeom(total, width, size) for width in widths]
-    figure, (axes,) = _figure(6.4, 2.6, 1)
+    figure, (axes,) = canvas(6.4, 2.6, 1)
     at = np.arange(len(widths))
     axes.fill_between(at, [c.ppf(0.025) for c in chance], [c.ppf(0.975) for c in chance], color=GREY, alpha=0.3,
                       step="mid", label="chance, 95 %")  # fmt: skip
@@ -63,28 +63,28 @@ def neurons_by_layer(layers: ArrayLike, widths: Sequence[int]) -> bytes:
     axes.set_ylabel("neurons")
     axes.legend(fontsize=8, frameon=False)
     axes.set_title(f"where the {size} neurons sit", fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
 def detection(labels: ArrayLike, probabilities: ArrayLike) -> bytes:
     """ROC curve, reliability diagram, and the probabilities of either class."""
     y, p = np.asarray(labels), np.asarray(probabilities, float)
-    figure, (roc, calibration, spread) = _figure(9.0, 3.0, 1, 3)
+    figure, (roc, calibration, spread) = canvas(9.0, 3.0, 1, 3)
     order = np.argsort(-p, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)
     hits, misses = np.cumsum(y[order])[ends], np.cumsum(1 - y[order])[ends]
     roc.plot(np.append(0, misses / max(misses[-1], 1)), np.append(0, hits / max(hits[-1], 1)), color=BLUE)
     roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-    _label(roc, "ROC", "faithful answers flagged", "hallucinated answers flagged")
+    caption(roc, "ROC", "faithful answers flagged", "hallucinated answers flagged")
     bins = reliability(y, p)
     calibration.plot([mean for mean, _, _ in bins], [share for _, share, _ in bins], "o-", color=BLUE, markersize=4)
     calibration.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-    _label(calibration, "reliability", "probability", "share hallucinated")
+    caption(calibration, "reliability", "probability", "share hallucinated")
     edges = np.linspace(0, 1, 21)
     spread.hist([p[y == 0], p[y == 1]], edges.tolist(), color=[BLUE, ORANGE], label=["faithful", "hallucinated"])
     spread.legend(fontsize=8, frameon=False)
-    _label(spread, "probabilities", "probability", "answers")
-    return _png(figure)
+    caption(spread, "probabilities", "probability", "answers")
+    return png(figure)
 
 
 def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> bytes:
@@ -94,7 +94,7 @@ def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> byte
         figures: as `dose_response.dose_response` gives them.
         outcomes: one panel each.
     """
-    figure, panels = _figure(3.6 * max(1, len(outcomes)), 3.0, 1, max(1, len(outcomes)))
+    figure, panels = canvas(3.6 * max(1, len(outcomes)), 3.0, 1, max(1, len(outcomes)))
     for axes, outcome in zip(panels, outcomes, strict=False):
         alphas = sorted(float(name.split("@")[1]) for name in figures if name.startswith(f"{outcome}@"))
         scale = 1.0 if outcome in AMOUNTS else 100.0
@@ -117,9 +117,9 @@ def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> byte
         )  # fmt: skip
         axes.axvline(NO_OP, color="black", linewidth=0.8, linestyle=":")
         unit = "" if outcome in AMOUNTS else ", %"
-        _label(axes, outcome.replace("_", " "), "alpha (1: untouched)", f"{outcome.replace('_', ' ')}{unit}")
+        caption(axes, outcome.replace("_", " "), "alpha (1: untouched)", f"{outcome.replace('_', ' ')}{unit}")
         axes.legend(fontsize=7, frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def risk_coverage(losses: ArrayLike, risks: ArrayLike, threshold: float | None = None) -> bytes:
@@ -135,7 +135,7 @@ def risk_coverage(losses: ArrayLike, risks: ArrayLike, threshold: float | None =
 
     loss, risk = np.asarray(losses, float), np.asarray(risks, float)
     coverage, error = curve(loss, risk)
-    figure, (axes,) = _figure(5.2, 3.4, 1)
+    figure, (axes,) = canvas(5.2, 3.4, 1)
     axes.plot(coverage, error, color=BLUE, label=f"by risk, area {area_under_risk_coverage(loss, risk):.3f}")
     axes.axhline(loss.mean(), color=GREY, linestyle=":", label=f"random order, area {loss.mean():.3f}")
     best = area_under_risk_coverage(loss, loss)
@@ -145,17 +145,19 @@ def risk_coverage(losses: ArrayLike, risks: ArrayLike, threshold: float | None =
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.legend(fontsize=8, frameon=False)
-    _label(axes, f"risk and coverage, {len(loss)} answers", "share of answers given", "share of them wrong")
-    return _png(figure)
+    caption(axes, f"risk and coverage, {len(loss)} answers", "share of answers given", "share of them wrong")
+    return png(figure)
 
 
-def _label(axes: "Axes", title: str, x: str, y: str) -> None:
+def caption(axes: "Axes", title: str, x: str, y: str) -> None:
+    """Title and axis labels in the sizes that all figures have."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)
 
 
-def _figure(width: float, height: float, rows: int, columns: int = 1) -> "tuple[Figure, list[Any]]":
+def canvas(width: float, height: float, rows: int, columns: int = 1) -> "tuple[Figure, list[Any]]":
+    """An empty figure of some inches, and its axes row by row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -166,9 +168,10 @@ def _figure(width: float, height: float, rows: int, columns: int = 1) -> "tuple[
     return figure, axes
 
 
-def _png(figure: "Figure") -> bytes:
+def png(figure: "Figure") -> bytes:
+    """A figure as the bytes of a PNG image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     out = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(out)
+    FigureCanvasAgg(figure).printpng(out)
     return out.getvalue()
