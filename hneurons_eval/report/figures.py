@@ -173,5 +173,5 @@ def png(figure: "Figure") -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     out = io.BytesIO()
-    FigureCanvasAgg(figure).printpng(out)
+    FigureCanvasAgg(figure).print_png(out)
     return out.getvalue()
