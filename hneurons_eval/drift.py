@@ -367,3 +367,36 @@ def short_names(names: Sequence[str]) -> list[str]:
     """Checkpoints by the last part of their names, or whole where that would make two alike."""
     short = [Path(name).name or name for name in names]
     return short if len(set(short)) == len(short) else list(names)
+
+
+def follow(
+    base: str | Path,
+    checkpoints: Sequence[str | Path],
+    neurons: NeuronSet,
+    sets: int = SETS,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda message: None,
+) -> list[Ranking]:
+    """The ranking of some neurons at each of several checkpoints (steps of one run), all against one base.
+
+    All checkpoints are checked before the first is read.
+
+    Args:
+        base, neurons, sets, seed, progress: as `measure` and `rank_neurons`.
+        checkpoints: in order.
+
+    Raises:
+        DriftError, CheckpointError, UnsupportedModelError, NeuronSetError: as `measure` and `rank_neurons`.
+    """
+    if not checkpoints:
+        raise DriftError("there is no checkpoint to compare with the base; give at least one")
+    first = WeightFiles(base)
+    neurons.check(neuron_layout(first.model), first.name)
+    others = [WeightFiles(name) for name in checkpoints]
+    for other in others:
+        check_comparable(first, other)
+    found = []
+    for name, other in zip(short_names([other.name for other in others]), others, strict=True):
+        moved = measure(first, other, lambda message, name=name: progress(f"{name}: {message}"))
+        found.append(rank_neurons(moved, neurons, sets, seed))
+    return found
