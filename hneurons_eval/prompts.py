@@ -16,8 +16,12 @@ class PromptFormat:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
 
-    def encode(self, messages: list[ChatMessage]) -> tuple[int, ...]:
+    def encode(self, messages: list[ChatMessage], completion: bool = False) -> tuple[int, ...]:
         """Token ids of a conversation, ready for the answer's first token.
+
+        Args:
+            messages: the conversation.
+            completion: whether it is a text to continue, although there is a chat template.
 
         Raises:
             ValueError: no messages, or content that is not text.
@@ -25,7 +29,7 @@ class PromptFormat:
         if not messages:
             raise ValueError("no messages to answer; give at least one")
         turns = [{"role": _role(message), "content": _text(message)} for message in messages]
-        if not self.tokenizer.chat_template:
+        if completion or not self.tokenizer.chat_template:
             text = "\n\n".join(turn["content"] for turn in turns)
             return self._ids(text, add_special_tokens=True)
         # The template writes BOS and turn marks itself, so none may be added again.

@@ -30,6 +30,8 @@ neurons scaled, a second pass over it is made without.
 nothing is sampled. `output.metadata["hneurons"]` is `{"likelihood": float, "tokens": int}`: the sum over the text's
 tokens, in nats, before temperature and without the end of the turn.
 
+`"completion": true` continues the messages as a plain text, without the chat template that the model may have.
+
 `"ahead": [seed, ...]` names the seeds with which the very same request will be made again: those draws
 are sampled with this one, so that what they have in common is computed once, and handed out when they
 are asked for. Nothing but the time it takes depends on it.
@@ -234,7 +236,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         if tools:
             raise ValueError("hneurons models do not call tools; use a task without tools")
         neurons, alpha, capture, risk, ahead, given = self._options(config, input)
-        prompt = self.prompts.encode(input)
+        prompt = self.prompts.encode(input, completion=_is_completion(config))
         if given is not None:
             found = await self._likelihood(prompt, given, neurons, alpha)
             return self._given(given, found, len(prompt), found["tokens"])
@@ -306,7 +308,8 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         body = (config.extra_body or {}).get("hneurons", {})
         if not isinstance(body, Mapping):
             raise ValueError(f"extra_body hneurons should be an object, found {type(body).__name__}")
-        _refuse_unknown(body, ("neurons", "alpha", "capture", "risk", "ahead", "likelihood"), "extra_body hneurons")
+        known = ("neurons", "alpha", "capture", "risk", "ahead", "likelihood", "completion")
+        _refuse_unknown(body, known, "extra_body hneurons")
         neurons = self.neurons
         if "neurons" in body:
             neurons = None if body["neurons"] is None else _kept_neurons(str(body["neurons"]))
@@ -598,6 +601,14 @@ def _pointer(key: str, extras: Mapping[str, np.ndarray], answer: Sequence[int]) 
 @functools.lru_cache(maxsize=4096)
 def _kept_neurons(reference: str) -> NeuronSet:
     return find_neurons(reference)
+
+
+def _is_completion(config: GenerateConfig) -> bool:
+    """Whether a request's messages are a plain text to continue, although there is a chat template."""
+    completion = (config.extra_body or {}).get("hneurons", {}).get("completion", False)
+    if not isinstance(completion, bool):
+        raise ValueError(f"extra_body hneurons completion should be true or false, found {completion!r}")
+    return completion
 
 
 def _refuse_unknown(value: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:

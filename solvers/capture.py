@@ -63,13 +63,14 @@ def capture_given(span: str = "rule", reduce: str = "mean", precision: str = "fl
 
 
 @solver
-def answer_and_capture(seed: int = 0, span: str = "rule", reduce: str = "mean") -> Solver:
+def answer_and_capture(seed: int = 0, span: str = "rule", reduce: str = "mean", completion: bool = False) -> Solver:
     """Sample one answer, with the contributions behind it.
 
     Args:
         seed: another number gives other answers.
         span: `rule` or `response`.
         reduce: `mean` or `max`, as the probe was trained.
+        completion: the prompt is a text to continue, although the model may have a chat template.
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -78,10 +79,11 @@ def answer_and_capture(seed: int = 0, span: str = "rule", reduce: str = "mean") 
             "reduce": reduce,
             "question": state.metadata["question"],
         }
+        body = {"capture": capture, "completion": True} if completion else {"capture": capture}
         return await generate(
             state,
             seed=stable_seed(seed, state.sample_id, state.epoch),
-            extra_body={"hneurons": {"capture": capture}},
+            extra_body={"hneurons": body},
         )
 
     return solve

@@ -361,7 +361,7 @@ def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def report_progress(message: str) -> None:
+def report_progress(message: str, counter: str = "probe") -> None:
     """Show where a long step stands, in Inspect's display and as a line where that shows no counters."""
     from inspect_ai.util import display_type
 
@@ -369,8 +369,8 @@ def report_progress(message: str) -> None:
     try:
         anyio.lowlevel.current_token()
     except RuntimeError:  # a worker thread
-        anyio.from_thread.run_sync(display_counter, "probe", message)
+        anyio.from_thread.run_sync(display_counter, counter, message)
     else:
-        display_counter("probe", message)
+        display_counter(counter, message)
     if display_type() in ("plain", "none", "log"):
-        print(f"probe: {message}", flush=True)
+        print(f"{counter}: {message}", flush=True)

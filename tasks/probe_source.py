@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from inspect_ai.model import get_model
 
 from hneurons_eval.artifacts import find_neurons
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.tasks.stage_logs import check_same_model, model_layout, read_stage, samples_of
@@ -25,11 +26,15 @@ class ProbeSource:
     summary: dict[str, Any]
 
 
-def probe_from(reference: str) -> ProbeSource:
+def probe_from(reference: str, same_model: bool = True) -> ProbeSource:
     """The probe that a probe log or a probe directory names.
 
+    Args:
+        reference: the log or the directory.
+        same_model: whether a log must be of the model being evaluated, and not only of one with the same layers.
+
     Raises:
-        Refused: it cannot be read, or is of another model.
+        Refused: it cannot be read, or is of another model, or of one with other layers.
     """
     if not reference:
         raise Refused("probe is missing; give the log of the probe task or a probe directory: -T probe=LOG")
@@ -39,13 +44,16 @@ def probe_from(reference: str) -> ProbeSource:
     with refusing():
         if path.is_dir() and (path / "probe.json").is_file():
             loaded = Probe.load(path)
-            _check_layout(loaded.neurons() if loaded.penalty == "l1" else None, loaded)
+            _check_layout(loaded)
             return ProbeSource(loaded, str(path), "mean", {"directory": str(path), "C": loaded.C_})
         log = read_stage(reference, "probe", "probe")
-        check_same_model(log, "probe")
+        if same_model:
+            check_same_model(log, "probe")
         summary = probe_summary(log)
+        loaded = Probe.load(summary["directory"])
+        _check_layout(loaded)
         return ProbeSource(
-            Probe.load(summary["directory"]),
+            loaded,
             summary["directory"],
             str((log.eval.metadata or {}).get("reduce", "mean")),
             summary,
@@ -53,10 +61,22 @@ def probe_from(reference: str) -> ProbeSource:
 
 
 def neurons_from(reference: str) -> tuple[NeuronSet, str]:
+    """As `named_neurons`, of the model being evaluated.
+
+    Raises:
+        Refused: as `named_neurons`, or they are of a model with other layers.
+    """
+    neurons, name = named_neurons(reference)
+    with refusing():
+        neurons.check(model_layout(), get_model().name)
+    return neurons, name
+
+
+def named_neurons(reference: str) -> tuple[NeuronSet, str]:
     """The neurons that a probe log, a probe directory, a neuron file or a digest names, and that name.
 
     Raises:
-        Refused: they cannot be read, there are none, or they are of a model with other layers.
+        Refused: they cannot be read, or there are none.
     """
     if not reference:
         raise Refused("neurons is missing; give a neuron file, a probe directory or the log of the probe task")
@@ -71,7 +91,6 @@ def neurons_from(reference: str) -> tuple[NeuronSet, str]:
         neurons = find_neurons(reference)
         if not len(neurons):
             raise Refused(f"{reference} holds no neurons; train with a larger C")
-        neurons.check(model_layout(), get_model().name)
         return neurons, str(reference)
 
 
@@ -105,9 +124,10 @@ def probe_summary(log: Any) -> dict[str, Any]:
     raise Refused(f"{log.location} has no fitted probe; run the probe task again")
 
 
-def _check_layout(neurons: NeuronSet | None, probe: "Probe") -> None:
-    model, layout = get_model(), model_layout()
-    if neurons is not None:
-        neurons.check(layout, model.name)
-    elif tuple(probe.widths) != layout.widths:
-        raise Refused(f"the probe is of a model with {len(probe.widths)} layers, {model.name} has {layout}")
+def _check_layout(probe: "Probe") -> None:
+    theirs, layout = NeuronLayout(tuple(probe.widths)), model_layout()
+    if theirs != layout:
+        raise Refused(
+            f"the probe is of {probe.model or 'a model'} with {theirs}, but {get_model().name} has {layout}; "
+            "use a probe of a model with the same layers"
+        )
