@@ -56,9 +56,34 @@ def detect(
     chosen = preset_named(preset)
     with refusing():
         check_judge(judge)
+    source = probe_from(probe)
+    samples, left_out = untrained_samples(source, dataset, part, split, questions, seed)
+    return Task(
+        dataset=MemoryDataset(samples, name=",".join(map(set_label, named_sets(dataset)))),
+        solver=[answer_and_capture(seed, "rule", source.reduce), judge_and_classify(judge, probe)],
+        scorer=detected(),
+        config=chosen.config(),
+        metadata={"probe": source.summary, "left_out_as_trained_on": left_out},
+    )
+
+
+def untrained_samples(
+    source: ProbeSource,
+    dataset: str | Sequence[str],
+    part: str,
+    split: str | None,
+    questions: int | None,
+    seed: int,
+) -> tuple[list[Sample], dict[str, int]]:
+    """The questions of some sets that the probe was not trained on, and how many of each were left out.
+
+    Arguments as of `detect`.
+
+    Raises:
+        Refused: a set that cannot be had or has no other questions; a number of questions below 1.
+    """
     if questions is not None and questions < 1:
         raise Refused(f"questions should be at least 1, found {questions}")
-    source = probe_from(probe)
     names = named_sets(dataset)
     trained = set(source.probe.metadata.get("training_questions", ()))
     samples: list[Sample] = []
@@ -72,13 +97,7 @@ def detect(
         for question in spread(fresh, questions or len(fresh), seed):
             own = f"{set_label(name)}/{question.id}" if len(names) > 1 else question.id
             samples.append(question_sample(question, own, dataset=set_label(name)))
-    return Task(
-        dataset=MemoryDataset(samples, name=",".join(map(set_label, names))),
-        solver=[answer_and_capture(seed, "rule", source.reduce), judge_and_classify(judge, probe)],
-        scorer=detected(),
-        config=chosen.config(),
-        metadata={"probe": source.summary, "left_out_as_trained_on": left_out},
-    )
+    return samples, left_out
 
 
 def named_sets(dataset: str | Sequence[str]) -> list[str]:
@@ -101,9 +120,9 @@ def set_label(name: str) -> str:
 
 
 @solver
-def judge_and_classify(judge: str, probe: str) -> Solver:
-    """Label the answer by the judge, and its probability by the probe."""
-    verdict_of, source = judge_answers(judge), probe_from(probe)
+def judge_and_classify(judge: str, probe: str, same_model: bool = True) -> Solver:
+    """Label the answer by the judge, and its probability by the probe (of the same model, else of the same layers)."""
+    verdict_of, source = judge_answers(judge), probe_from(probe, same_model)
     baselines = baselines_of(source)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:

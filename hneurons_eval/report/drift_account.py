@@ -20,9 +20,8 @@ def in_words(figures: Mapping[str, float]) -> str:
     """The main finding in one sentence, with its interval and p against random sets."""
     mean, p = figures["mean_rank"], figures["uniform_p"]
     if p < 0.05:
-        said = (
-            "changed more than neurons drawn at random" if mean < 0.5 else "changed less than neurons drawn at random"
-        )
+        way = "more" if figures["uniform_p_changed"] < figures["uniform_p_unchanged"] else "less"
+        said = f"changed {way} than neurons drawn at random"
     else:
         said = "cannot be told from neurons drawn at random"
     interval = f"[{figures['mean_rank_low']:.3f}, {figures['mean_rank_high']:.3f}]"
@@ -36,8 +35,8 @@ def headline(ranking: Ranking) -> str:
     lines = [
         f"**{in_words(figures).capitalize()}.** {len(ranking.flat)} of {drift.layout.total:,} neurons, "
         f"{drift.base} to {drift.checkpoint}. {CONVENTION}",
-        f"{100 * figures['changed']:.1f} % of them point elsewhere than before, {100 * figures['changed_all']:.1f} % of "
-        "all neurons do.",
+        f"{100 * figures['changed']:.1f} % of them point elsewhere than before, "
+        f"{100 * figures['changed_all']:.1f} % of all neurons do.",
         tests_table(figures),
         picture(drift_figures.ranks_by_layer(ranking), "rank by layer, and mean rank among random sets"),
         kinds_table(figures),

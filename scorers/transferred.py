@@ -1,0 +1,46 @@
+"""Was a hallucinated answer of another checkpoint told by the probe, at its own threshold and at a refitted one."""
+
+from typing import Any, cast
+
+import numpy as np
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.solver import TaskState
+
+from hneurons_eval.questions import normalise_question
+from hneurons_eval.scorers.captured import LABELS
+from hneurons_eval.scorers.detected import detected, detection_figures, unpack
+
+
+@metric(name="transfer")
+def threshold_figures() -> Metric:
+    """Accuracy at the probe's threshold and at thresholds chosen on other answers, beside random sets."""
+    seen: dict[int, dict[str, float]] = {}
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        from hneurons_eval.transfer import transfer_figures
+
+        rows = [d for score in scores if (d := score.score.metadata or {}).get("probability") is not None]
+        if len(rows) not in seen:
+            seen.clear()
+            kinds = set.intersection(*(set(row.get("controls") or {}) for row in rows)) if rows else set()
+            seen[len(rows)] = transfer_figures(
+                [LABELS[row["label"]] for row in rows],
+                [row["probability"] for row in rows],
+                [row["prediction"] for row in rows],
+                [normalise_question(row["question"]) for row in rows],
+                {kind: np.stack([unpack(row["controls"][kind]) for row in rows], axis=1) for kind in sorted(kinds)},
+            )
+        return dict(seen[len(rows)])
+
+    return cast(Metric, compute)
+
+
+@scorer(metrics=[detection_figures(), threshold_figures()])
+def transferred() -> Scorer:
+    """C where the probe's call agrees with the label, I where not, N for answers that are not classified."""
+    inner: Any = detected()
+
+    async def score(state: TaskState, target: Target) -> Score:
+        return cast(Score, await inner(state, target))
+
+    return score

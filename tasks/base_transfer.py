@@ -1,0 +1,103 @@
+"""The probe of one checkpoint, unchanged, on another of the same layout: its base model, a fine-tune, a step."""
+
+from pathlib import Path
+from typing import Any
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset
+from inspect_ai.model import get_model
+
+from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.scorers.judge import check_judge
+from hneurons_eval.scorers.transferred import transferred
+from hneurons_eval.solvers.capture import answer_and_capture
+from hneurons_eval.tasks.collect import preset_named
+from hneurons_eval.tasks.detect import judge_and_classify, named_sets, set_label, untrained_samples
+from hneurons_eval.tasks.probe_source import probe_from
+from hneurons_eval.tasks.stage_logs import check_hneurons_model, read_stage
+
+PROMPTS = ("auto", "completion", "chat")
+BESIDE = ("auroc", "auroc_pooled", "accuracy")
+"""Of the probe's own log, on answers of its own model that were held out."""
+
+
+@task
+def base_transfer(
+    probe: str = "",
+    dataset: str | list[str] = "facts",
+    prompt: str = "auto",
+    judge: str = "rule",
+    preset: str = "paper",
+    questions: int | None = None,
+    split: str | None = None,
+    part: str = "all",
+    seed: int = 1,
+) -> Task:
+    """Answer questions with the model being evaluated, and detect its hallucinations by another checkpoint's probe.
+
+    The probe is not trained again. By the paper's protocol for base models the prompt is the question followed by
+    `Answer:` on a line of its own, as plain text, and the answer ends at the first newline. Everything else is as in
+    `detect`; AUROC does not depend on the threshold, which may have moved: accuracy stands in the log at the probe's
+    own threshold and at one chosen on other answers of this checkpoint (`accuracy_refit`).
+
+    Args:
+        probe: the log of the `probe` task, or a probe directory, of a model with the same layers.
+        dataset, judge, preset, questions, split, part, seed: as in `detect`.
+        prompt: `completion` (plain text), `chat` (as in `detect`), or `auto`: chat where the model has a chat template.
+    """
+    check_hneurons_model()
+    chosen = preset_named(preset)
+    with refusing():
+        check_judge(judge)
+    as_text = is_completion(prompt)
+    source = probe_from(probe, same_model=False)
+    samples, left_out = untrained_samples(source, dataset, part, split, questions, seed)
+    config = chosen.config()
+    if as_text:
+        from hneurons_eval.transfer import ANSWER_CUE
+
+        for sample in samples:
+            sample.input = str((sample.metadata or {})["question"]) + ANSWER_CUE
+        config.stop_seqs = ["\n"]
+    names = ",".join(map(set_label, named_sets(dataset)))
+    return Task(
+        dataset=MemoryDataset(samples, name=names),
+        solver=[
+            answer_and_capture(seed, "rule", source.reduce, completion=as_text),
+            judge_and_classify(judge, probe, same_model=False),
+        ],
+        scorer=transferred(),
+        config=config,
+        metadata={
+            "probe": source.summary,
+            "probe_model": source.probe.model,
+            "prompt": "completion" if as_text else "chat",
+            "left_out_as_trained_on": left_out,
+            "on_its_own_model": own_figures(probe, source.directory),
+        },
+    )
+
+
+def is_completion(prompt: str) -> bool:
+    """Whether the model being evaluated gets plain text to continue.
+
+    Raises:
+        Refused: an unknown kind of prompt, or chat with a model that has no chat template.
+    """
+    if prompt not in PROMPTS:
+        raise Refused(f"prompt should be one of {', '.join(PROMPTS)}, found {prompt!r}")
+    model: Any = get_model()
+    template = model.api.engine.tokenizer.chat_template
+    if prompt == "chat" and not template:
+        raise Refused(f"{model.name} has no chat template; use prompt=completion")
+    return prompt == "completion" or not template
+
+
+def own_figures(reference: str, directory: str) -> dict[str, float]:
+    """What the probe did on held-out answers of its own model, where its log is given; nothing for a directory."""
+    if Path(reference) == Path(directory):
+        return {}
+    results = read_stage(reference, "probe", "probe").results
+    found = {name: m.value for score in (results.scores if results else ()) for name, m in score.metrics.items()}
+    ends = [f"{name}{end}" for name in BESIDE for end in ("", "_low", "_high")]
+    return {name: float(found[name]) for name in ends if name in found}

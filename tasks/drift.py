@@ -1,0 +1,153 @@
+"""How far training moved the H-neurons' weights from the base model, ranked among all neurons."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import numpy as np
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import GenerateConfig, ModelOutput, get_model
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from hneurons_eval.provider_limits import MOST_CONNECTIONS
+from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.scorers.drifted import drifted
+from hneurons_eval.tasks.probe import report_progress
+from hneurons_eval.tasks.probe_source import named_neurons
+
+if TYPE_CHECKING:
+    from hneurons_eval.drift import Ranking
+
+WHOLE = "all layers"
+
+
+@task
+def drift(
+    base: str = "",
+    neurons: str = "",
+    checkpoints: str | list[str] = "",
+    sets: int = 2000,
+    seed: int = 0,
+) -> Task:
+    """Rank the neurons among all by how far training moved their weights (up and down vectors) from the base model.
+
+    Nothing is generated. The first sample is the whole comparison, with its pictures; then one for each layer. Rank 0
+    changed most, 1 least, 0.5 is chance.
+
+    Args:
+        base: where training began: a Hub id (`org/model@revision`), a directory, or the bundled name.
+        neurons: a neuron file, a probe directory, or the log of the `probe` task.
+        checkpoints: what is compared with the base; several, the steps of one run in order and separated by commas,
+            make a timeline. Default the model being evaluated; with `--model none` this is needed, and no model
+            is loaded.
+        sets: random sets of each kind, the whole model's and as deep in it.
+        seed: of the random sets and the resamples.
+    """
+    if not base:
+        raise Refused("base is missing; give the model that training began with: -T base=MODEL")
+    if sets < 1:
+        raise Refused(f"sets should be at least 1, found {sets}")
+    names = checkpoint_names(checkpoints)
+    with refusing():
+        from hneurons_eval.drift import WeightFiles, check_comparable, neuron_layout
+
+        chosen, source = named_neurons(neurons)
+        first = WeightFiles(base.removeprefix("hneurons/"))
+        layout = neuron_layout(first.model)
+        chosen.check(layout, first.name)
+        for name in names:
+            check_comparable(first, WeightFiles(name))
+    samples = [Sample(id=WHOLE, input=f"How far were {len(chosen)} neurons moved from {base} to {', '.join(names)}?")]
+    samples += [
+        Sample(id=f"layer {layer:02d}", input=f"Layer {layer}: {count} of the neurons", metadata={"layer": layer})
+        for layer, count in enumerate(np.bincount(chosen.layers, minlength=len(layout.widths)).tolist())
+    ]
+    return Task(
+        dataset=MemoryDataset(samples, name=f"{first.name} to {', '.join(names)}"),
+        solver=compare(first.name, names, neurons, sets, seed),
+        scorer=drifted(),
+        config=GenerateConfig(max_connections=MOST_CONNECTIONS),
+        metadata={"base": first.name, "checkpoints": names, "neurons": source, "neurons_digest": chosen.digest},
+    )
+
+
+def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
+    """The checkpoints of `a,b` or a list; without any, that of the `hneurons/` model being evaluated.
+
+    Raises:
+        Refused: none are given and the model is of another provider.
+    """
+    parts = checkpoints.split(",") if isinstance(checkpoints, str) else list(checkpoints)
+    names = [part.strip().removeprefix("hneurons/") for part in parts if part.strip()]
+    if names:
+        return names
+    model = get_model()
+    if not hasattr(model.api, "engine"):
+        raise Refused(f"{model} keeps no weights here; use --model hneurons/MODEL, or name -T checkpoints=MODEL")
+    revision = model.model_args.get("revision")
+    return [f"{model.name}@{revision}" if revision else model.name]
+
+
+@solver
+def compare(base: str, checkpoints: Sequence[str], neurons: str, sets: int = 2000, seed: int = 0) -> Solver:
+    """Give each sample what the comparison found for its layer; the first one compares, the others wait for it.
+
+    The arguments are those of the task.
+    """
+    chosen, _ = named_neurons(neurons)
+    lock = anyio.Lock()
+    found: list[Any] = []
+
+    def measured() -> "list[Ranking]":
+        from hneurons_eval.drift import follow
+
+        return follow(base, list(checkpoints), chosen, sets, seed, lambda message: report_progress(message, "drift"))
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        async with lock:
+            if not found:
+                found.append(await anyio.to_thread.run_sync(measured))
+        details = await anyio.to_thread.run_sync(_details, found[0], state.metadata.get("layer"))
+        state.output = ModelOutput.from_content(str(state.model), str(details.pop("said")))
+        state.output.metadata = {"hneurons": details}
+        return state
+
+    return solve
+
+
+def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]:
+    """What one sample carries: its mean rank, the account for its explanation, and a line for its answer."""
+    from hneurons_eval.drift import by_layer, short_names
+    from hneurons_eval.report import drift_account
+
+    last = rankings[-1]
+    if layer is None:
+        figures = last.figures()
+        account = drift_account.headline(last)
+        several = len(rankings) > 1
+        if several:
+            account = f"{drift_account.timeline_account(rankings)}\n\n{account}"
+            for name, one in zip(short_names([one.drift.checkpoint for one in rankings]), rankings, strict=True):
+                own = one.figures()
+                names = ("mean_rank", "mean_rank_low", "mean_rank_high", "uniform_p")
+                figures |= {f"{name}/{key}": own[key] for key in names}
+        return {
+            "mean_rank": last.mean.estimate,
+            "figures": figures,
+            "account": account,
+            "said": drift_account.in_words(last.figures()),
+        }
+    here = by_layer(last)[layer]
+    rank = float(here.mean_rank) if len(here.neurons) else None
+    said = "none of the neurons" if rank is None else f"{len(here.neurons)} of the neurons, mean rank {rank:.3f}"
+    return {
+        "layer": layer,
+        "mean_rank": rank,
+        "mean_rank_others": float(here.mean_rank_others) if np.isfinite(here.mean_rank_others) else None,
+        "neurons": len(here.neurons),
+        "account": drift_account.layer_account(rankings, layer),
+        "said": said,
+    }
