@@ -7,7 +7,7 @@ draws = frames.answers("logs/demo")        # of collect
 tried = frames.detections("logs/demo")     # of probe and detect
 swept = frames.sweep("logs/demo")          # of closed_book, falseqa and the like
 where = frames.neurons("probe.neurons.json")
-swept[swept.alpha != 1].groupby(["set", "alpha"]).correct.mean()
+swept[swept.alpha != 1].groupby(["set", "alpha"]).accuracy.mean()
 ```
 
 Logs are given as files, as directories (of which all logs of the right kind are read), or as `EvalLog`s. Needs pandas:
@@ -77,7 +77,8 @@ def detections(logs: "Logs") -> "pd.DataFrame":
 
     Columns: `log`, `model`, `dataset`, `stage` (`probe` or `detect`), `id`, `question`, `relation`, `response`, `label`
     (`faithful`, `hallucinated`; missing where it is neither), `probability` that it is hallucinated, `prediction` (0 or
-    1), `threshold`, `correct` (whether the call is the label), `skipped` (why it was not classified), `span_start` and
+    1), `threshold` (of the probe that is kept; a held-out answer is called by that of the probe that did not see it),
+    `correct` (whether the call is the label), `skipped` (why it was not classified), `span_start` and
     `span_end` (characters of the response), `prompt_tokens`, `response_tokens`, `answer_tokens`; and a column
     `baseline_NAME` for each thing the probe is compared with.
 
@@ -110,8 +111,8 @@ def sweep(logs: "Logs") -> "pd.DataFrame":
 
     Columns: `log`, `model`, `dataset`, `task`, `item`, `cluster` (items that belong together), `series` (what one log
     holds several of), `alpha`, `set` (`neurons`, `control 1`, ..., and `no-op` at alpha 1, where one answer stands for
-    all sets), `kind` of the control set; and a column for each outcome (`correct`, `attempted`, `compliance`,
-    `truncated`, ...): 0, 1 or a share, missing where it is not defined.
+    all sets), `kind` of the control set; and a column for each outcome (`accuracy`, `compliance`, `truncated`,
+    ...): 0, 1 or a share, missing where it is not defined.
 
     Raises:
         FrameError: no such scores in the logs.
