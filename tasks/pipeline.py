@@ -1,6 +1,6 @@
-"""All stages in one command: collect, capture, probe, detect, closed_book."""
+"""All stages in one command: collect, capture, probe, detect, closed_book and the behaviour suite."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from inspect_ai import Task, TaskSource, task_source
 from inspect_ai.log import EvalLog
@@ -11,9 +11,29 @@ from hneurons_eval.tasks.capture import capture
 from hneurons_eval.tasks.closed_book import closed_book
 from hneurons_eval.tasks.collect import collect, preset_named
 from hneurons_eval.tasks.detect import detect
+from hneurons_eval.tasks.faitheval import faitheval
+from hneurons_eval.tasks.falseqa import falseqa
 from hneurons_eval.tasks.probe import probe, settings_from
 from hneurons_eval.tasks.stage_logs import check_hneurons_model
 from hneurons_eval.tasks.sweeping import parse_alphas
+
+BEHAVIOURS: dict[str, Callable[..., Task]] = {"falseqa": falseqa, "faitheval": faitheval}
+"""Tasks of the behaviour suite that bring their own data."""
+DEFAULT_BEHAVIOURS = ",".join(BEHAVIOURS)
+
+
+def behaviours_named(names: str | Sequence[str]) -> list[str]:
+    """Tasks of `falseqa,faitheval` or a list; an empty text names none.
+
+    Raises:
+        Refused: one that is not in `BEHAVIOURS`.
+    """
+    parts = names.split(",") if isinstance(names, str) else list(names)
+    found = [part.strip() for part in parts if part.strip()]
+    unknown = [name for name in found if name not in BEHAVIOURS]
+    if unknown:
+        raise Refused(f"behaviours should be of {', '.join(BEHAVIOURS)}, found {', '.join(unknown)}")
+    return list(dict.fromkeys(found))
 
 
 @task_source
@@ -34,6 +54,7 @@ def pipeline(
     controls: int = 100,
     questions: int = 200,
     sweep_controls: int = 20,
+    behaviours: str | list[str] = DEFAULT_BEHAVIOURS,
     seed: int = 0,
 ) -> TaskSource:
     """From questions to proven neurons: each stage reads the log of the one before.
@@ -54,14 +75,16 @@ def pipeline(
         penalty: `l1` or `l2`.
         C: `auto`, `accuracy`, or a number.
         folds: in which relations (else questions) are held out.
-        alphas: factors of the intervention.
+        alphas: factors of the interventions.
         controls: neuron sets of each kind to compare the probe with.
-        questions: at most this many in the intervention.
-        sweep_controls: random neuron sets in the intervention.
+        questions: at most this many in each intervention.
+        sweep_controls: random neuron sets in each intervention.
+        behaviours: tasks of the behaviour suite, on the data that they bring; "" for none.
         seed: of all that is drawn.
     """
     preset_named(preset)
     parse_alphas(alphas)
+    chosen = behaviours_named(behaviours)
     settings_from(mode, penalty, C, folds, controls, seed)
     if span not in SPANS or span == OFFICIAL:
         raise Refused(f"span should be rule, llm or response, found {span!r}")
@@ -74,6 +97,7 @@ def pipeline(
         tasks = [detect(log, dataset, judge, preset, split=split, part="test", seed=seed + 1)]
         if penalty == "l1":
             tasks.append(closed_book(log, alphas, sweep_controls, dataset, judge, questions, split, "test", seed))
+            tasks += [BEHAVIOURS[name](log, alphas, sweep_controls, questions=questions, seed=seed) for name in chosen]
         return tasks
 
     follow: dict[str, Callable[[str], list[Task]]] = {

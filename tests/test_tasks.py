@@ -270,6 +270,7 @@ def tiny_questions(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_pipeline(tiny: str, questions: Path, directory: Path, **options: Any) -> list[EvalLog]:
     chosen: dict[str, Any] = {
         "dataset": str(questions), "draws": 2, "folds": 3, "controls": 3, "alphas": "0,1", "questions": 4,
+        "behaviours": "",
     }  # fmt: skip
     return inspect_eval(
         pipeline(**chosen | options),
@@ -283,11 +284,12 @@ def run_pipeline(tiny: str, questions: Path, directory: Path, **options: Any) ->
 
 
 def test_pipeline_runs_all_stages(tiny: str, tiny_questions: Path, tmp_path: Path):
-    logs = run_pipeline(tiny, tiny_questions, tmp_path, C="auto", sweep_controls=2)
+    logs = run_pipeline(tiny, tiny_questions, tmp_path, C="auto", sweep_controls=2, behaviours="falseqa")
     stages = [log.eval.task.split("/")[-1] for log in logs]
-    assert sorted(stages) == ["capture", "closed_book", "collect", "detect", "probe"]
-    assert [log.status for log in logs] == ["success"] * 5
+    assert sorted(stages) == ["capture", "closed_book", "collect", "detect", "falseqa", "probe"]
+    assert [log.status for log in logs] == ["success"] * 6
     by_stage = dict(zip(stages, logs, strict=True))
+    assert "compliance@1" in figures(by_stage.pop("falseqa"))
     ids = {
         name: {str(one.id).split("@")[0] for one in log.samples or []} - {"dose-response"}
         for name, log in by_stage.items()
@@ -311,7 +313,15 @@ def test_pipeline_with_a_dense_probe_has_no_intervention(tiny: str, tiny_questio
 
 @pytest.mark.parametrize(
     "options",
-    [{"span": "official"}, {"preset": "huge"}, {"alphas": "0,-1"}, {"mode": "x"}, {"C": "x"}, {"penalty": "l0"}],
+    [
+        {"span": "official"},
+        {"preset": "huge"},
+        {"alphas": "0,-1"},
+        {"mode": "x"},
+        {"C": "x"},
+        {"penalty": "l0"},
+        {"behaviours": "kindness"},
+    ],
 )
 def test_pipeline_refuses_at_once_what_a_later_stage_would(options: dict[str, Any]):
     with pytest.raises(Refused):

@@ -7,7 +7,10 @@ from typing import Any
 import click
 
 from hneurons_eval.commands.console import wide_console
-from hneurons_eval.commands.report import STAGES, summarise
+from hneurons_eval.commands.report import summarise
+
+FIRST_STAGES = 4
+"""collect, capture, probe and detect."""
 
 
 @click.command()
@@ -22,8 +25,9 @@ from hneurons_eval.commands.report import STAGES, summarise
 @click.option("-C", "strength", default="auto", show_default=True, help="auto, accuracy, or a number.")
 @click.option("--alphas", default="0,0.5,1,1.5,2,2.5,3", show_default=True)
 @click.option("--controls", type=click.IntRange(1), default=100, show_default=True, help="Control sets of each kind.")
-@click.option("--questions", type=click.IntRange(1), default=200, show_default=True, help="Most in the intervention.")
-@click.option("--sweep-controls", type=click.IntRange(0), default=20, show_default=True, help="Of the intervention.")
+@click.option("--questions", type=click.IntRange(1), default=200, show_default=True, help="Most in each intervention.")
+@click.option("--sweep-controls", type=click.IntRange(0), default=20, show_default=True, help="Of each intervention.")
+@click.option("--behaviours", help="Of the behaviour suite, with commas; default all that bring their own data.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--log-dir", type=click.Path(path_type=Path), default=Path("logs"), show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -38,8 +42,12 @@ def run(
     from inspect_ai import eval as inspect_eval
 
     from hneurons_eval.tasks import pipeline
+    from hneurons_eval.tasks.pipeline import DEFAULT_BEHAVIOURS, behaviours_named
 
     console = wide_console()
+    if args["behaviours"] is None:
+        args["behaviours"] = DEFAULT_BEHAVIOURS
+    interventions = 1 + len(behaviours_named(args["behaviours"])) if args["penalty"] == "l1" else 0
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logs = inspect_eval(
         pipeline(C=strength, **args),  # pyright: ignore[reportArgumentType]
@@ -58,6 +66,6 @@ def run(
             f"{failed[0].eval.task} ended with status {failed[0].status}; "
             f"finish it with: inspect eval-retry {failed[0].location}"
         )
-    if len(logs) < len(STAGES) - (args["penalty"] == "l2"):
+    if len(logs) < FIRST_STAGES + interventions:
         raise click.ClickException("the pipeline stopped early; its last log says why")
     console.print(f"\nBrowse them: inspect view --log-dir {log_dir}", highlight=False)
