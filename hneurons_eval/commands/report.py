@@ -1,5 +1,6 @@
-"""`hneurons report`: what the stages of the pipeline found."""
+"""`hneurons report`: what the stages of the pipeline and the sweeps found."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,47 +12,182 @@ from hneurons_eval.commands.console import wide_console
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
-STAGES = ("collect", "capture", "probe", "detect", "closed_book")
+    from hneurons_eval.report.summary import StageFigures
+
+STAGES = ("collect", "capture", "probe", "detect")
+"""Tasks before the sweeps, in the order of the pipeline. What a sweep is, its log says: see `is_sweep`."""
+RUN_ON = ("dataset", "prompt")
+"""Task parameters that make runs of one task different runs, where they are given."""
 
 
 @click.command()
 @click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True))
 def report(logs: tuple[str, ...]) -> None:
-    """Summarise what the stages found, from their logs or from a directory of them (the newest of each stage)."""
+    """Summarise what the stages and the sweeps found, from their logs or directories of them.
+
+    Of each task the newest log counts, and of each data set and prompt where these differ. Several logs of a task that
+    knows nothing of this package, run at several alphas (-M neurons=... -M alpha=...), are one sweep.
+    """
+    from hneurons_eval.refusals import Refused
+
+    found = read_headers(logs)
+    ours = newest(found)
+    theirs = foreign_groups(found)
+    if not ours and not theirs:
+        raise Refused(f"no log of {', '.join(STAGES)} or of a sweep in {', '.join(logs)}; run the pipeline first")
+    foreign, notes = read_foreign(theirs)
+    if not ours and not foreign:
+        raise Refused("; ".join(notes))
+    console = wide_console()
+    if ours:
+        summarise(ours, console)
+    from hneurons_eval.report.summary import print_sweep
+
+    for stage in foreign:
+        print_sweep(stage, console)
+    for note in notes:
+        console.print(note, style="yellow", markup=False, highlight=False)
+
+
+def summarise(logs: "Sequence[EvalLog]", console: Console) -> None:
+    """Print what logs of the stages and of sweeps found."""
+    from hneurons_eval.report.summary import print_summary
+
+    print_summary([stage_figures(log) for log in newest(logs)], console)
+
+
+# --- which logs ------------------------------------------------------------------------------------------
+
+
+def read_headers(paths: Sequence[str]) -> "list[EvalLog]":
+    """The logs that files and directories hold, without their samples.
+
+    Raises:
+        Refused: one that cannot be read.
+    """
     from inspect_ai.log import read_eval_log
 
-    files = [
-        file for path in logs for file in (sorted(Path(path).glob("*.eval")) if Path(path).is_dir() else [Path(path)])
-    ]
-    newest: dict[str, Any] = {}
+    from hneurons_eval.refusals import Refused
+
+    files: dict[Path, None] = {}
+    for path in map(Path, paths):
+        files |= dict.fromkeys(sorted(path.glob("*.eval")) if path.is_dir() else [path])
+    found = []
     for file in files:
         try:
             log = read_eval_log(str(file), header_only=True)
         except Exception as error:
-            raise click.ClickException(f"{file} is not an Inspect log ({type(error).__name__})") from error
-        stage = log.eval.task.split("/")[-1]
-        if stage in STAGES and (stage not in newest or log.eval.created > newest[stage].eval.created):
-            newest[stage] = log
-    if not newest:
-        raise click.ClickException(f"no log of {', '.join(STAGES)} in {', '.join(logs)}; run the pipeline first")
-    summarise(list(newest.values()), wide_console())
+            raise Refused(f"{file} is not an Inspect log ({type(error).__name__})") from error
+        log.location = log.location or str(file)
+        found.append(log)
+    return found
 
 
-def summarise(logs: "list[EvalLog]", console: Console) -> None:
-    from hneurons_eval.report.summary import StageFigures, print_summary
+def is_sweep(log: "EvalLog") -> bool:
+    """Whether a log is of a task that scales neurons by several factors: it names them, or its figures have slopes."""
+    return "neurons_digest" in (log.eval.metadata or {}) or any(name.endswith("_slope") for name in figures_in(log))
 
-    stages = []
-    for log in sorted(logs, key=lambda log: STAGES.index(log.eval.task.split("/")[-1])):
-        figures = {
-            name: float(value.value)
-            for score in (log.results.scores if log.results else ())
-            for name, value in score.metrics.items()
-        }
-        facts = {"model": log.eval.model}
-        metadata = log.eval.metadata or {}
-        if metadata.get("neurons"):
-            facts["neurons_file"] = str(metadata["neurons"])
-        if isinstance(metadata.get("probe"), dict):
-            facts["probe"] = str(metadata["probe"].get("directory"))
-        stages.append(StageFigures(log.eval.task.split("/")[-1], figures, log.location, facts))
-    print_summary(stages, console)
+
+def stage_of(log: "EvalLog") -> str:
+    """The name of a log's task, without its package."""
+    return log.eval.task.split("/")[-1]
+
+
+def figures_in(log: "EvalLog") -> dict[str, float]:
+    """All figures of a log by name."""
+    return {
+        name: float(value.value)
+        for score in (log.results.scores if log.results else ())
+        for name, value in score.metrics.items()
+    }
+
+
+def newest(logs: "Sequence[EvalLog]") -> "list[EvalLog]":
+    """Stages in the order of the pipeline, then sweeps: of each the newest with figures, else the newest."""
+    kept: dict[tuple[str, ...], Any] = {}
+    for log in logs:
+        stage = stage_of(log)
+        if stage not in STAGES and not is_sweep(log):
+            continue
+        apart = stage not in STAGES[:3]
+        key = (stage, *(_run_on(log) if apart else ()))
+        best = kept.get(key)
+        if best is None or _age(log) > _age(best):
+            kept[key] = log
+    order = {stage: place for place, stage in enumerate(STAGES)}
+    return sorted(kept.values(), key=lambda log: (order.get(stage_of(log), len(order)), log.eval.created))
+
+
+def _age(log: "EvalLog") -> tuple[bool, str]:
+    return bool(log.results), log.eval.created
+
+
+def _run_on(log: "EvalLog") -> list[str]:
+    return [str(log.eval.task_args.get(name, "")) for name in RUN_ON]
+
+
+def stage_figures(log: "EvalLog") -> "StageFigures":
+    """What a report takes from a log."""
+    from hneurons_eval.report.summary import StageFigures
+
+    facts = {"model": log.eval.model}
+    metadata = log.eval.metadata or {}
+    if metadata.get("neurons"):
+        facts["neurons_file"] = str(metadata["neurons"])
+    if isinstance(metadata.get("probe"), dict):
+        facts["probe"] = str(metadata["probe"].get("directory"))
+    stage = stage_of(log)
+    return StageFigures(stage, figures_in(log), log.location, facts, _title(log), is_sweep(log), str(log.status))
+
+
+def _title(log: "EvalLog") -> str:
+    dataset = str(log.eval.task_args.get("dataset") or log.eval.dataset.name or "")
+    names = ", ".join(Path(part).stem for part in dataset.split(",") if part and part != "bundled")
+    return f"{stage_of(log)} on {names}" if names else stage_of(log)
+
+
+# --- tasks of others -------------------------------------------------------------------------------------
+
+
+def foreign_groups(logs: "Sequence[EvalLog]") -> "list[list[EvalLog]]":
+    """Logs of one task of others, of one model and data set, that were run at several alphas."""
+    from hneurons_eval.report.foreign import scaling_of
+
+    groups: dict[tuple[str, str, str], list[EvalLog]] = {}
+    for log in logs:
+        ours = log.eval.task.startswith("hneurons_eval/") or stage_of(log) in STAGES or is_sweep(log)
+        if not ours:
+            groups.setdefault((log.eval.task, log.eval.model, str(log.eval.dataset.name)), []).append(log)
+    found = []
+    for group in groups.values():
+        try:
+            alphas = {scaling_of(log.eval.model_args)[1] for log in group}
+        except ValueError:
+            continue  # the model args of another provider, whose alpha is no factor
+        if len(alphas) > 1:
+            found.append(group)
+    return found
+
+
+def read_foreign(groups: "Sequence[Sequence[EvalLog]]") -> "tuple[list[StageFigures], list[str]]":
+    """The sweeps that groups of logs are, and a sentence for each group that is none."""
+    from inspect_ai.log import read_eval_log
+
+    from hneurons_eval.dose_response import SweepError, arrange, dose_response
+    from hneurons_eval.report.foreign import foreign_sweep
+    from hneurons_eval.report.summary import StageFigures
+
+    found, notes = [], []
+    for group in groups:
+        name = stage_of(group[0])
+        try:
+            sweep = foreign_sweep([read_eval_log(log.location) for log in group])
+            (arranged,) = arrange(sweep.rows()).values()
+        except SweepError as error:
+            notes.append(f"{name}: {error}")
+            continue
+        figures = dose_response(arranged, ["score"])
+        facts = {"model": sweep.model, "neurons_file": sweep.neurons}
+        locations = ", ".join(log.location for log in group)
+        found.append(StageFigures(name, figures, locations, facts, f"{name}, {sweep.scorer}", True))
+    return found, notes

@@ -40,6 +40,11 @@ def outcomes_of(figures: Figures) -> list[str]:
     return [name for name in names if f"{name}_low@1" in figures or f"{name}_slope" in figures]
 
 
+def headlines_of(figures: Figures) -> list[str]:
+    """The outcomes that are reported in full: those with differences to the no-op."""
+    return [name for name in outcomes_of(figures) if alphas_of(figures, f"{name}_difference")]
+
+
 def verdict(figures: Figures, outcome: str) -> tuple[str, str]:
     """What the slope of an outcome says: `effect`, `shared`, `artefact`, `none` or `unknown`, and a sentence.
 
@@ -50,7 +55,8 @@ def verdict(figures: Figures, outcome: str) -> tuple[str, str]:
     name, unit = f"{outcome}_slope", "" if outcome in AMOUNTS else " points"
     if name not in figures or not math.isfinite(figures.get(f"{name}_low", math.nan)):
         return "unknown", f"{title_of(outcome)}: too few answers for a slope"
-    value, low, high = figures[name], figures[f"{name}_low"], figures[f"{name}_high"]
+    # A curve that is flat may have a slope of 1e-15 by rounding, which is none.
+    value, low, high = (round(figures[f"{name}{part}"], 9) for part in ("", "_low", "_high"))
     said = f"{title_of(outcome)} changes by {value:+.2f}{unit} per unit of alpha [{low:+.2f}, {high:+.2f}]"
     if low <= 0 <= high:
         seen = figures.get(f"{name}_detectable")
@@ -101,7 +107,16 @@ def sentence(figures: Figures, outcome: str) -> str:
     return f"{mark.get(kind, 'unknown')}: {said}."
 
 
+Cells = tuple[list[str], list[list[str]]]
+"""The header of a table, and its rows."""
+
+
 def headline_table(figures: Figures, outcome: str) -> str:
+    """An outcome at each alpha, against the no-op and against the control sets, in markdown."""
+    return table(*headline_cells(figures, outcome))
+
+
+def headline_cells(figures: Figures, outcome: str) -> Cells:
     """An outcome at each alpha, against the no-op and against the control sets."""
     scale, digits = (1.0, 1) if outcome in AMOUNTS else (100.0, 1)
     rows = []
@@ -123,13 +138,16 @@ def headline_table(figures: Figures, outcome: str) -> str:
         "alpha", f"{title_of(outcome)}{'' if outcome in AMOUNTS else ', %'}", "against the no-op",
         "random sets: mean (range)", "p (sets)", "p (McNemar, Holm)", "detectable",
     ]  # fmt: skip
-    return table(header, rows)
+    return header, rows
 
 
 def side_table(figures: Figures, outcomes: Sequence[str]) -> str:
+    """The other outcomes: a row each, a column for each alpha, and the slope; in markdown."""
+    return table(*side_cells(figures, outcomes)) if outcomes else ""
+
+
+def side_cells(figures: Figures, outcomes: Sequence[str]) -> Cells:
     """The other outcomes: a row each, a column for each alpha, and the slope."""
-    if not outcomes:
-        return ""
     alphas = sorted({alpha for name in outcomes for alpha in alphas_of(figures, name)})
     rows = []
     for name in outcomes:
@@ -143,7 +161,7 @@ def side_table(figures: Figures, outcomes: Sequence[str]) -> str:
                 _number(figures, f"{name}_slope_p_control", "{:.3f}"),
             ]
         )
-    return table(["other outcomes", *(f"{alpha:g}" for alpha in alphas), "slope", "p (sets)"], rows)
+    return ["other outcomes", *(f"{alpha:g}" for alpha in alphas), "slope", "p (sets)"], rows
 
 
 def _interval(figures: Figures, name: str, at: str, scale: float, digits: int, sign: bool = False) -> str:

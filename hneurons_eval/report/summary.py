@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from hneurons_eval.dose_response import NO_OP
+from hneurons_eval.dose_response import series_of
+from hneurons_eval.report.dose_response import (
+    Cells,
+    headline_cells,
+    headlines_of,
+    outcomes_of,
+    side_cells,
+    verdict,
+)
 
 Figures = Mapping[str, float]
 
@@ -23,36 +32,50 @@ class StageFigures:
         figures: metrics by name.
         location: its log.
         facts: what else its log says: model, dataset, neuron file.
+        title: of the stage, with what it was run on where that matters; empty: its name.
+        sweep: whether it scales neurons by several factors.
+        status: how its log ended.
     """
 
     stage: str
     figures: Figures
     location: str
     facts: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""
+    sweep: bool = False
+    status: str = "success"
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.title or self.stage
 
 
 def print_summary(stages: list[StageFigures], console: Console) -> None:
     """Everything found, each figure with its 95 % interval and what it is to be compared with."""
     by_stage = {stage.stage: stage for stage in stages}
+    fresh = [stage for stage in stages if stage.stage == "detect"]
     facts = {key: value for stage in stages for key, value in stage.facts.items()}
     console.print()
-    console.rule(f"hallucination neurons of {facts.get('model', 'the model')}", align="left")
+    console.rule(escape(f"hallucination neurons of {facts.get('model', 'the model')}"), align="left")
     if "collect" in by_stage:
         console.print(_yield_line(by_stage["collect"].figures))
     if "capture" in by_stage:
         console.print(_capture_line(by_stage["capture"].figures))
     if "probe" in by_stage:
         _probe(by_stage["probe"].figures, console)
-    if "detect" in by_stage:
-        _detection("Detection of fresh answers to questions not trained on", by_stage["detect"].figures, console)
-    if "closed_book" in by_stage:
-        _intervention(by_stage["closed_book"].figures, console)
+    for stage in fresh:
+        of = f", {stage.name}" if len(fresh) > 1 else ""
+        _detection(f"Detection of fresh answers to questions not trained on{of}", stage.figures, console)
+    for stage in stages:
+        if stage.sweep:
+            print_sweep(stage, console)
     console.print()
     for name in ("neurons_file", "probe"):
         if name in facts:
-            console.print(f"{name.removesuffix('_file')}: {facts[name]}", soft_wrap=True, highlight=False)
+            console.print(f"{name.removesuffix('_file')}: {facts[name]}", soft_wrap=True, highlight=False, markup=False)
     for stage in stages:
-        console.print(f"{stage.stage} log: {stage.location}", soft_wrap=True, highlight=False)
+        console.print(f"{stage.stage} log: {stage.location}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _yield_line(figures: Figures) -> str:
@@ -113,89 +136,119 @@ AUDITS = {
 }
 
 
-def _detection(title: str, figures: Figures, console: Console) -> None:
-    sets = sorted({name.split("/")[0] for name in figures if "/" in name})
-    for one in sets:
-        own = {name.removeprefix(f"{one}/"): value for name, value in figures.items() if name.startswith(f"{one}/")}
-        _detection(f"{title}: {one}", own, console)
-    if sets:
-        return
-    if "auroc" not in figures:
-        known = f"; pooled over relations {interval(figures, 'auroc_pooled')}" if "auroc_pooled" in figures else ""
-        console.print(
-            f"\n{title}: {int(figures.get('answers', 0))} answers, too few of one class within any relation for an "
-            f"AUROC{known}"
-        )
-        return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in ("", "AUROC", "accuracy", "p (probe)", "p (dense fit)"):
-        table.add_column(column, no_wrap=True)
-    table.add_row("H-neurons (the probe)", interval(figures, "auroc"), interval(figures, "accuracy"))
+def by_question_set(figures: Figures) -> dict[str, dict[str, float]]:
+    """Figures of detection by question set; all under "" where there is only one."""
+    named = series_of(figures)
+    common = named.pop("", {})
+    return named or {"": common}
+
+
+def detection_cells(figures: Figures) -> Cells:
+    """The probe beside the control sets and the baselines, with 95 % intervals."""
+    rows = [["H-neurons (the probe)", interval(figures, "auroc"), interval(figures, "accuracy"), "", ""]]
     if "refit_auroc" in figures:
-        table.add_row("H-neurons, dense fit like the sets", interval(figures, "refit_auroc"))
+        rows.append(["H-neurons, dense fit like the sets", interval(figures, "refit_auroc"), "", "", ""])
     for kind, label in KINDS.items():
         if f"{kind}_auroc" in figures:
-            table.add_row(
-                f"{int(figures[f'{kind}_sets'])} {label}", interval(figures, f"{kind}_auroc"), "",
-                _p(figures, f"{kind}_p"), _p(figures, f"{kind}_p_refit"),
-            )  # fmt: skip
+            tested = [_p(figures, f"{kind}_p"), _p(figures, f"{kind}_p_refit")]
+            sets = int(figures.get(f"{kind}_sets", 0))
+            rows.append([f"{sets} {label}", interval(figures, f"{kind}_auroc"), "", *tested])
     for name, label in BASELINES.items():
         if f"{name}_auroc" in figures:
-            table.add_row(label, interval(figures, f"{name}_auroc"))
-    table.add_row("always the commoner class", "0.500", f"{figures['majority_accuracy']:.3f}")
-    console.print()
-    console.print(table)
+            rows.append([label, interval(figures, f"{name}_auroc"), "", "", ""])
+    if "majority_accuracy" in figures:
+        rows.append(["always the commoner class", "0.500", f"{figures['majority_accuracy']:.3f}", "", ""])
+    return ["", "AUROC", "accuracy", "p (probe)", "p (dense fit)"], rows
+
+
+def detection_note(figures: Figures) -> str:
+    """Over what the figures of detection were taken, and the calibration."""
+    if "auroc" not in figures:
+        known = f"; pooled over relations {interval(figures, 'auroc_pooled')}" if "auroc_pooled" in figures else ""
+        return f"{int(figures.get('answers', 0))} answers, too few of one class within any relation for an AUROC{known}"
     where = (
         f"mean within {int(figures['relations'])} relations ({int(figures['answers_in_relations'])} answers)"
         if "relations" in figures
         else "over all answers"
     )
-    console.print(
+    return (
         f"AUROC {where}; accuracy over {int(figures['answers'])} answers, {int(figures['hallucinated'])} hallucinated; "
         f"pooled AUROC {interval(figures, 'auroc_pooled')}; Brier score {figures.get('brier', float('nan')):.3f}, "
-        f"calibration error {figures.get('calibration_error', float('nan')):.3f}",
-        style="dim",
+        f"calibration error {figures.get('calibration_error', float('nan')):.3f}"
     )
-    for name, meaning in AUDITS.items():
-        if figures.get(f"audit_{name}"):
-            console.print(f"audit: {meaning}", style="yellow")
 
 
-def _intervention(figures: Figures, console: Console) -> None:
-    alphas = sorted({float(name.split("@")[1]) for name in figures if name.startswith("accuracy@")})
-    for outcome, title in (("accuracy", "Accuracy in %"), ("attempt_rate", "Answers attempted in %")):
-        table = Table(title=f"{title}, closed book, with the neurons scaled", title_justify="left", box=None)
-        for column in ("alpha", title.lower(), "against no-op", "random sets", "p (sets)", "p (McNemar, Holm)"):
-            table.add_column(column, no_wrap=True)
-        for alpha in alphas:
-            at = f"@{alpha:g}"
-            own = {name.removesuffix(at): value for name, value in figures.items() if name.endswith(at)}
-            row = [f"{alpha:g}", interval(own, outcome, 100, 1)]
-            if alpha == NO_OP:
-                row.append("no-op")
-            else:
-                row += [
-                    interval(own, f"{outcome}_difference", 100, 1),
-                    _band(own, outcome),
-                    _p(own, f"{outcome}_p_control"),
-                    _p(own, f"{outcome}_p"),
-                ]
-            table.add_row(*row)
+def _detection(title: str, figures: Figures, console: Console) -> None:
+    for name, own in by_question_set(figures).items():
+        heading = f"{title}: {name}" if name else title
+        if "auroc" not in own:
+            console.print(f"\n{heading}: {detection_note(own)}", markup=False)
+            continue
         console.print()
-        console.print(table)
-    console.print(
-        "points, paired by question; random sets: mean and range of their differences to the no-op", style="dim"
-    )
+        _print_table(heading, detection_cells(own), console)
+        console.print(detection_note(own), style="dim")
+        for audit, meaning in AUDITS.items():
+            if own.get(f"audit_{audit}"):
+                console.print(f"audit: {meaning}", style="yellow")
+
+
+MARKS = {
+    "effect": ("effect", "bold green"),
+    "shared": ("no effect of these neurons", "yellow"),
+    "artefact": ("doubtful", "yellow"),
+    "none": ("none", "dim"),
+    "unknown": ("unknown", "dim"),
+}
+"""How a verdict on an outcome is named, and printed."""
+
+
+def print_sweep(stage: StageFigures, console: Console) -> None:
+    """What a sweep over alpha shows: a verdict for each headline, its table, and the other outcomes."""
+    console.print()
+    console.rule(escape(f"{stage.name}, with the neurons scaled"), align="left", style="dim")
+    by_series = {name: own for name, own in series_of(stage.figures).items() if "items" in own}
+    if not by_series:
+        how = "" if stage.status == "success" else f" (its status is {stage.status}; inspect eval-retry finishes it)"
+        console.print(f"its log has no figures{how}")
+    for number, (series, own) in enumerate(by_series.items()):
+        if number:
+            console.print()
+        headlines = headlines_of(own)
+        others = [name for name in outcomes_of(own) if name not in headlines]
+        console.print(
+            f"{f'{series}: ' if series else ''}{int(own['items'])} questions, {int(own.get('control_sets', 0))} random "
+            "control sets of the same size; alpha 1 is the untouched model",
+            markup=False,
+        )
+        for outcome in headlines:
+            kind, said = verdict(own, outcome)
+            mark, style = MARKS[kind]
+            console.print(f"[{style}]{mark}[/]: {escape(said)}")
+        for outcome in headlines:
+            console.print()
+            (first, level, *rest), rows = headline_cells(own, outcome)
+            unit = "in %" if level.endswith("%") else "amount"
+            _print_table(level, ([first, unit, *rest], rows), console)  # a long name would squeeze its column
+        if others:
+            console.print()
+            _print_table("", side_cells(own, others), console)
+    if by_series:
+        console.print(
+            "in points, paired by question; random sets: their differences to the no-op; detectable: the difference "
+            "that four of five such samples would show; slope: points per unit of alpha",
+            style="dim",
+        )
+
+
+def _print_table(title: str, cells: Cells, console: Console) -> None:
+    header, rows = cells
+    table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
+    for column in header:
+        table.add_column(escape(column), no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 def _p(own: Figures, name: str) -> str:
     return f"{own[name]:.3f}" if name in own else "—"
-
-
-def _band(own: Figures, outcome: str) -> str:
-    if f"{outcome}_control" not in own:
-        return "—"
-    return (
-        f"{100 * own[f'{outcome}_control']:+.1f} ({100 * own[f'{outcome}_control_low']:+.1f} to "
-        f"{100 * own[f'{outcome}_control_high']:+.1f})"
-    )
