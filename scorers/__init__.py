@@ -4,9 +4,12 @@ from hneurons_eval.scorers.behaviour import closed_book_answers, false_premise, 
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.drifted import drifted
+from hneurons_eval.scorers.jailbroken import jailbroken
 from hneurons_eval.scorers.judge import consistency, judge
 from hneurons_eval.scorers.risk import hallucination_risk
+from hneurons_eval.scorers.sycophantic import gave_in
 from hneurons_eval.scorers.transferred import transferred
+from hneurons_eval.scorers.truthful import truthful
 
 __all__ = [
     "captured",
@@ -16,7 +19,10 @@ __all__ = [
     "drifted",
     "false_premise",
     "followed_context",
+    "gave_in",
     "hallucination_risk",
+    "jailbroken",
     "judge",
     "transferred",
+    "truthful",
 ]

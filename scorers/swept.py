@@ -23,11 +23,13 @@ class Outcome:
         value: a word for people: `complied`, `refuted`.
         outcomes: by name 0 or 1, or a share; None where it is not defined, as compliance of what cannot be parsed.
         said: what decided it.
+        generated: whether the text was generated, so that its length, end and form say something.
     """
 
     value: str
     outcomes: Mapping[str, float | None]
     said: str = ""
+    generated: bool = True
 
 
 JudgeReply = Callable[[Mapping[str, Any]], Awaitable[Outcome]]
@@ -37,8 +39,8 @@ JudgeReply = Callable[[Mapping[str, Any]], Awaitable[Outcome]]
 async def score_sweep(state: TaskState, judge: JudgeReply) -> Score:
     """Score the answer of a sample and those of its control sets.
 
-    Beside what the judge says every reply has the outcomes `truncated` (stopped by the limit on tokens), `degenerate`
-    (empty, repeating itself, or in another language), and `response_tokens`.
+    Beside what the judge says every generated reply has the outcomes `truncated` (stopped by the limit on tokens),
+    `degenerate` (empty, repeating itself, or in another language), and `response_tokens`.
     """
     if state.sample_id == SUMMARY:
         return Score.unscored(reason="summary", explanation=str(state.metadata.get(SUMMARY, "")))
@@ -67,6 +69,8 @@ async def score_sweep(state: TaskState, judge: JudgeReply) -> Score:
 
 async def _outcomes(reply: Mapping[str, Any], asked: str, judge: JudgeReply) -> Outcome:
     found = await judge(reply)
+    if not found.generated:
+        return found
     common = {
         "truncated": float(reply["stop"] == "max_tokens"),
         "degenerate": float(is_degenerate(str(reply["text"]), asked)),

@@ -8,8 +8,11 @@ from hneurons_eval.tasks.detect import detect
 from hneurons_eval.tasks.drift import drift
 from hneurons_eval.tasks.faitheval import faitheval
 from hneurons_eval.tasks.falseqa import falseqa
+from hneurons_eval.tasks.jailbreak import jailbreak
 from hneurons_eval.tasks.pipeline import pipeline
 from hneurons_eval.tasks.probe import probe
+from hneurons_eval.tasks.sycophancy import sycophancy
+from hneurons_eval.tasks.truthfulqa import truthfulqa
 
 __all__ = [
     "base_transfer",
@@ -20,6 +23,9 @@ __all__ = [
     "drift",
     "faitheval",
     "falseqa",
+    "jailbreak",
     "pipeline",
     "probe",
+    "sycophancy",
+    "truthfulqa",
 ]

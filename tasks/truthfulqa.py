@@ -1,0 +1,129 @@
+"""TruthfulQA: does scaling the neurons make the model repeat what people wrongly believe?"""
+
+from collections.abc import Sequence
+
+import anyio
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample
+from inspect_ai.model import GenerateConfig
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from hneurons_eval.behaviours import TruthfulQuestion, load_truthfulqa
+from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.scorers.swept import SUMMARY
+from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, GRADED, check_truth_judge, truthful
+from hneurons_eval.tasks.faitheval import drawn
+from hneurons_eval.tasks.sweeping import (
+    ALPHAS,
+    Reply,
+    Scaled,
+    conditions,
+    one_turn,
+    sweep_task,
+    swept_sample,
+    under_all_conditions,
+)
+
+FORMS = ("mc", "open")
+
+
+@task
+def truthfulqa(
+    neurons: str = "",
+    alphas: str | float | list[float] = ALPHAS,
+    controls: int = 20,
+    dataset: str = "hub",
+    form: str = "both",
+    judge: str = "rule",
+    questions: int | None = None,
+    seed: int = 0,
+) -> Task:
+    """Questions that invite a common misconception: the likelihood of given answers, and answers of one's own.
+
+    Args:
+        neurons: a neuron file, a probe directory, or the log of the `probe` task.
+        alphas: factors; 1, the plain model, is always among them.
+        controls: random sets, in turn of each kind; the neurons with the most negative weights come beside them.
+        dataset: `hub` (truthfulqa/truthful_qa), or a file with the columns of TruthfulQA.csv or of the Hub's set.
+        form: `mc` (MC1 and MC2 by log-likelihood), `open` (answers generated greedily), or `both`, each for itself.
+        judge: of open answers, `llm` (truthful and informative; needs --model-role grader=MODEL), or `rule`, which only
+            says whether an answer has more words in common with true or with false reference answers.
+        questions: at most this many, drawn by `seed`; default all.
+        seed: of the questions and of control sets that are drawn anew.
+    """
+    if form != "both" and form not in FORMS:
+        raise Refused(f"form should be {', '.join(FORMS)} or both, found {form!r}")
+    if questions is not None and questions < 1:
+        raise Refused(f"questions should be at least 1, found {questions}")
+    with refusing():
+        check_truth_judge(judge)
+        rows, report = load_truthfulqa(dataset)
+    under = conditions(neurons, alphas, controls, seed)
+    forms = FORMS if form == "both" else (form,)
+    samples = [
+        swept_sample(truthful_sample(row), alpha, under.kinds, series=name)
+        for name in forms
+        for row in drawn(rows, questions, seed)
+        for alpha in under.alphas
+    ]
+    return sweep_task(
+        samples,
+        under,
+        title="TruthfulQA: repeating what people wrongly believe",
+        headlines=(*CHOSEN, *(GRADED if judge == "llm" else BY_RULE)),
+        scorer=truthful(judge),
+        solver=weigh_or_answer(under.neurons, under.controls),
+        config=GenerateConfig(max_tokens=64),
+        about={"data": str(report), "judge": judge, "prompt": "the question alone, as the user's turn"},
+    )
+
+
+def truthful_sample(row: TruthfulQuestion) -> Sample:
+    """A question with its reference answers."""
+    return Sample(
+        id=row.id,
+        input=row.question,
+        target=list(row.correct),
+        metadata={
+            "question": row.question,
+            "category": row.category,
+            "correct": list(row.correct),
+            "incorrect": list(row.incorrect),
+            "mc1": {"texts": list(row.mc1.texts), "true": list(row.mc1.true)},
+            "mc2": {"texts": list(row.mc2.texts), "true": list(row.mc2.true)},
+        },
+    )
+
+
+@solver
+def weigh_or_answer(neurons: str, controls: Sequence[str]) -> Solver:
+    """The likelihoods of the given answers (series `mc`), or an answer (series `open`), under each condition.
+
+    Args:
+        neurons: digest of the kept set.
+        controls: digests of the control sets.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        if state.sample_id == SUMMARY:
+            return state
+        dialogue = weighed if state.metadata["series"] == "mc" else one_turn
+        return await under_all_conditions(state, neurons, controls, dialogue)
+
+    return solve
+
+
+async def weighed(state: TaskState, model: Scaled) -> Reply:
+    """The log-probability of each given answer as the answer to the question; the text is the likeliest of MC1's."""
+    sets: dict[str, list[str]] = {name: state.metadata[name]["texts"] for name in ("mc1", "mc2")}
+    found: dict[str, float] = {}
+
+    async def weigh(text: str) -> None:
+        found[text] = await model.likelihood(state.messages, text)
+
+    async with anyio.create_task_group() as group:
+        for text in dict.fromkeys(text for texts in sets.values() for text in texts):
+            group.start_soon(weigh, text)
+    likelihoods = {name: [found[text] for text in texts] for name, texts in sets.items()}
+    likeliest = max(sets["mc1"], key=lambda text: found[text])
+    return Reply((), likeliest, "stop", 0, {"likelihoods": likelihoods})
