@@ -16,8 +16,9 @@ from hneurons_eval.tasks.falseqa import falseqa
 from hneurons_eval.tasks.probe import probe, settings_from
 from hneurons_eval.tasks.stage_logs import check_hneurons_model
 from hneurons_eval.tasks.sweeping import parse_alphas
+from hneurons_eval.tasks.sycophancy import sycophancy
 
-BEHAVIOURS: dict[str, Callable[..., Task]] = {"falseqa": falseqa, "faitheval": faitheval}
+BEHAVIOURS: dict[str, Callable[..., Task]] = {"falseqa": falseqa, "faitheval": faitheval, "sycophancy": sycophancy}
 """Tasks of the behaviour suite that bring their own data."""
 DEFAULT_BEHAVIOURS = ",".join(BEHAVIOURS)
 
