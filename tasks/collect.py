@@ -120,8 +120,8 @@ def collect(
     options (--temperature, --top-p, --top-k, --max-tokens).
 
     Args:
-        dataset: `facts` (bundled), `triviaqa`, `nq_open`, `bioasq`, `nonexist`, or a .jsonl, .json, .csv or
-            .parquet file in the schema of one of them.
+        dataset: `facts` (bundled), `triviaqa`, `nq_open`, `bioasq`, `simpleqa_verified`, `nonexist`, or a
+            .jsonl, .json, .csv or .parquet file in the schema of one of them.
         draws: answers to each question; default the preset's (paper: 10).
         judge: `rule`, `llm` (needs --model-role grader=MODEL) or `cascade` (the rule first).
         preset: `paper` (the paper's sampling) or `quick` (5 draws at temperature 0.3).

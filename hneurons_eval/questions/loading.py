@@ -39,6 +39,9 @@ HUB_SETS = {
     ),
     # The original asks for registration; this copy has a row per question and abstract, merged on loading.
     "bioasq": HubSet("kroshan/BioASQ", None, "validation", "d6b0152cab800446548aa0f9fcec972560cd903c"),
+    "simpleqa_verified": HubSet(
+        "codelion/SimpleQA-Verified", None, "train", "5a913f57326d89935cbed0ac071494e7e624b876"
+    ),
 }
 DATASETS = ("facts", *HUB_SETS, "nonexist")
 EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
@@ -48,8 +51,8 @@ def load_questions(dataset: str, *, split: str | None = None, revision: str | No
     """The questions of a set, in the order of its source.
 
     Args:
-        dataset: `facts`, `nonexist`, `triviaqa`, `nq_open`, `bioasq`, or the path of a .jsonl, .json, .csv or
-            .parquet file.
+        dataset: `facts`, `nonexist`, `triviaqa`, `nq_open`, `bioasq`, `simpleqa_verified`, or the path of a
+            .jsonl, .json, .csv or .parquet file.
         split: of a set on the Hub; its usual split unless given.
         revision: of a set on the Hub; the pinned commit unless given.
 
