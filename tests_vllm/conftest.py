@@ -15,7 +15,7 @@ from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.vllm.engine import VLLMEngine, get_vllm_engine
 
 BUNDLED = "smollm2-135m-instruct"
-OPTIONS: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 64, "kv_cache_memory_bytes": 256 << 20}
+OPTIONS: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 64, "kv_cache_memory_bytes": 192 << 20}
 QUESTIONS = (
     "What is the capital of France?",
     "Who wrote David Copperfield? Respond with the answer only, without any explanation.",

@@ -55,9 +55,15 @@ def mixed(prompts: Prompts, tokenizer: Any, draw: Draw) -> list[CaptureRequest]:
     return [*plain, *highest, *scaled]
 
 
+def assert_near(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Absolute up to 1, relative above."""
+    assert ours.shape == theirs.shape
+    assert (np.abs(ours - theirs) / np.maximum(1.0, theirs)).max() <= TOLERANCE
+
+
 def assert_same(found: list[Captured], expected: list[Captured]) -> None:
     for ours, theirs in zip(found, expected, strict=True):
-        assert np.abs(ours.contributions - theirs.contributions).max() <= TOLERANCE
+        assert_near(ours.contributions, theirs.contributions)
         assert theirs.contributions.max() > 100 * TOLERANCE  # the comparison means something
         for name in ("logprobs", "entropies", "hidden"):
             own, other = getattr(ours, name), getattr(theirs, name)
@@ -90,7 +96,7 @@ def test_given_responses_with_chunks_of_prompts_preemption_and_cached_prefixes(
 def test_a_capture_without_a_response_has_no_logprobs(engine: VLLMEngine, reference: Engine, prompts: Prompts):
     request = CaptureRequest(prompts[0], ((3, 5), tuple(range(len(prompts[0])))))
     ours, theirs = engine.capture(request).result(60), reference.capture(request).result(60)
-    assert np.abs(ours.contributions - theirs.contributions).max() <= TOLERANCE
+    assert_near(ours.contributions, theirs.contributions)
     assert ours.logprobs is ours.entropies is ours.hidden is None
 
 
@@ -113,8 +119,7 @@ def assert_same_answers(found: list[Generation], expected: list[Generation]) -> 
         own, other = ours.captured.contributions, theirs.captured.contributions
         assert own is not None
         assert other is not None
-        assert own.shape == other.shape
-        assert np.abs(own - other).max() <= TOLERANCE
+        assert_near(own, other)
         assert ours.captured.hidden is not None
         assert theirs.captured.hidden is not None
         assert np.abs(ours.captured.hidden - theirs.captured.hidden).max() <= 1e-3

@@ -1,6 +1,10 @@
 """Scaling on vLLM says what a folded checkpoint says, per request, in one batch, cached prefixes included."""
 
-from collections.abc import Callable
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,6 @@ Draw = Callable[[int, int], NeuronSet]
 Prompts = list[tuple[int, ...]]
 ALPHAS = (0.0, 0.5, 1.0, 2.0)
 TOKENS = 24
-_KEPT: list[Any] = []
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +32,30 @@ def neurons(some_neurons: Draw) -> NeuronSet:
     return some_neurons(7, 4000)
 
 
-def plain_vllm(checkpoint: str, prompts: Prompts) -> list[tuple[int, ...]]:
-    """What vLLM by itself answers greedily, without anything of ours in it."""
-    from vllm import LLM, SamplingParams
+PLAIN = """
+import json, sys
+from vllm import LLM, SamplingParams
 
-    llm = LLM(model=checkpoint, dtype="float32", enforce_eager=True, **OPTIONS)
-    _KEPT.append(llm)  # one that is collected takes down what vLLM's others in the process share with it
-    params = SamplingParams(temperature=0.0, max_tokens=TOKENS)
-    outputs = llm.generate([{"prompt_token_ids": list(ids)} for ids in prompts], params, use_tqdm=False)
-    return [tuple(output.outputs[0].token_ids) for output in outputs]
+checkpoints, prompts, options, tokens = json.loads(sys.stdin.read())
+for checkpoint in checkpoints:
+    llm = LLM(model=checkpoint, dtype="float32", enforce_eager=True, **options)
+    params = SamplingParams(temperature=0.0, max_tokens=tokens)
+    outputs = llm.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False)
+    print("SAID", json.dumps([output.outputs[0].token_ids for output in outputs]), flush=True)
+    del llm
+"""
+
+
+def plain_vllm(checkpoints: Sequence[str], prompts: Prompts) -> list[list[tuple[int, ...]]]:
+    """What vLLM by itself answers greedily with each checkpoint, in a process that has nothing of ours in it."""
+    asked = json.dumps([list(checkpoints), prompts, OPTIONS, TOKENS])
+    environment = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN], input=asked, capture_output=True, text=True, env=environment, check=False
+    )
+    said = [json.loads(line.removeprefix("SAID ")) for line in done.stdout.splitlines() if line.startswith("SAID ")]
+    assert len(said) == len(checkpoints), done.stderr[-2000:]
+    return [[tuple(ids) for ids in answers] for answers in said]
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +86,10 @@ def test_alphas_in_one_batch_say_what_folded_checkpoints_say(
     noise = [request for seed in range(5) for request in ask(prompts[:2], some_neurons(seed, 500), 0.25 * seed)]
     found = tokens_of(engine, [*requests, *noise])
     by_alpha = {alpha: found[k * len(prompts) : (k + 1) * len(prompts)] for k, alpha in enumerate(ALPHAS)}
-    assert by_alpha[1.0] == plain_vllm(resolve_model(BUNDLED), prompts)
-    assert by_alpha[0.0] == plain_vllm(folded(0.0), prompts)
-    assert by_alpha[2.0] == plain_vllm(folded(2.0), prompts)
+    plain, off, doubled = plain_vllm([resolve_model(BUNDLED), folded(0.0), folded(2.0)], prompts)
+    assert by_alpha[1.0] == plain
+    assert by_alpha[0.0] == off
+    assert by_alpha[2.0] == doubled
     assert len({str(said) for said in by_alpha.values()}) == len(ALPHAS)
 
 
