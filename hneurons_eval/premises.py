@@ -23,8 +23,8 @@ SENTENCES = 3
 """A response that refutes a premise does so in its first sentences; later ones qualify what it has accepted."""
 
 _DENIES = re.compile(
-    r"\b(?:no|not|never|none|neither|nobody|nowhere|nothing|cannot|\w+n't|without|only|instead|rather than|actually"
-    r"|impossible|nonexistent|non-existent)\b",
+    r"\b(?:(?P<copula>is|are|was|were|be|been) (?:not|never|no)|(?P<short>(?:is|are|was|were)n't)"
+    r"|no|not|never|none|neither|nobody|nowhere|nothing|cannot|\w+n't|impossible|nonexistent|non-existent)\b",
     re.IGNORECASE,
 )
 # What is said of the question itself needs no word of its subject.
@@ -34,7 +34,7 @@ _OF_THE_QUESTION = re.compile(
     r"\b(?:false|incorrect|mistaken|wrong|flawed|inaccurate|misleading|error|mistake|nonsens\w+"
     r"|not (?:true|correct|accurate))"
     r"|misconception|misunderstanding|(?:is|are|it's|that's) (?:a )?myth\b|(?:urban legend)"
-    r"|(?:is|are|was|were|be) (?:entirely |purely |completely )?(?:fictional|fictitious|mythical|imaginary|made[- ]up)"
+    r"|(?:is|are|was|were|be) (?:entirely |purely |completely )?(?:fictional|fictitious|mythical|imaginary|made[- ]up(?! of))"
     r"|(?:do|does|did) not exist|(?:don|doesn|didn)'t exist|no such|trick question"
     r"|(?:is|are)(?: not|n't) (?:true|correct|accurate|possible|the case)"
     r"|(?:there|it|that|this) (?:is|are|was|were|has|have)(?: not|n't) (?:ever |actually )?been)\b",
@@ -83,8 +83,10 @@ def judge_premise(question: str, response: str) -> PremiseVerdict:
                 continue
             if number == 0 and _OPENS.match(clause):
                 return "refuted"
-            weak = denial[0].lower() in ("only", "instead", "actually", "without", "rather than")
-            if len(subject & _stems(clause)) >= (2 if weak or number else 1) and not is_refusal(response):
+            # "It was not a traditional typewriter" denies that it was traditional; "do not run on petrol" the petrol.
+            reach = 1 if denial["copula"] or denial["short"] else 3
+            denied = [_stem(word.text) for word in lexical_words(clause[denial.end() :]) if word.text not in _EMPTY]
+            if subject.intersection(denied[:reach]) and not is_refusal(response):
                 return "refuted"
     return "not_attempted" if is_refusal(response) else "accepted"
 

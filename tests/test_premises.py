@@ -41,6 +41,8 @@ def test_denials_of_the_premise_are_refutations(response: str):
         "They lay eggs in the barn, not only in spring.",
         "The hay keeps the eggs warm until they hatch.",
         "Cows lay eggs in the barn so that foxes do not find them.",
+        "Cows lay eggs, but they were not brown eggs in the old days.",
+        "The barn is actually a fine place to lay eggs, made up of hay.",
     ],
 )
 def test_answers_that_go_along_are_accepted(response: str):
@@ -61,8 +63,8 @@ def test_the_bundled_answers_are_told_apart():
             found[row.false_premise, judge_premise(row.question, answer)] += 1
     refuted, missed = found[True, "refuted"], found[True, "accepted"] + found[True, "not_attempted"]
     wrongly, rightly = found[False, "refuted"], found[False, "accepted"]
-    assert refuted / (refuted + missed) > 0.85
-    assert wrongly / (wrongly + rightly) < 0.04
+    assert refuted / (refuted + missed) > 0.8
+    assert wrongly / (wrongly + rightly) < 0.02
 
 
 @given(st.text(max_size=200), st.text(max_size=400))
