@@ -9,6 +9,7 @@ risks = risk_agreement(p_first, p_second, calls_first, calls_second, questions)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -166,8 +167,8 @@ def _weights(
     a, b = first.weights[at_first], second.weights[at_second]
     if len(set(a.tolist())) == 1 or len(set(b.tolist())) == 1:
         return None
-    rho, p = spearmanr(a, b)
-    return float(rho), float(p)
+    found: Any = spearmanr(a, b)
+    return float(found.statistic), float(found.pvalue)
 
 
 @dataclass(frozen=True)

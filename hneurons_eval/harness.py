@@ -23,10 +23,10 @@ from hneurons_eval.intervention import scaled
 from hneurons_eval.neurons import check_alpha
 
 NAME = "hneurons"
+_HFLM: Any = HFLM  # the harness's decorator hides what class it is
 
 
-@register_model(NAME)
-class ScaledLM(HFLM):
+class ScaledLM(_HFLM):
     """The harness's `hf` model with neurons scaled from its first token to its last.
 
     Args:
@@ -51,6 +51,9 @@ class ScaledLM(HFLM):
         self._scaling = ExitStack()
         if chosen is not None:
             self._scaling.enter_context(scaled(self.model, chosen, factor))
+
+
+register_model(NAME)(ScaledLM)
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from scipy import stats
 from small_run import Run, small_run
 
 from hneurons_eval.cli import main
@@ -24,6 +24,11 @@ SMALL = NeuronLayout((4, 3))
 
 def neurons(flat: Any, layout: NeuronLayout = SMALL, weights: Any = None) -> NeuronSet:
     return NeuronSet.from_flat(np.asarray(flat, np.int64), layout, weights)
+
+
+def ranked(a: Any, b: Any) -> float:
+    found: Any = stats.spearmanr(a, b)
+    return float(found.statistic)
 
 
 def by_counting(first: list[int], second: list[int], within: bool) -> tuple[float, float]:
@@ -120,7 +125,7 @@ def test_weighted_ranks_are_those_of_rows_repeated(rows: list[tuple[int, int, in
     if len(set(a[repeated])) < 2 or len(set(b[repeated])) < 2:
         assert np.isnan(found) or abs(found) < 1e-6
     else:
-        assert found == pytest.approx(spearmanr(a[repeated], b[repeated]).statistic, abs=1e-9)
+        assert found == pytest.approx(ranked(a[repeated], b[repeated]), abs=1e-9)
 
 
 def test_risks_that_agree_and_risks_that_do_not():
@@ -215,7 +220,7 @@ def test_two_probes_on_a_store_say_what_their_probabilities_say(tmp_path: Path):
     done = hneurons("compare", str(tmp_path / "p0"), str(tmp_path / "p1"), "--features", str(tmp_path / "store"))
     assert done.exit_code == 0, done.output
     p = [probe.predict_proba(X)[:, 1] for probe in probes]
-    assert f"Spearman of the probabilities  {spearmanr(*p).statistic:.3f} [" in done.output
+    assert f"Spearman of the probabilities  {ranked(*p):.3f} [" in done.output
     calls = [probe.predict(X) for probe in probes]
     assert f"share of same calls            {np.mean(calls[0] == calls[1]):.3f} [" in done.output
     assert "risk on 90 answers to 45 questions" in done.output

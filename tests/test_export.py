@@ -205,7 +205,7 @@ print(peak() - before)
 
 
 def test_the_memory_it_takes_is_of_a_matrix_and_not_of_the_model(tiny_model: Make, tmp_path: Path):
-    wide = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8}
+    wide: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8}
     source = saved(tiny_model, tmp_path / "model", **wide)
     size = (source / "model.safetensors").stat().st_size
     assert size > 100e6

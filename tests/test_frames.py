@@ -42,10 +42,11 @@ def test_every_draw_is_a_row_and_the_verdicts_make_up_the_logs_shares(run: Run):
     right = frame.groupby("id").verdict.agg(lambda own: (own == "correct").all()).sum()
     assert right == figures(log)["right"]
     by_id = {(str(sample.id), sample.epoch): sample for sample in log.samples or []}
-    for row in frame.itertuples():
-        sample = by_id[str(row.id), int(row.draw)]  # pyright: ignore[reportArgumentType]
-        assert row.response == sample.output.completion
-        assert row.question == sample.metadata["question"]
+    rows: Any = frame.to_dict("records")
+    for row in rows:
+        sample = by_id[row["id"], row["draw"]]
+        assert row["response"] == sample.output.completion
+        assert row["question"] == sample.metadata["question"]
 
 
 @pytest.mark.parametrize("stage", ["probe", "detect"])
@@ -109,14 +110,14 @@ def test_neurons_of_files_and_probes_stand_one_below_the_other(tmp_path: Path):
     X = np.random.default_rng(0).random((20, 6)).astype(np.float32)
     probe = Probe(C=100.0).fit(X, np.arange(20) % 2, widths=layout.widths)
     probe.save(tmp_path / "probe")
-    frame = frames.neurons([tmp_path / "a.json", tmp_path / "b.json", tmp_path / "probe"])
+    frame: Any = frames.neurons([tmp_path / "a.json", tmp_path / "b.json", tmp_path / "probe"])
     assert list(frame.columns) == list(frames.NEURONS)
     head = frame[frame.file == str(tmp_path / "a.json")]
     assert head[["layer", "index", "weight", "stability"]].values.tolist() == [[0, 1, 1.5, 0.25], [1, 2, 0.5, 1.0]]
     bare = frame[frame.file == str(tmp_path / "b.json")]
     assert bare.weight.isna().all()
     assert len(frame) == 3 + len(probe.neurons())
-    alone = frames.neurons(str(tmp_path / "b.json"))
+    alone: Any = frames.neurons(str(tmp_path / "b.json"))
     assert alone[["layer", "index"]].values.tolist() == bare[["layer", "index"]].values.tolist() == [[1, 1]]
     assert len(frames.neurons([])) == 0
     with pytest.raises(NeuronSetError, match="no neuron file"):

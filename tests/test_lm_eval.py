@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import lm_eval
 import pytest
 import torch
 from click.testing import CliRunner
 from lm_eval.api.instance import Instance
+from lm_eval.api.registry import get_model
 
 from hneurons_eval.checkpoints import load_model, load_tokenizer
 from hneurons_eval.cli import main
@@ -141,7 +141,8 @@ def test_the_command_runs_a_task_of_the_harness(
 
 
 def test_the_harness_knows_the_model_by_its_name(tiny_checkpoint: Make, file: str):
-    made = lm_eval.api.registry.get_model("hneurons").create_from_arg_string(
+    known: Any = get_model("hneurons")
+    made = known.create_from_arg_string(
         f"pretrained={tiny_checkpoint()},neurons={file},alpha=0.5,dtype=float32", {"device": "cpu"}
     )
     assert isinstance(made, ScaledLM)
