@@ -55,4 +55,5 @@ def declines(response: str) -> bool:
     text = response.translate(PLAIN_APOSTROPHES)
     if not lexical_words(text) or _APOLOGY.match(text):
         return True
-    return any(_DECLINES.search(text[a:b]) for a, b in islice(sentences(text), SENTENCES)) or is_refusal(text)
+    first = list(islice(sentences(text), SENTENCES))
+    return any(_DECLINES.search(text[a:b]) for a, b in first) or is_refusal(text[: first[-1][1]])
