@@ -149,6 +149,8 @@ def measure(
                         where = part.vectors[kind].parameter
                         raise CheckpointError(f"{bad} holds numbers in {where} that are not finite; get it again")
                     found[kind][start : start + part.width] = distances
+                    del pair
+                del matrices  # before the next ones are read
     if not np.isfinite(found["gate"]).any():
         del found["gate"]
     return Drift(first.name, second.name, layout, found)

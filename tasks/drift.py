@@ -52,7 +52,9 @@ def drift(
         raise Refused(f"sets should be at least 1, found {sets}")
     names = checkpoint_names(checkpoints)
     with refusing():
-        from hneurons_eval.drift import WeightFiles, check_comparable, neuron_layout
+        from hneurons_eval.architectures import neuron_layout
+        from hneurons_eval.drift import check_comparable
+        from hneurons_eval.weight_files import WeightFiles
 
         chosen, source = named_neurons(neurons)
         first = WeightFiles(base.removeprefix("hneurons/"))
