@@ -4,10 +4,17 @@ A model without a chat template is a base model: it gets the texts of the messag
 lines, as a text to continue. A trailing assistant message is the beginning of the answer.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inspect_ai.model import ChatMessage
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 from jinja2.exceptions import TemplateError
+
+
+def conversation(prompt: Sequence[Mapping[str, str]]) -> list[ChatMessage]:
+    """The messages that were answered, as a collect log keeps them."""
+    kinds = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+    return [kinds[turn["role"]](content=turn["content"]) for turn in prompt]
 
 
 class PromptFormat:

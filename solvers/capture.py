@@ -2,6 +2,7 @@
 
 import json
 
+from inspect_ai.model import GenerateConfig, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolInfo, ToolParam, ToolParams
 
@@ -9,6 +10,8 @@ from hneurons_eval.grading import argument_of
 from hneurons_eval.scorers.grader import ask_grader, grader
 from hneurons_eval.solvers.generation import stable_seed
 
+CAPTURE_ROLE = "capture"
+"""The role of a model that captures what another one sampled."""
 OFFICIAL = "official"
 """The span that only the official repository's files have: their answer tokens."""
 SPANS = ("rule", "llm", "response", OFFICIAL)
@@ -30,7 +33,8 @@ SPAN_TOOL = ToolInfo(
 
 @solver
 def capture_given(span: str = "rule", reduce: str = "mean", precision: str = "float32") -> Solver:
-    """Contributions of the response in the sample's metadata; nothing is sampled.
+    """Contributions of the response in the sample's metadata, from the model in the role `capture`, else the evaluated
+    one; nothing is sampled.
 
     Args:
         span: where the answer is: `rule`, `llm` (the role `grader` finds it), `response` (all of it) or `official`
@@ -57,7 +61,12 @@ def capture_given(span: str = "rule", reduce: str = "mean", precision: str = "fl
             "question": state.metadata["question"],
             "response": response,
         }
-        return await generate(state, extra_body={"hneurons": {"capture": capture}})
+        model = get_model(role=CAPTURE_ROLE)
+        if str(model) == str(get_model()):
+            return await generate(state, extra_body={"hneurons": {"capture": capture}})
+        config = GenerateConfig(extra_body={"hneurons": {"capture": capture}})
+        state.output = await model.generate(state.messages, config=config)
+        return state
 
     return solve
 

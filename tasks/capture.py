@@ -9,29 +9,19 @@ from typing import Any
 import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageUser,
-    GenerateConfig,
-)
+from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Score
 
 from hneurons_eval.features import PRECISIONS
 from hneurons_eval.official import find_official, read_official
+from hneurons_eval.prompts import conversation
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.judge import grader
 from hneurons_eval.solvers.capture import OFFICIAL, SPANS, capture_given
-from hneurons_eval.tasks.stage_logs import (
-    StageScore,
-    check_hneurons_model,
-    check_same_model,
-    read_stage,
-    reduced_scores,
-)
+from hneurons_eval.tasks.sampled_by import capturing_model, check_sampler
+from hneurons_eval.tasks.stage_logs import StageScore, read_stage, reduced_scores
 
 LABEL_OF = {"right": "faithful", "wrong": "hallucinated"}
 OUTCOME_OF = {label: outcome for outcome, label in LABEL_OF.items()}
@@ -60,12 +50,6 @@ def balanced(rows: Sequence[StageScore], per_class: int, seed: int = 0) -> list[
     return [row for pair in pairs for row in pair]
 
 
-def conversation(prompt: Sequence[dict[str, str]]) -> list[ChatMessage]:
-    """The messages that were answered, as a collect log keeps them."""
-    kinds = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
-    return [kinds[turn["role"]](content=turn["content"]) for turn in prompt]
-
-
 @task
 def capture(
     responses: str = "",
@@ -80,6 +64,9 @@ def capture(
 
     One teacher-forced pass over prompt and response for each chosen question, over its most frequent answer. The
     two classes are balanced within each relation. Contributions go to the artifacts, the log points to them.
+
+    Where another engine sampled, such as a server that calls the model by a name of its own, `--model-role
+    capture=hneurons/MODEL` names the model that captures; its tokens must be those that were answered.
 
     Args:
         responses: the log of `collect`, or a directory that holds it; or answers in the official repository's format
@@ -148,17 +135,18 @@ def _from_log(responses: str, span: str, labels: str) -> Source:
                 f"found responses={responses}"
             )
     log = read_stage(responses, "collect", "responses")
-    check_same_model(log, "responses")
+    rows = reduced_scores(log, "judge", "responses")
+    compared = check_sampler(log, rows, capturing_model())
     return Source(
         log.eval.dataset.name,
-        reduced_scores(log, "judge", "responses"),
+        rows,
         "collect more questions, or fewer draws at a lower temperature",
-        {"source": log.location},
+        {"source": log.location, **compared},
     )
 
 
 def _from_official(file: Path, labels: str) -> Source:
-    check_hneurons_model()
+    capturing_model()
     official = read_official(file, Path(labels.removeprefix("file://")) if labels else None)
     rows = [
         StageScore(

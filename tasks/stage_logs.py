@@ -10,6 +10,7 @@ from inspect_ai.scorer import Score
 
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.refusals import Refused
+from hneurons_eval.solvers.capture import CAPTURE_ROLE
 
 
 def read_stage(path: str, stage: str, parameter: str) -> EvalLog:
@@ -48,6 +49,14 @@ def read_stage(path: str, stage: str, parameter: str) -> EvalLog:
     return log
 
 
+def model_of(log: EvalLog) -> str:
+    """The model that a log is about, without its provider: of a capture, the one that captured."""
+    role = (log.eval.model_roles or {}).get(CAPTURE_ROLE)
+    if isinstance(role, list):
+        role = role[0]
+    return (log.eval.model if role is None else role.model).split("/", 1)[-1]
+
+
 def check_same_model(log: EvalLog, parameter: str) -> None:
     """Refuse a log of another model than the one being evaluated.
 
@@ -55,14 +64,14 @@ def check_same_model(log: EvalLog, parameter: str) -> None:
         Refused: names both.
     """
     model = get_model()
-    theirs, ours = log.eval.model.split("/", 1)[-1], model.name
+    theirs, ours = model_of(log), model.name
     if theirs != ours:
         raise Refused(
             f"{parameter} is a log of the model {theirs}, this run evaluates {ours}; "
             f"use --model hneurons/{theirs}, or collect from {ours}"
         )
     if not hasattr(model.api, "engine"):
-        raise Refused(f"{model} cannot capture contributions; use --model hneurons/{ours}")
+        raise Refused(f"{model} cannot capture contributions; use --model hneurons/{ours} or hneurons-vllm/{ours}")
 
 
 def check_hneurons_model() -> None:
@@ -73,11 +82,11 @@ def check_hneurons_model() -> None:
     """
     model = get_model()
     if not hasattr(model.api, "engine"):
-        raise Refused(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
+        raise Refused(f"{model} gives no access to its neurons; use --model hneurons/MODEL or hneurons-vllm/MODEL")
 
 
 def model_layout() -> NeuronLayout:
-    """The neurons of the `hneurons/` model being evaluated."""
+    """The neurons of the model being evaluated, which `check_hneurons_model` has let pass."""
     return get_model().api.engine.layout  # pyright: ignore[reportAttributeAccessIssue]
 
 

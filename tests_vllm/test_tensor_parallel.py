@@ -2,18 +2,15 @@
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
 from conftest import BUNDLED, OPTIONS, results
 from test_capture import assert_same, assert_same_answers, mixed, sampled
 
 from hneurons_eval.engine import Engine
-from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.requests import GenerateRequest
 from hneurons_eval.sampling import SamplingOptions
 from hneurons_eval.vllm.engine import VLLMEngine
-from hneurons_eval.vllm.jobs import gathered
 
 Draw = Callable[[int, int], NeuronSet]
 Prompts = list[tuple[int, ...]]
@@ -44,12 +41,3 @@ def test_three_ranks_give_what_one_gives(three: VLLMEngine, reference: Engine, p
     ]
     ours, theirs = (results([one.generate(request) for request in scaled]) for one in (three, reference))
     assert [answer.tokens for answer in ours] == [answer.tokens for answer in theirs]
-
-
-def test_shares_are_put_together_layer_by_layer_in_rank_order():
-    layout = NeuronLayout((4, 6))
-    whole = np.arange(20, dtype=np.float32).reshape(2, 10)
-    shares = [
-        {"0.values": np.concatenate([whole[:, 2 * r : 2 * r + 2], whole[:, 4 + 3 * r : 7 + 3 * r]], 1)} for r in (0, 1)
-    ]
-    assert (gathered(shares, "0", layout).values == whole).all()
