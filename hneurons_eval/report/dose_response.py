@@ -35,9 +35,18 @@ def alphas_of(figures: Figures, outcome: str) -> list[float]:
 
 
 def outcomes_of(figures: Figures) -> list[str]:
-    """The outcomes that have a curve, in the order of the figures."""
+    """The outcomes that have a curve, in the order of the figures.
+
+    Compliance of all answers is left out where everything was parsed, since it is compliance then.
+    """
     names = dict.fromkeys(name.split("@")[0] for name in figures if "@" in name)
-    return [name for name in names if f"{name}_low@1" in figures or f"{name}_slope" in figures]
+    curved = [name for name in names if f"{name}_low@1" in figures or f"{name}_slope" in figures]
+    return [name for name in curved if not (name.endswith("_of_all") and _same(figures, name))]
+
+
+def _same(figures: Figures, of_all: str) -> bool:
+    plain = of_all.removesuffix("_of_all")
+    return all(figures.get(f"{plain}@{a:g}") == figures[f"{of_all}@{a:g}"] for a in alphas_of(figures, of_all))
 
 
 def headlines_of(figures: Figures) -> list[str]:
@@ -89,7 +98,7 @@ def account(title: str, figures: Figures, headlines: Sequence[str]) -> str:
     for series, own in series_of(figures).items():
         if "items" not in own:
             continue
-        shown = [name for name in headlines if alphas_of(own, name)]
+        shown = [name for name in headlines if name in outcomes_of(own)]
         if series:
             parts.append(f"## {series}")
         parts.append(f"{int(own['items'])} questions, {int(own['control_sets'])} random control sets of the same size.")
