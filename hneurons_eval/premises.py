@@ -34,7 +34,8 @@ _OF_THE_QUESTION = re.compile(
     r"\b(?:false|incorrect|mistaken|wrong|flawed|inaccurate|misleading|error|mistake|nonsens\w+"
     r"|not (?:true|correct|accurate))"
     r"|misconception|misunderstanding|(?:is|are|it's|that's) (?:a )?myth\b|(?:urban legend)"
-    r"|(?:is|are|was|were|be) (?:entirely |purely |completely )?(?:fictional|fictitious|mythical|imaginary|made[- ]up(?! of))"
+    r"|(?:is|are|was|were|be) (?:entirely |purely |completely )?(?:fictional|fictitious|mythical|imaginary"
+    r"|made[- ]up(?! of))"
     r"|(?:do|does|did) not exist|(?:don|doesn|didn)'t exist|no such|trick question"
     r"|(?:is|are)(?: not|n't) (?:true|correct|accurate|possible|the case)"
     r"|(?:there|it|that|this) (?:is|are|was|were|has|have)(?: not|n't) (?:ever |actually )?been)\b",

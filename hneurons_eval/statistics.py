@@ -228,9 +228,7 @@ def bootstrap_interval(
     return Interval(estimate, float(low), float(high))
 
 
-def resample_weights(
-    clusters: ArrayLike, n: int, seed: int = 0, strata: ArrayLike | None = None
-) -> Iterator[Floats]:
+def resample_weights(clusters: ArrayLike, n: int, seed: int = 0, strata: ArrayLike | None = None) -> Iterator[Floats]:
     """How often each row is drawn in n bootstrap resamples of whole clusters: [some, rows], in pieces of some 32 MB.
 
     Args:
