@@ -1,5 +1,6 @@
-"""`hneurons report`: what the stages of the pipeline and the sweeps found."""
+"""`hneurons report`: what the stages of the pipeline and the sweeps found, on the terminal and as a page."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,9 @@ RUN_ON = ("dataset", "prompt")
 
 @click.command()
 @click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True))
-def report(logs: tuple[str, ...]) -> None:
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write one self-contained page.")
+@click.option("--json", "as_json", type=click.Path(path_type=Path, dir_okay=False), help="Also write it as JSON.")
+def report(logs: tuple[str, ...], html: Path | None, as_json: Path | None) -> None:
     """Summarise what the stages and the sweeps found, from their logs or directories of them.
 
     Of each task the newest log counts, and of each data set and prompt where these differ. Several logs of a task that
@@ -47,6 +50,15 @@ def report(logs: tuple[str, ...]) -> None:
         print_sweep(stage, console)
     for note in notes:
         console.print(note, style="yellow", markup=False, highlight=False)
+    if html is None and as_json is None:
+        return
+    said = report_content(ours, foreign, notes)
+    if html is not None:
+        from hneurons_eval.report.html_page import page
+
+        _written(html, page(said), console)
+    if as_json is not None:
+        _written(as_json, json.dumps(said, indent=1, allow_nan=False) + "\n", console)
 
 
 def summarise(logs: "Sequence[EvalLog]", console: Console) -> None:
@@ -54,6 +66,44 @@ def summarise(logs: "Sequence[EvalLog]", console: Console) -> None:
     from hneurons_eval.report.summary import print_summary
 
     print_summary([stage_figures(log) for log in newest(logs)], console)
+
+
+def report_content(
+    logs: "Sequence[EvalLog]", foreign: "Sequence[StageFigures]" = (), notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a report says of logs, whose answers are read for it; see `report.html_content.content`.
+
+    Args:
+        logs: without their samples, as `newest` gives them.
+        foreign: sweeps of tasks of others.
+        notes: sentences on logs that are none.
+    """
+    from inspect_ai.log import read_eval_log
+
+    from hneurons_eval.report.html_content import answers_in, content, found_neurons, probe_summary_in
+
+    answers: dict[str, list[dict[str, Any]]] = {}
+    summary: dict[str, Any] = {}
+    for log in logs:
+        if stage_of(log) in ("probe", "detect") and log.results:
+            whole = read_eval_log(log.location)
+            answers[log.location] = answers_in(whole)
+            summary = summary or probe_summary_in(whole)
+    stages = [stage_figures(log) for log in logs] + list(foreign)
+    named = [stage.facts["neurons_file"] for stage in stages if "neurons_file" in stage.facts]
+    if not summary and named:
+        summary = {"neurons_file": named[-1]}
+    near = [Path(log.location.removeprefix("file://")) for log in logs]
+    return content(stages, answers, found_neurons(summary, near), notes)
+
+
+def _written(path: Path, text: str, console: Console) -> None:
+    from hneurons_eval.files import write_text_atomically
+    from hneurons_eval.refusals import refusing
+
+    with refusing():
+        write_text_atomically(path, text)
+    console.print(f"written: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 # --- which logs ------------------------------------------------------------------------------------------

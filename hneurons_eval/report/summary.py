@@ -172,7 +172,8 @@ def detection_note(figures: Figures) -> str:
         else "over all answers"
     )
     return (
-        f"AUROC {where}; accuracy over {int(figures['answers'])} answers, {int(figures['hallucinated'])} hallucinated; "
+        f"AUROC {where}; accuracy over {int(figures['answers'])} answers, "
+        f"{int(figures.get('hallucinated', 0))} hallucinated; "
         f"pooled AUROC {interval(figures, 'auroc_pooled')}; Brier score {figures.get('brier', float('nan')):.3f}, "
         f"calibration error {figures.get('calibration_error', float('nan')):.3f}"
     )

@@ -1,0 +1,105 @@
+"""A report as one page that needs no other file and no network."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from hneurons_eval.dose_response import NO_OP
+from hneurons_eval.report import figures as draw
+from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
+from hneurons_eval.report.summary import BASELINES, KINDS
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The HTML of what `html_content.content` says.
+
+    Everything in it is escaped, and control characters are shown as such: texts of models and names of files are
+    not to be trusted.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters["split_at"] = split_at
+    drawn = {name: base64.b64encode(image).decode("ascii") for name, image in pictures(content).items()}
+    return environment.get_template("report.html").render(content=content, pictures=drawn, no_op=NO_OP)
+
+
+def _shown(value: Any) -> Any:
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in value)
+
+
+def split_at(text: str, span: Sequence[int] | None) -> tuple[str, str, str]:
+    """A text as what stands before a span of characters, in it and after it."""
+    start, end = span or (0, 0)
+    return text[:start], text[start:end], text[end:]
+
+
+def pictures(content: Mapping[str, Any]) -> dict[str, bytes]:
+    """The figures of a page as PNG: `path`, `layers`, `stability`, `detection-0`, `baselines-0`, `sweep-0-0` and on."""
+    found: dict[str, bytes] = {}
+    identification = content["identification"]
+    if identification:
+        if len(identification["curve"]) > 1:
+            found["path"] = draw.path_over_c(identification["curve"], identification["C"])
+        neurons = identification["neurons"]
+        if neurons and identification["widths"]:
+            found["layers"] = draw.neurons_by_layer(neurons["layers"], identification["widths"])
+        if neurons and neurons["weights"] and neurons["stability"]:
+            found["stability"] = stability(neurons["weights"], neurons["stability"])
+    for number, one in enumerate(content["detection"]):
+        if len(set(one["labels"])) == 2:
+            found[f"detection-{number}"] = draw.detection(one["labels"], one["probabilities"])
+        if one["figures"].get("auroc") is not None:
+            found[f"baselines-{number}"] = baselines(one["figures"])
+    for number, sweep in enumerate(content["sweeps"]):
+        for place, series in enumerate(sweep["series"]):
+            if series["outcomes"]:
+                shown = [outcome["outcome"] for outcome in series["outcomes"]]
+                numbers = {name: np.nan if value is None else value for name, value in series["figures"].items()}
+                found[f"sweep-{number}-{place}"] = draw.dose_response(numbers, shown)
+    return found
+
+
+def stability(weights: Sequence[float], shares: Sequence[float]) -> bytes:
+    """How often each neuron is selected on half of the questions, against its weight."""
+    figure, (axes,) = canvas(6.4, 2.8, 1)
+    axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    axes.plot(weights, shares, "o", color=BLUE, markersize=4, alpha=0.7)
+    axes.set_ylim(-0.03, 1.03)
+    caption(axes, "stability: dotted, half of the half-samples", "weight in the probe", "selected in half-samples")
+    return png(figure)
+
+
+def baselines(figures: Mapping[str, float]) -> bytes:
+    """AUROC of the probe (blue) beside control sets (orange, mean and middle 95 %) and baselines (grey)."""
+    names = {"auroc": "H-neurons (the probe)", "refit_auroc": "H-neurons, dense fit like the sets"}
+    names |= {f"{kind}_auroc": label.replace(", dense fit", "") for kind, label in KINDS.items()}
+    names |= {f"{name}_auroc": label for name, label in BASELINES.items()}
+    shown = [name for name in names if figures.get(name) is not None]
+    figure, (axes,) = canvas(6.4, 0.8 + 0.24 * len(shown), 1)
+    controls = {f"{kind}_auroc" for kind in KINDS}
+    for place, name in enumerate(reversed(shown)):
+        value = figures[name]
+        ends = [figures.get(f"{name}_{end}") for end in ("low", "high")]
+        low, high = (value if end is None else end for end in ends)
+        color = BLUE if name in ("auroc", "refit_auroc") else ORANGE if name in controls else GREY
+        axes.plot([low, high], [place, place], color=color, linewidth=1.6)
+        axes.plot([value], [place], "o", color=color, markersize=5)
+    axes.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
+    axes.axvline(figures["auroc"], color=BLUE, linewidth=0.6, alpha=0.5)
+    axes.set_yticks(range(len(shown)), [names[name] for name in reversed(shown)])
+    caption(axes, "the probe beside control sets and baselines", "AUROC, 95 %", "")
+    return png(figure)
