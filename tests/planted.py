@@ -7,6 +7,7 @@ not. All other neurons write nothing: they are the null.
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def planted_checkpoint(directory: Path, comply: str, resist: str, strength: floa
         num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=False, eos_token_id=2, bos_token_id=1,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = LlamaForCausalLM(config).eval()
+    model: Any = LlamaForCausalLM(config).eval()
     one = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in (comply, resist, COUNTED)}
     assert all(len(ids) == 1 for ids in one.values()), one
     yes, no, counted = (ids[0] for ids in one.values())
@@ -65,7 +66,7 @@ def complies(checkpoint: Path, prompts: list[str], comply: str, resist: str, alp
     The weights are changed for each alpha; nothing of the package is used.
     """
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = LlamaForCausalLM.from_pretrained(checkpoint)
+    model: Any = LlamaForCausalLM.from_pretrained(checkpoint)
     yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (comply, resist))
     column = model.model.layers[0].mlp.down_proj.weight
     before = column.detach()[:, PLANTED].clone()

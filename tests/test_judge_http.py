@@ -156,7 +156,7 @@ UNREADABLE: dict[str, Callable[[], Reply]] = {
     "another word": lambda: call("t"),
     "a verdict within a list": lambda: call(["correct"]),
     "arguments cut off": lambda: call(None, arguments='{"verdict": "corr'),
-    "arguments that are no object": lambda: call(None, arguments='42'),
+    "arguments that are no object": lambda: call(None, arguments="42"),
 }
 
 

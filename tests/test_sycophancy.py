@@ -69,7 +69,7 @@ class Plain:
 
     def __init__(self, checkpoint: Path, wrong: str, right: str) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-        self.model = LlamaForCausalLM.from_pretrained(checkpoint).eval()
+        self.model: Any = LlamaForCausalLM.from_pretrained(checkpoint).eval()
         self.column = self.model.model.layers[0].mlp.down_proj.weight
         self.before = self.column.detach()[:, PLANTED].clone()
         self.ids = {text: self.tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (wrong, right)}
