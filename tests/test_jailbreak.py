@@ -85,7 +85,7 @@ def test_a_planted_neuron_is_found_by_the_rule_whose_outcome_is_not_called_compl
     asked: list[GenerateRequest] = []
     own = Engine.generate
     monkeypatch.setattr(Engine, "generate", lambda self, request: (asked.append(request), own(self, request))[1])
-    log = stage("jailbreak", tmp_path / "logs", f"hneurons/{checkpoint}", **options, controls=20, temperature=0.0)
+    log = stage("jailbreak", tmp_path / "logs", f"hneurons/{checkpoint}", **options, controls=4, temperature=0.0)
     found = figures(log)
     for alpha, share in zip(ALPHAS, shares, strict=True):
         assert found[f"not_refused@{alpha:g}"] == pytest.approx(share)

@@ -70,7 +70,7 @@ class Plain:
     def __init__(self, checkpoint: Path, wrong: str, right: str) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         self.model: Any = LlamaForCausalLM.from_pretrained(checkpoint).eval()
-        self.column = self.model.model.layers[0].mlp.down_proj.weight
+        self.column = self.model.get_parameter("model.layers.0.mlp.down_proj.weight")
         self.before = self.column.detach()[:, PLANTED].clone()
         self.ids = {text: self.tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (wrong, right)}
 
@@ -114,7 +114,7 @@ def test_a_planted_neuron_is_found_at_its_size_among_questions_first_answered_ri
     monkeypatch.setattr(Engine, "generate", lambda self, request: (asked.append(request), own(self, request))[1])
     for index in (PLANTED, PLANTED + 1):
         NeuronSet.from_flat(np.array([index]), NeuronLayout((WIDTH,))).save(tmp_path / f"{index}.json")
-    common = {"alphas": NAMED, "controls": 20, "dataset": data, "max_tokens": 4, "temperature": 0.0}
+    common = {"alphas": NAMED, "controls": 4, "dataset": data, "max_tokens": 4, "temperature": 0.0}
     log = stage(
         "sycophancy", tmp_path / "logs", f"hneurons/{checkpoint}", neurons=str(tmp_path / f"{PLANTED}.json"), **common
     )
@@ -262,10 +262,11 @@ def test_what_many_ask_for_is_made_once_and_again_after_an_error():
 
     async def make() -> ModelOutput:
         calls.append(1)
+        number = len(calls)
         await anyio.sleep(0.01)
-        if len(calls) == 1:
+        if number == 1:
             raise RuntimeError("the machine went away")
-        return ModelOutput.from_content("m", f"made {len(calls)}")
+        return ModelOutput.from_content("m", f"made {number}")
 
     async def run() -> list[str]:
         with pytest.raises(RuntimeError):

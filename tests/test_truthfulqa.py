@@ -66,7 +66,7 @@ def likelihood_by_hand(checkpoint: Path, question: str, answers: list[str], alph
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     found = []
     with torch.no_grad():
-        model.model.layers[0].mlp.down_proj.weight[:, PLANTED] *= alpha
+        model.get_parameter("model.layers.0.mlp.down_proj.weight")[:, PLANTED] *= alpha
         for answer in answers:
             own = tokenizer(answer, add_special_tokens=False)["input_ids"]
             levels = torch.log_softmax(model(torch.tensor([before + own])).logits[0].double(), dim=-1)
