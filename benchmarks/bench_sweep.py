@@ -101,7 +101,7 @@ def official(count: int, tokens: int, threads: int) -> dict[str, float]:
     texts = questions(count)
     start, sampled = time.perf_counter(), 0
     for alpha in ALPHAS:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
         with torch.inference_mode():
             for layer, index in zip(neurons.layers.tolist(), neurons.indices.tolist(), strict=True):
                 model.model.layers[layer].mlp.down_proj.weight[:, index] *= alpha

@@ -202,8 +202,9 @@ class WeightFiles:
             rule = None if pattern is None else by_pattern[pattern]
             origin = origins.setdefault(name, _Origin(name, rule))
             origin.tensors.append((pattern or key, key))
-            for target in () if rule is None else rule.target_patterns[1:]:  # one tensor that is split into several
-                origins[name.replace(rule.target_patterns[0], target)] = origin
+            targets = () if rule is None else rule.target_patterns
+            for target in targets[1:]:  # one tensor that is split into several
+                origins[name.replace(targets[0], target)] = origin
         return origins
 
     def _origin(self, parameter: str) -> _Origin | None:

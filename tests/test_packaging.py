@@ -58,7 +58,7 @@ def installed_as(name: str) -> str | None:
     top = name.split("/")[0]
     if top in COMPONENTS and name.endswith(".py"):
         return f"hneurons_eval/{name}"
-    if top == "hneurons_eval" and name.endswith((".py", ".jsonl", "py.typed")):
+    if top == "hneurons_eval" and name.endswith((".py", ".jsonl", ".html", "py.typed")):
         return name
     if top == "hneurons_eval" and name.endswith(".md"):
         return name

@@ -107,7 +107,8 @@ def _risks(a: Named, b: Named, features: str) -> "RiskAgreement":
         store, keys, questions = _answers(features)
         probabilities = probabilities_of([a.probe, b.probe], store, keys)  # [probes, answers]
         calls = probabilities > np.array([[a.probe.threshold_], [b.probe.threshold_]])
-        return risk_agreement(*probabilities, *calls.astype(int), questions)
+        first, second = calls.astype(int)
+        return risk_agreement(probabilities[0], probabilities[1], first, second, questions)
 
 
 def _answers(features: str) -> "tuple[FeatureStore, list[str], list[str]]":

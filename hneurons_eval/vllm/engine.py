@@ -107,7 +107,7 @@ class VLLMEngine:
         self._thread.join(timeout=60)
 
     def _check_options(self) -> None:
-        from vllm import EngineArgs  # pyright: ignore[reportMissingImports]
+        from vllm import EngineArgs  # pyright: ignore
 
         known = set(EngineArgs.__dataclass_fields__) - set(OURS)
         if unknown := sorted(set(self._options) - known):
@@ -195,7 +195,7 @@ class VLLMEngine:
 
                 spare = int(CPU_CACHE_SHARE * psutil.virtual_memory().available)
                 options = options | {"kv_cache_memory_bytes": min(MOST_CPU_CACHE, spare)}
-        from vllm import EngineArgs  # pyright: ignore[reportMissingImports]
+        from vllm import EngineArgs  # pyright: ignore
         from vllm.v1.engine.llm_engine import LLMEngine  # pyright: ignore[reportMissingImports]
 
         arguments = EngineArgs(
@@ -264,7 +264,7 @@ class VLLMEngine:
         self._active[name] = job
 
     def _params(self, job: Job, fields: Fields) -> Any:
-        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        from vllm import SamplingParams  # pyright: ignore
         from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
 
         asked = job.sampling(self._ends)
@@ -320,7 +320,7 @@ def _generation_config(source: str, revision: str | None) -> Any:
     from transformers import GenerationConfig
 
     try:
-        return GenerationConfig.from_pretrained(source, revision=revision)
+        return GenerationConfig.from_pretrained(source, **({} if revision is None else {"revision": revision}))
     except OSError:  # a checkpoint without one
         return GenerationConfig()
 

@@ -74,8 +74,9 @@ class Fields:
             record = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{FIELD} should be JSON text: {error}") from None
-        if not isinstance(record, dict) or (unknown := set(record) - set(cls.__dataclass_fields__)):
-            found = ", ".join(sorted(unknown)) if isinstance(record, dict) else type(record).__name__
+        unknown = set(record) - set(cls.__dataclass_fields__) if isinstance(record, dict) else None
+        if unknown is None or unknown:
+            found = ", ".join(sorted(unknown)) if unknown else type(record).__name__
             raise ValueError(f"{FIELD} should be an object with {', '.join(cls.__dataclass_fields__)}, found {found}")
         neurons, watch = (_checked_neurons(record.get(name, []), name) for name in ("neurons", "watch"))
         regions = record.get("regions", [])
@@ -86,8 +87,8 @@ class Fields:
             raise ValueError("key should be text of at most 256 characters")
         if reduce not in ("mean", "max"):
             raise ValueError(f"reduce should be mean or max, found {reduce!r:.80}")
-        places = [record.get(name) for name in ("keep_from", "response_from")]
-        if not all(place is None or _is_position(place) for place in places):
+        keep_from, response_from = record.get("keep_from"), record.get("response_from")
+        if not all(place is None or _is_position(place) for place in (keep_from, response_from)):
             raise ValueError("keep_from and response_from should be positions")
         if key and not regions:
             raise ValueError("key asks for contributions, but there are no regions")
@@ -97,7 +98,8 @@ class Fields:
             key,
             reduce,
             tuple(map(_checked_runs, regions)),
-            *places,
+            keep_from,
+            response_from,
             watch,
         )
 
@@ -142,9 +144,10 @@ def _checked_neurons(value: Any, name: str) -> tuple[int, ...]:
 
 def _checked_runs(value: Any) -> Runs:
     before = -1
-    for run in value if isinstance(value, list) and value else [None]:
+    runs: list[Any] = value if isinstance(value, list) and value else [()]
+    for run in runs:
         whole = isinstance(run, list) and len(run) == 2 and all(type(edge) is int for edge in run)
         if not whole or not before < run[0] < run[1] <= MOST_POSITIONS:
             raise ValueError("a region should be a list of ascending ranges [start, stop], at least one")
         before = run[1]
-    return tuple((start, stop) for start, stop in value)
+    return tuple((start, stop) for start, stop in runs)

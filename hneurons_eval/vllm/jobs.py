@@ -61,7 +61,7 @@ def gathered(
         layers += [part[:, start:stop] for part in parts]
         start = stop
     values = np.concatenate(layers, axis=1)
-    found = [shares[0].get(f"{name}.{kind}") for kind in ("logprobs", "entropies", "hidden")]
+    logprobs, entropies, hidden = (shares[0].get(f"{name}.{kind}") for kind in ("logprobs", "entropies", "hidden"))
     watched = None
     if len(watch):
         layers_of, within = layout.unflatten(np.asarray(watch, np.int64))
@@ -69,7 +69,7 @@ def gathered(
         watched = np.empty((len(shares[0][f"{name}.watched"]), len(watch)), np.float32)
         for rank, share in enumerate(shares):
             watched[:, owner == rank] = share[f"{name}.watched"]
-    return Gathered(values, *found, watched)
+    return Gathered(values, logprobs, entropies, hidden, watched)
 
 
 Regions = list[tuple[int | None, Runs]]
