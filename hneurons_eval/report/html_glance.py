@@ -32,7 +32,9 @@ def glance(stages: Sequence[StageFigures]) -> list[Light]:
         if stage.sweep:
             found += _sweep(stage)
         elif not stage.figures:
-            found.append(_light("red", stage.name, "no figures", f"Its log ended with status {stage.status}."))
+            found.append(
+                _light("red", stage.name, "no figures", f"Its log has no figures; its status is {stage.status}.")
+            )
         elif stage.stage == "collect":
             found.append(_questions(stage.figures))
         elif stage.stage == "capture":
@@ -172,7 +174,7 @@ def _sweep(stage: StageFigures) -> list[Light]:
             kind, said = verdict(own, outcome)
             what = f"{stage.name}{f' ({series})' if series else ''}: {title_of(outcome)}"
             found.append(_light(LIGHT_OF_VERDICT[kind], what, MARKS[kind][0], f"{said[:1].upper()}{said[1:]}."))
-    return found or [_light("grey", stage.name, "no figures", f"Its log ended with status {stage.status}.")]
+    return found or [_light("grey", stage.name, "no figures", f"Its log has no figures; its status is {stage.status}.")]
 
 
 def missing(stages: Iterable[StageFigures]) -> list[str]:

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from hneurons_eval.dose_response import NO_OP
 from hneurons_eval.report import figures as draw
 from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
+from hneurons_eval.report.html_glance import LIGHT_OF_VERDICT
 from hneurons_eval.report.summary import BASELINES, KINDS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -32,7 +33,9 @@ def page(content: Mapping[str, Any]) -> str:
     )
     environment.filters["split_at"] = split_at
     drawn = {name: base64.b64encode(image).decode("ascii") for name, image in pictures(content).items()}
-    return environment.get_template("report.html").render(content=content, pictures=drawn, no_op=NO_OP)
+    return environment.get_template("report.html").render(
+        content=content, pictures=drawn, no_op=NO_OP, light_of_verdict=LIGHT_OF_VERDICT
+    )
 
 
 def _shown(value: Any) -> Any:
