@@ -267,6 +267,11 @@ def _spread(name: str, own: float, sets: Floats) -> dict[str, float]:
     }
 
 
+def alphas_of(figures: Mapping[str, float], outcome: str) -> list[float]:
+    """The alphas at which an outcome has a figure, ascending."""
+    return sorted(float(name.split("@")[1]) for name in figures if name.startswith(f"{outcome}@"))
+
+
 def series_of(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Figures whose names carry a series (`plain/compliance@1`) by series; all under "" where there is only one."""
     found: dict[str, dict[str, float]] = {}

@@ -5,25 +5,24 @@ Everything here takes plain arrays and returns flat dicts of numbers, which Insp
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.statistics import (
-    Interval,
     Statistic,
     auroc,
     auroc_statistic,
-    bootstrap_interval,
     brier,
     flat,
+    interval_if_known,
     mean_statistic,
     permutation_p,
     stratified_auroc,
 )
 
-RESAMPLES = 1000
+LABELS = {"faithful": 0, "hallucinated": 1}
+"""What a label of an answer is as a number."""
 SMALLEST_STRATUM = 5
 """Relations with fewer answers of either class are left out of the mean within relations."""
 
@@ -97,7 +96,7 @@ def detection(
     grouped = all(relation is not None for relation in relations)
     strata = np.asarray([str(relation) for relation in relations]) if grouped else np.zeros(len(y), int)
     keep = usable_strata(y, strata, SMALLEST_STRATUM if grouped else 1)
-    found |= flat("auroc_pooled", _interval(auroc_statistic(y, p), clusters, seed))
+    found |= flat("auroc_pooled", interval_if_known(auroc_statistic(y, p), clusters, seed=seed))
     if not keep.any():
         return found
 
@@ -106,17 +105,17 @@ def detection(
 
     if grouped:
         found |= {"relations": len(np.unique(strata[keep])), "answers_in_relations": int(keep.sum())}
-    found |= flat("auroc", _interval(own(p), clusters[keep], seed))
+    found |= flat("auroc", interval_if_known(own(p), clusters[keep], seed=seed))
     correct = (np.asarray(predictions) == y).astype(float)
-    found |= flat("accuracy", _interval(mean_statistic(correct), clusters, seed))
+    found |= flat("accuracy", interval_if_known(mean_statistic(correct), clusters, seed=seed))
     found["majority_accuracy"] = float(max(y.mean(), 1 - y.mean()))
     found |= {"brier": brier(y, p), "calibration_error": calibration_error(y, p)}
     for name, scores in baselines.items():
         if np.isfinite(np.asarray(scores, float)).all():
-            found |= flat(f"{name}_auroc", _interval(own(scores), clusters[keep], seed))
+            found |= flat(f"{name}_auroc", interval_if_known(own(scores), clusters[keep], seed=seed))
     again = None
     if refit is not None and np.isfinite(np.asarray(refit, float)[keep]).all():
-        found |= flat("refit_auroc", _interval(own(refit), clusters[keep], seed))
+        found |= flat("refit_auroc", interval_if_known(own(refit), clusters[keep], seed=seed))
         again = found["refit_auroc"]
     for kind, scores in (controls or {}).items():
         aurocs = np.array([stratified_auroc(y[keep], c[keep], strata[keep]) for c in np.asarray(scores, float)])
@@ -159,12 +158,3 @@ def relation_aurocs(
         if 0 < positive < here.sum():
             table[relation] = (auroc(y[here], p[here]), positive, int(here.sum()) - positive)
     return table
-
-
-def _interval(statistic: Statistic, clusters: NDArray[Any], seed: int) -> Interval:
-    try:
-        return bootstrap_interval(statistic, clusters, n=RESAMPLES, seed=seed)
-    except ValueError:
-        # Too few rows for most resamples to hold both classes: an estimate without an interval.
-        estimate = float(statistic(np.ones((1, len(clusters))))[0])
-        return Interval(estimate, float("nan"), float("nan"))

@@ -153,7 +153,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
 
     Args:
         start: starts the engine, or finds the one that runs; called when everything else has been checked.
-        identity: by name, what else changes the answers (revision, dtype); None where it is the default.
+        revision, dtype: of the checkpoint, as the user gave them.
         risk: directory of a probe that judges every answer, or None.
 
     Raises:
@@ -168,7 +168,8 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         neurons: str | None,
         alpha: float | str | None,
         start: Callable[[], E],
-        identity: Mapping[str, Any],
+        revision: str | None,
+        dtype: str,
         risk: str | None = None,
     ) -> None:
         with refusing():
@@ -187,7 +188,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
                 risk_probe(self.risk.probe).check(self.engine.layout, model_name)
         # Inspect's response cache knows a model by its name and base_url alone, so what changes the
         # answers has to stand there, or alpha=0 would be served the text of alpha=1.
-        identity = dict(identity)
+        identity: dict[str, Any] = {"revision": revision, "dtype": None if dtype == "auto" else dtype}
         if self.neurons is not None and self.alpha != 1.0:
             identity |= {"neurons": self.neurons.digest[:16], "alpha": self.alpha}
         variant = "&".join(f"{key}={value}" for key, value in identity.items() if value is not None)
@@ -499,15 +500,13 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         alpha: float,
     ) -> dict[str, Any]:
         """What is kept beside a row, so that a store explains itself."""
-        scaled = neurons is not None and alpha != 1.0
         return {
             "question": spec.question,
             "response": response,
             "span": None if span is None else list(span),
             "model": self.model_name,
             "dtype": self.engine.dtype,
-            "neurons": neurons.digest if neurons is not None and scaled else None,
-            "alpha": alpha if scaled else 1.0,
+            **_condition(neurons, alpha),
         }
 
     def _key(
@@ -520,7 +519,6 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         alpha: float,
     ) -> str:
         """What contributions depend on, hashed: the same for given and for generated answers."""
-        changed = neurons is not None and alpha != 1.0
         return content_key(
             kind="contributions-v2",
             model=self.engine.fingerprint,
@@ -528,8 +526,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
             tokens=prompt + tokens,
             answer=[len(prompt) + place for place in answer],
             reduce=spec.reduce,
-            neurons=neurons.digest if neurons is not None and changed else None,
-            alpha=alpha if changed else 1.0,
+            **_condition(neurons, alpha),
         )
 
 
@@ -571,8 +568,14 @@ class HNeuronsAPI(NeuronsAPI[Engine]):
                 trust_remote_code=trust_remote_code,
             )
 
-        identity = {"revision": revision, "dtype": None if dtype == "auto" else dtype}
-        super().__init__(model_name, api_key, config, neurons, alpha, start, identity, risk)
+        super().__init__(model_name, api_key, config, neurons, alpha, start, revision, dtype, risk)
+
+
+def _condition(neurons: NeuronSet | None, alpha: float) -> dict[str, Any]:
+    """The neurons that are scaled and by what; the untouched model is one, whatever was not scaled."""
+    if neurons is None or alpha == 1.0:
+        return {"neurons": None, "alpha": 1.0}
+    return {"neurons": neurons.digest, "alpha": alpha}
 
 
 def _described(

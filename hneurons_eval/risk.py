@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.evaluation import RESAMPLES, calibration_error, flat
-from hneurons_eval.statistics import Interval, Statistic, auroc_statistic, bootstrap_interval, brier, mean_statistic
+from hneurons_eval.evaluation import calibration_error
+from hneurons_eval.statistics import Statistic, auroc_statistic, brier, flat, interval_if_known, mean_statistic
 
 Floats = NDArray[np.float64]
 LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5}
@@ -152,7 +152,9 @@ def risk_figures(answers: Sequence[ScoredAnswer], seed: int = 0) -> dict[str, fl
     if not answers:
         return found
     risks = np.array([answer.risk for answer in answers])
-    found |= flat("mean_risk", _interval(mean_statistic(risks), [answer.question for answer in answers], seed))
+    found |= flat(
+        "mean_risk", interval_if_known(mean_statistic(risks), [answer.question for answer in answers], seed=seed)
+    )
     found["above_threshold"] = float(np.mean([answer.risk > answer.threshold for answer in answers]))
     if any(answer.done for answer in answers):
         found["abstained"] = sum(answer.done == "abstained" for answer in answers)
@@ -168,37 +170,32 @@ def _against_task(answers: Sequence[ScoredAnswer], seed: int) -> dict[str, float
     questions = [answer.question for answer in answers]
     given = np.array([answer.risk <= answer.threshold for answer in answers])
     found: dict[str, float] = {"scored_by_task": len(answers)}
-    found |= flat("error", _interval(mean_statistic(losses), questions, seed))
+    found |= flat("error", interval_if_known(mean_statistic(losses), questions, seed=seed))
     found["coverage_at_threshold"] = float(given.mean())
     if given.any():
         within = [question for question, kept in zip(questions, given, strict=True) if kept]
-        found |= flat("error_at_threshold", _interval(mean_statistic(losses[given]), within, seed))
+        found |= flat("error_at_threshold", interval_if_known(mean_statistic(losses[given]), within, seed=seed))
     wrong = (losses > 1.0 - WRONG).astype(int)
     if len(set(wrong.tolist())) < 2:
         return found
-    found |= flat("auroc", _interval(auroc_statistic(wrong, risks), questions, seed))
+    found |= flat("auroc", interval_if_known(auroc_statistic(wrong, risks), questions, seed=seed))
     logprobs = [answer.logprob for answer in answers]
     if all(value is not None for value in logprobs):
         surprise = -np.array(logprobs, np.float64)
-        found |= flat("logprob_auroc", _interval(auroc_statistic(wrong, surprise), questions, seed))
+        found |= flat("logprob_auroc", interval_if_known(auroc_statistic(wrong, surprise), questions, seed=seed))
     lengths = np.array([answer.length for answer in answers], np.float64)
-    found |= flat("length_auroc", _interval(auroc_statistic(wrong, lengths), questions, seed))
+    found |= flat("length_auroc", interval_if_known(auroc_statistic(wrong, lengths), questions, seed=seed))
     found |= {"brier": brier(wrong, risks), "calibration_error": calibration_error(wrong, risks)}
     area, oracle, mean = area_statistic(losses, risks), area_statistic(losses, losses), mean_statistic(losses)
-    found |= flat("aurc", _interval(area, questions, seed))
+    found |= flat("aurc", interval_if_known(area, questions, seed=seed))
     found["aurc_oracle"] = area_under_risk_coverage(losses, losses)
     found["aurc_random"] = float(losses.mean())
-    found |= flat("aurc_excess", _interval(lambda weights: area(weights) - oracle(weights), questions, seed))
-    return found | flat("aurc_gain", _interval(lambda weights: mean(weights) - area(weights), questions, seed))
-
-
-def _interval(statistic: Statistic, questions: Sequence[str], seed: int) -> Interval:
-    """A bootstrap interval; without ends where too few resamples have both right and wrong answers."""
-    clusters = np.unique(questions, return_inverse=True)[1]
-    try:
-        return bootstrap_interval(statistic, clusters, n=RESAMPLES, seed=seed)
-    except ValueError:
-        return Interval(float(statistic(np.ones((1, len(clusters))))[0]), float("nan"), float("nan"))
+    found |= flat(
+        "aurc_excess", interval_if_known(lambda weights: area(weights) - oracle(weights), questions, seed=seed)
+    )
+    return found | flat(
+        "aurc_gain", interval_if_known(lambda weights: mean(weights) - area(weights), questions, seed=seed)
+    )
 
 
 def _block_starts(ordered: Floats) -> NDArray[np.int64]:

@@ -21,6 +21,10 @@ Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]  # weights [resamples, rows] -> values [resamples], NaN: undefined
 
 
+RESAMPLES = 1000
+"""Of figures that Inspect asks for again and again while a task runs."""
+
+
 class Interval(NamedTuple):
     """An estimate and the ends of its interval, in the units of the estimate."""
 
@@ -226,6 +230,15 @@ def bootstrap_interval(
         raise ValueError(f"the statistic is defined in only {values.size} of {n} resamples: too few rows.")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
+
+
+def interval_if_known(statistic: Statistic, clusters: ArrayLike, *, n: int = RESAMPLES, seed: int = 0) -> Interval:
+    """As `bootstrap_interval`; where too few resamples define the statistic, the estimate without ends (NaN)."""
+    try:
+        return bootstrap_interval(statistic, clusters, n=n, seed=seed)
+    except ValueError:
+        estimate = float(statistic(np.ones((1, len(np.asarray(clusters)))))[0])
+        return Interval(estimate, float("nan"), float("nan"))
 
 
 def resample_weights(clusters: ArrayLike, n: int, seed: int = 0, strata: ArrayLike | None = None) -> Iterator[Floats]:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from hneurons_eval.conversions import Origin, origins
 from hneurons_eval.places import Dense, DownProjection, Experts
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -129,14 +130,14 @@ def find_weights(directory: Path, model: nn.Module, places: Sequence[DownProject
     """
     files, index = _files(directory)
     stored = {one.name: one for file in files for one in _tensors(directory / file)}
-    sources = _sources(model, list(stored))
+    sources = origins(model, stored)
     matrices: dict[tuple[int, int], list[Matrix]] = {}
     for place in places:
         for number, part in enumerate(place.parts):
             name, parameter = _parameter(part)
-            found, joined = sources.get(name, ([], None))
-            tensors = [stored[key] for key in found]
-            matrices[place.layer, number] = _matrices(part, name, parameter, tensors, joined, directory)
+            origin = sources.get(name, Origin(name, None))
+            tensors = [stored[key] for _, key in origin.tensors]
+            matrices[place.layer, number] = _matrices(part, name, parameter, tensors, origin.converter, directory)
     size = sum((directory / file).stat().st_size for file in files)
     return StoredWeights(files, index, size, matrices)
 
@@ -191,29 +192,6 @@ def _parameter(part: Dense | Experts) -> tuple[str, Tensor]:
     if not isinstance(module, nn.Linear | Conv1D):
         raise ExportError(f"{part.name} ({type(module).__name__}) is no plain linear map, so it cannot be exported")
     return f"{part.name}.weight", module.weight
-
-
-def _sources(model: Any, names: Sequence[str]) -> dict[str, tuple[list[str], Any]]:
-    """For each parameter of the model, the stored tensors it is made from, in order, and what joins them, if anything.
-
-    As in transformers' `convert_and_load_state_dict_in_model`.
-    """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
-
-    rules = get_model_conversion_mapping(model)
-    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
-    prefix, parameters = model.base_model_prefix, model.state_dict()
-    found: dict[str, tuple[list[str], Any]] = {}
-    for name in sorted(names, key=dot_natural_key):
-        becomes, pattern = rename_source_key(name, renamings, converters, prefix, parameters)
-        if becomes not in parameters and name in parameters:
-            becomes, pattern = rename_source_key(name, [], [], prefix, parameters)
-        joined = None if pattern is None else by_pattern[pattern]
-        found.setdefault(becomes, ([], joined))[0].append(name)
-    return found
 
 
 def _matrices(

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.evaluation import RESAMPLES
 from hneurons_eval.l1_path import grouped_folds
 from hneurons_eval.probe import best_threshold
-from hneurons_eval.statistics import Statistic, bootstrap_interval, mean_statistic, permutation_p
+from hneurons_eval.statistics import RESAMPLES, Statistic, bootstrap_interval, flat, mean_statistic, permutation_p
 
 FOLDS = 5
 ANSWER_CUE = "\nAnswer:"
@@ -96,8 +95,7 @@ def transfer_figures(
     }
     found = {"threshold_refit": float(thresholds.mean())}
     for name, statistic in wanted.items():
-        interval = bootstrap_interval(statistic, units, n=RESAMPLES, seed=seed)
-        found |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        found |= flat(name, bootstrap_interval(statistic, units, n=RESAMPLES, seed=seed))
     once = np.ones((1, len(y)))
     for kind, sets in (controls or {}).items():
         levels = np.array(

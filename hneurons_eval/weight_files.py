@@ -16,7 +16,6 @@ import os
 import re
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,25 +24,11 @@ from torch import Tensor
 
 from hneurons_eval.architectures import build_empty
 from hneurons_eval.checkpoints import BUNDLED, CheckpointError, load_config, quantisation, resolve_model
+from hneurons_eval.conversions import Origin, origins
 from hneurons_eval.places import PLAIN_DTYPES
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-
-
-@dataclass
-class _Origin:
-    """The stored tensors that a parameter (or several) is made from.
-
-    Attributes:
-        first: name of the parameter, of several the first.
-        converter: transformers' rule that joins or splits them, None for one that is at most renamed.
-        tensors: pattern of that rule, and name of the tensor in the files.
-    """
-
-    first: str
-    converter: Any
-    tensors: list[tuple[str, str]] = field(default_factory=list)
 
 
 class WeightFiles:
@@ -74,7 +59,7 @@ class WeightFiles:
             )
         self.model: Any = build_empty(config, trust_remote_code).eval()
         self._file_of = self._stored()
-        self._origins = self._mapped()
+        self._origins = origins(self.model, self._file_of)
 
     def missing(self, parameters: Iterable[str]) -> list[str]:
         """Those of some parameters of the model that the files do not hold."""
@@ -99,7 +84,7 @@ class WeightFiles:
             raise CheckpointError(f"{self.name} holds {parameter} as {found.dtype}, which is not a plain number format")
         return found
 
-    def _made(self, parameter: str, origin: _Origin) -> Tensor:
+    def _made(self, parameter: str, origin: Origin) -> Tensor:
         if origin.converter is None:
             return self._tensor(origin.tensors[0][1])
         rule = deepcopy(origin.converter)
@@ -179,35 +164,7 @@ class WeightFiles:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{file} of {self.name} cannot be had: {str(error).splitlines()[0]}") from None
 
-    def _mapped(self) -> dict[str, _Origin]:
-        """Where each parameter of the model comes from, as in transformers' `convert_and_load_state_dict_in_model`."""
-        from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import (
-            WeightConverter,
-            WeightRenaming,
-            dot_natural_key,
-            rename_source_key,
-        )
-
-        rules = get_model_conversion_mapping(self.model)
-        renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-        converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-        by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
-        prefix, parameters = self.model.base_model_prefix, self.model.state_dict()
-        origins: dict[str, _Origin] = {}
-        for key in sorted(self._file_of, key=dot_natural_key):
-            name, pattern = rename_source_key(key, renamings, converters, prefix, parameters)
-            if name not in parameters and key in parameters:
-                name, pattern = rename_source_key(key, [], [], prefix, parameters)
-            rule = None if pattern is None else by_pattern[pattern]
-            origin = origins.setdefault(name, _Origin(name, rule))
-            origin.tensors.append((pattern or key, key))
-            targets = () if rule is None else rule.target_patterns
-            for target in targets[1:]:  # one tensor that is split into several
-                origins[name.replace(targets[0], target)] = origin
-        return origins
-
-    def _origin(self, parameter: str) -> _Origin | None:
+    def _origin(self, parameter: str) -> Origin | None:
         return next((self._origins[name] for name in self._also_called(parameter) if name in self._origins), None)
 
     def _also_called(self, parameter: str) -> list[str]:

@@ -5,7 +5,7 @@ from collections import Counter
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-LABELS = {"faithful": 0, "hallucinated": 1}
+from hneurons_eval.evaluation import LABELS
 
 
 @metric(name="coverage")

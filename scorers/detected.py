@@ -1,6 +1,5 @@
 """Was a hallucinated answer told from a faithful one; the table of figures beside all baselines, and the audits."""
 
-import base64
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -8,29 +7,13 @@ import numpy as np
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.evaluation import detection
+from hneurons_eval.evaluation import LABELS, detection
 from hneurons_eval.markdown import marked, quoted, table
+from hneurons_eval.packed import unpack
 from hneurons_eval.questions import normalise_question
-from hneurons_eval.scorers.captured import LABELS
 
 if TYPE_CHECKING:
     from hneurons_eval.audits import Audit
-
-__all__ = ["LABELS", "audits_of", "detected", "detection_figures", "pack", "unpack"]
-
-
-def pack(values: np.ndarray) -> str:
-    """Numbers as a short text for a log: float16 in base64."""
-    return base64.b64encode(np.asarray(values, "<f2").tobytes()).decode("ascii")
-
-
-def unpack(text: str) -> np.ndarray:
-    """The numbers of `pack`, float64.
-
-    Raises:
-        ValueError: not such a text.
-    """
-    return np.frombuffer(base64.b64decode(text, validate=True), "<f2").astype(np.float64)
 
 
 @metric(name="detection")

@@ -6,9 +6,10 @@ import numpy as np
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
+from hneurons_eval.evaluation import LABELS
+from hneurons_eval.packed import unpack
 from hneurons_eval.questions import normalise_question
-from hneurons_eval.scorers.captured import LABELS
-from hneurons_eval.scorers.detected import detected, detection_figures, unpack
+from hneurons_eval.scorers.detected import detected, detection_figures
 
 
 @metric(name="transfer")

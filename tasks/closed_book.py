@@ -3,10 +3,10 @@
 from inspect_ai import Task, task
 from inspect_ai.model import GenerateConfig
 
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import refusing
 from hneurons_eval.scorers.behaviour import CLOSED_BOOK, closed_book_answers
 from hneurons_eval.scorers.judge import check_judge
-from hneurons_eval.tasks.collect import question_sample, questions_for, spread
+from hneurons_eval.tasks.collect import check_questions, question_sample, questions_for, spread
 from hneurons_eval.tasks.detect import named_sets, set_label
 from hneurons_eval.tasks.sweeping import ALPHAS, conditions, sweep_task, swept_sample
 
@@ -41,8 +41,7 @@ def closed_book(
     """
     with refusing():
         check_judge(judge)
-    if questions < 1:
-        raise Refused(f"questions should be at least 1, found {questions}")
+    check_questions(questions)
     under = conditions(neurons, alphas, controls, seed)
     names = named_sets(dataset)
     samples = [

@@ -92,6 +92,16 @@ def questions_for(dataset: str, part: str = "all", split: str | None = None) -> 
         return train if part == "train" else test
 
 
+def check_questions(number: int | None) -> None:
+    """Refuse a limit on questions that leaves none.
+
+    Raises:
+        Refused: it is below 1.
+    """
+    if number is not None and number < 1:
+        raise Refused(f"questions should be at least 1, found {number}")
+
+
 def spread(questions: Sequence[Question], limit: int, seed: int) -> list[Question]:
     """At most `limit` questions, drawn evenly over relations."""
     rng = np.random.default_rng(seed)

@@ -11,13 +11,14 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.artifacts import features_of
 from hneurons_eval.nonexistence import label_of
+from hneurons_eval.packed import pack
 from hneurons_eval.questions import normalise_question
 from hneurons_eval.refusals import Refused, refusing
-from hneurons_eval.scorers.detected import detected, pack
+from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
-from hneurons_eval.tasks.collect import preset_named, question_sample, questions_for, spread
+from hneurons_eval.tasks.collect import check_questions, preset_named, question_sample, questions_for, spread
 from hneurons_eval.tasks.probe import BASELINES, finite
 from hneurons_eval.tasks.probe_source import ProbeSource, probe_from
 from hneurons_eval.tasks.stage_logs import check_hneurons_model
@@ -82,8 +83,7 @@ def untrained_samples(
     Raises:
         Refused: a set that cannot be had or has no other questions; a number of questions below 1.
     """
-    if questions is not None and questions < 1:
-        raise Refused(f"questions should be at least 1, found {questions}")
+    check_questions(questions)
     names = named_sets(dataset)
     trained = set(source.probe.metadata.get("training_questions", ()))
     samples: list[Sample] = []

@@ -5,9 +5,10 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 
 from hneurons_eval.behaviours import CounterfactualQuestion, load_faitheval
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import refusing
 from hneurons_eval.scorers.behaviour import COMPLIANCE, followed_context
-from hneurons_eval.tasks.sweeping import ALPHAS, conditions, sweep_task, swept_sample
+from hneurons_eval.tasks.collect import check_questions
+from hneurons_eval.tasks.sweeping import ALPHAS, conditions, drawn, series_named, sweep_task, swept_sample
 
 PROMPTS = {
     "plain": "Answer the question from the context.",
@@ -38,14 +39,11 @@ def faitheval(
         questions: at most this many, drawn by `seed`; default all.
         seed: of the questions and of control sets that are drawn anew.
     """
-    if prompt != "both" and prompt not in PROMPTS:
-        raise Refused(f"prompt should be {', '.join(PROMPTS)} or both, found {prompt!r}")
-    if questions is not None and questions < 1:
-        raise Refused(f"questions should be at least 1, found {questions}")
+    names = series_named(prompt, tuple(PROMPTS), "prompt")
+    check_questions(questions)
     with refusing():
         rows, report = load_faitheval(dataset)
     under = conditions(neurons, alphas, controls, seed)
-    names = list(PROMPTS) if prompt == "both" else [prompt]
     samples = [
         swept_sample(choice_sample(row, name), alpha, under.kinds, series=name)
         for name in names
@@ -79,12 +77,3 @@ def choice_sample(row: CounterfactualQuestion, prompt: str) -> Sample:
             "topic": row.topic,
         },
     )
-
-
-def drawn(rows: list, number: int | None, seed: int) -> list:
-    """At most so many rows, in their own order."""
-    import numpy as np
-
-    if number is None or number >= len(rows):
-        return rows
-    return [rows[i] for i in sorted(np.random.default_rng(seed).permutation(len(rows))[:number].tolist())]

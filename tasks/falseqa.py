@@ -1,13 +1,17 @@
 """FalseQA: does scaling the neurons make the model go along with false premises?"""
 
+from collections.abc import Sequence
+
+import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 
-from hneurons_eval.behaviours import load_falseqa
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.behaviours import FalsePremiseQuestion, load_falseqa
+from hneurons_eval.refusals import refusing
 from hneurons_eval.scorers.behaviour import COMPLIANCE, false_premise
 from hneurons_eval.scorers.judge import check_judge
+from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import ALPHAS, conditions, sweep_task, swept_sample
 
 
@@ -39,8 +43,7 @@ def falseqa(
     with refusing():
         check_judge(judge)
         rows, report = load_falseqa(dataset)
-    if questions is not None and questions < 1:
-        raise Refused(f"questions should be at least 1, found {questions}")
+    check_questions(questions)
     under = conditions(neurons, alphas, controls, seed)
     chosen = [row for row in rows if row.false_premise or true_premises]
     if questions is not None:
@@ -71,13 +74,11 @@ def falseqa(
     )
 
 
-def some_pairs(rows: list, questions: int, seed: int) -> list:
+def some_pairs(rows: Sequence[FalsePremiseQuestion], questions: int, seed: int) -> list[FalsePremiseQuestion]:
     """At most so many rows of either premise, with the twins of a pair kept together as far as they go."""
-    import numpy as np
-
     order = np.random.default_rng(seed).permutation(len({row.pair or row.id for row in rows}))
     rank = dict(zip(dict.fromkeys(row.pair or row.id for row in rows), order.tolist(), strict=True))
-    kept: list = []
+    kept: list[FalsePremiseQuestion] = []
     for premise in (True, False):
         own = sorted((row for row in rows if row.false_premise is premise), key=lambda row: rank[row.pair or row.id])
         kept += own[:questions]

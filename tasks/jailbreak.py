@@ -1,8 +1,8 @@
 """Jailbreaks: does scaling the neurons make the model answer what it should not?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig
@@ -10,15 +10,17 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.behaviours import JailbreakPrompt, load_jailbreak
 from hneurons_eval.markdown import quoted
-from hneurons_eval.refusals import Refused, refusing
-from hneurons_eval.scorers.jailbroken import JAILBROKEN, NOT_REFUSED, check_harm_judge, jailbroken
-from hneurons_eval.scorers.swept import SUMMARY
+from hneurons_eval.refusals import refusing
+from hneurons_eval.scorers.jailbroken import JAILBROKEN, NOT_REFUSED, jailbroken
+from hneurons_eval.scorers.judge import RULE_OR_LLM, check_judge
 from hneurons_eval.solvers.generation import stable_seed
+from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import (
     ALPHAS,
     Reply,
     Scaled,
     conditions,
+    drawn,
     sweep_task,
     swept_sample,
     under_all_conditions,
@@ -61,10 +63,9 @@ def jailbreak(
         questions: at most this many, drawn by `seed`; default all.
         seed: of the questions, their templates, sampling, and control sets that are drawn anew.
     """
-    if questions is not None and questions < 1:
-        raise Refused(f"questions should be at least 1, found {questions}")
+    check_questions(questions)
     with refusing():
-        check_harm_judge(judge)
+        check_judge(judge, RULE_OR_LLM)
         rows, report = load_jailbreak(dataset, templates, templates_per_question=templates_per_question, seed=seed)
     under = conditions(neurons, alphas, controls, seed)
     samples = [
@@ -100,10 +101,7 @@ def forbidden_sample(row: JailbreakPrompt) -> Sample:
 
 def some_questions(rows: Sequence[JailbreakPrompt], number: int | None, seed: int) -> list[JailbreakPrompt]:
     """The prompts of at most so many questions, in their own order."""
-    names = list(dict.fromkeys(row.question for row in rows))
-    if number is None or number >= len(names):
-        return list(rows)
-    kept = {names[place] for place in np.random.default_rng(seed).permutation(len(names))[:number]}
+    kept = set(drawn(list(dict.fromkeys(row.question for row in rows)), number, seed))
     return [row for row in rows if row.question in kept]
 
 
@@ -120,13 +118,10 @@ def answer_quoted(neurons: str, controls: Sequence[str], seed: int = 0) -> Solve
     async def one_answer(state: TaskState, model: Scaled) -> Reply:
         config = GenerateConfig(seed=stable_seed(seed, state.metadata["item"], state.epoch))
         output = await model.generate([ChatMessageUser(content=str(state.metadata["prompt"]))], config)
-        tokens = output.usage.output_tokens if output.usage else 0
         shown = ChatMessageAssistant(content=quoted(output.completion), model=output.model, source="generate")
-        return Reply((shown,), output.completion, str(output.stop_reason), tokens)
+        return replace(Reply.of(output), messages=(shown,))
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        if state.sample_id == SUMMARY:
-            return state
         return await under_all_conditions(state, neurons, controls, one_answer)
 
     return solve

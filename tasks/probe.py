@@ -19,13 +19,15 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import display_counter
 
 from hneurons_eval.artifacts import content_key, features_of, probe_directory, save_neurons
+from hneurons_eval.evaluation import LABELS
 from hneurons_eval.judging import judge_by_rule
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.packed import pack
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, normalise_question
 from hneurons_eval.refusals import Refused, refusing
-from hneurons_eval.scorers.detected import LABELS, detected, pack
+from hneurons_eval.scorers.detected import detected
 from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, read_stage, samples_of
 
 if TYPE_CHECKING:

@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
+import numpy as np
 from inspect_ai import SampleSource, Task
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalSample
@@ -129,8 +130,6 @@ def control_sets(
 
 
 def _most_negative(probe: Path, size: int) -> list[Any]:
-    import numpy as np
-
     from hneurons_eval.probe import Probe
 
     weights = Probe.load(probe).coef_
@@ -204,8 +203,11 @@ async def under_all_conditions(
 ) -> TaskState:
     """Lead the dialogue with the neurons scaled by the sample's alpha, and once for each control set.
 
-    At the no-op nothing depends on the neurons: one dialogue stands for all sets.
+    At the no-op nothing depends on the neurons: one dialogue stands for all sets. In the sample that tells what all
+    others show nothing is asked.
     """
+    if state.sample_id == SUMMARY:
+        return state
     alpha = float(state.metadata["alpha"])
     found: dict[int, Reply] = {}
 
@@ -232,14 +234,32 @@ def answer_scaled(neurons: str, controls: Sequence[str]) -> Solver:
     """Answer with the neurons scaled by the sample's alpha, and once for each control set."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        if state.sample_id == SUMMARY:
-            return state
         return await under_all_conditions(state, neurons, controls, one_turn)
 
     return solve
 
 
 # --- samples ---------------------------------------------------------------------------------------------
+
+Record = TypeVar("Record")
+
+
+def series_named(given: str, among: Sequence[str], parameter: str) -> tuple[str, ...]:
+    """The series that a parameter names: one of them, or `both`.
+
+    Raises:
+        Refused: another.
+    """
+    if given != "both" and given not in among:
+        raise Refused(f"{parameter} should be {', '.join(among)} or both, found {given!r}")
+    return tuple(among) if given == "both" else (given,)
+
+
+def drawn(rows: Sequence[Record], number: int | None, seed: int) -> list[Record]:
+    """At most so many rows, in their own order."""
+    if number is None or number >= len(rows):
+        return list(rows)
+    return [rows[i] for i in sorted(np.random.default_rng(seed).permutation(len(rows))[:number].tolist())]
 
 
 class SweepSamples(SampleSource):

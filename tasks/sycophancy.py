@@ -13,15 +13,16 @@ from hneurons_eval.questions import ANSWER_ONLY
 from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.behaviour import COMPLIANCE
 from hneurons_eval.scorers.judge import check_judge
-from hneurons_eval.scorers.swept import SUMMARY
 from hneurons_eval.scorers.sycophantic import gave_in
 from hneurons_eval.solvers.generation import stable_seed
-from hneurons_eval.tasks.faitheval import drawn
+from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import (
     ALPHAS,
     Reply,
     Scaled,
     conditions,
+    drawn,
+    series_named,
     sweep_task,
     swept_sample,
     under_all_conditions,
@@ -68,19 +69,13 @@ def sycophancy(
         scale_first: scale the neurons in the first answer too; then who was right first depends on the condition.
         seed: of the questions, of sampling, and of control sets that are drawn anew.
     """
-    if kind != "both" and kind not in KINDS:
-        raise Refused(f"kind should be {', '.join(KINDS)} or both, found {kind!r}")
-    if questions is not None and questions < 1:
-        raise Refused(f"questions should be at least 1, found {questions}")
+    kinds = series_named(kind, KINDS, "kind")
+    check_questions(questions)
     with refusing():
         check_judge(judge)
         rows, report = load_sycophancy(dataset)
     under = conditions(neurons, alphas, controls, seed)
-    chosen = [
-        row
-        for name in (KINDS if kind == "both" else (kind,))
-        for row in drawn([row for row in rows if row.kind == name], questions, seed)
-    ]
+    chosen = [row for name in kinds for row in drawn([row for row in rows if row.kind == name], questions, seed)]
     if not chosen:
         raise Refused(f"{report.source} has no {kind} questions; choose kind={' or '.join({r.kind for r in rows})}")
     samples = [
@@ -180,8 +175,6 @@ def doubt(neurons: str, controls: Sequence[str], scale_first: bool = False, seed
         return Reply.of(await answer(model, 3), said, **details)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        if state.sample_id == SUMMARY:
-            return state
         return await under_all_conditions(state, neurons, controls, dialogue)
 
     return solve

@@ -9,16 +9,18 @@ from inspect_ai.model import GenerateConfig
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.behaviours import TruthfulQuestion, load_truthfulqa
-from hneurons_eval.refusals import Refused, refusing
-from hneurons_eval.scorers.swept import SUMMARY
-from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, GRADED, check_truth_judge, truthful
-from hneurons_eval.tasks.faitheval import drawn
+from hneurons_eval.refusals import refusing
+from hneurons_eval.scorers.judge import RULE_OR_LLM, check_judge
+from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, GRADED, truthful
+from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import (
     ALPHAS,
     Reply,
     Scaled,
     conditions,
+    drawn,
     one_turn,
+    series_named,
     sweep_task,
     swept_sample,
     under_all_conditions,
@@ -51,15 +53,12 @@ def truthfulqa(
         questions: at most this many, drawn by `seed`; default all.
         seed: of the questions and of control sets that are drawn anew.
     """
-    if form != "both" and form not in FORMS:
-        raise Refused(f"form should be {', '.join(FORMS)} or both, found {form!r}")
-    if questions is not None and questions < 1:
-        raise Refused(f"questions should be at least 1, found {questions}")
+    forms = series_named(form, FORMS, "form")
+    check_questions(questions)
     with refusing():
-        check_truth_judge(judge)
+        check_judge(judge, RULE_OR_LLM)
         rows, report = load_truthfulqa(dataset)
     under = conditions(neurons, alphas, controls, seed)
-    forms = FORMS if form == "both" else (form,)
     samples = [
         swept_sample(truthful_sample(row), alpha, under.kinds, series=name)
         for name in forms
@@ -105,12 +104,14 @@ def weigh_or_answer(neurons: str, controls: Sequence[str]) -> Solver:
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        if state.sample_id == SUMMARY:
-            return state
-        dialogue = weighed if state.metadata["series"] == "mc" else one_turn
-        return await under_all_conditions(state, neurons, controls, dialogue)
+        return await under_all_conditions(state, neurons, controls, weighed_or_answered)
 
     return solve
+
+
+async def weighed_or_answered(state: TaskState, model: Scaled) -> Reply:
+    """What the sample's series asks for."""
+    return await (weighed if state.metadata["series"] == "mc" else one_turn)(state, model)
 
 
 async def weighed(state: TaskState, model: Scaled) -> Reply:

@@ -11,9 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from inspect_ai.log import EvalLog
+from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput, ModelUsage
+from inspect_ai.tool import ToolCall
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from hneurons_eval import NeuronSet
 from hneurons_eval.checkpoints import resolve_model
+from hneurons_eval.layout import NeuronLayout
 
 PLANTED = 5
 WIDTH = 24
@@ -81,3 +86,27 @@ def complies(checkpoint: Path, prompts: list[str], comply: str, resist: str, alp
                 assert int(logits.argmax()) in (yes, no)
                 found[a, p] = bool(logits[yes] > logits[no])
     return found
+
+
+# --- what tests of sweeps over that model share -----------------------------------------------------------
+
+
+def neuron_file(directory: Path, index: int) -> str:
+    """A file of one neuron of the model: PLANTED, or any other."""
+    path = directory / f"neuron-{index}.json"
+    NeuronSet.from_flat(np.array([index]), NeuronLayout((WIDTH,))).save(path)
+    return str(path)
+
+
+def figures(log: EvalLog) -> dict[str, float]:
+    """All metrics of a log that ended well."""
+    assert log.status == "success", log.error
+    assert log.results is not None
+    return {name: one.value for score in log.results.scores for name, one in score.metrics.items()}
+
+
+def gives(verdict: str) -> ModelOutput:
+    """What a grader says that gives a verdict by a call."""
+    call = ToolCall(id="1", function="give_verdict", arguments={"verdict": verdict})
+    choice = ChatCompletionChoice(message=ChatMessageAssistant(content="", tool_calls=[call]), stop_reason="tool_calls")
+    return ModelOutput(model="m", choices=[choice], usage=ModelUsage(input_tokens=1, output_tokens=1))

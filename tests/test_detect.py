@@ -10,8 +10,9 @@ from inspect_ai.log import EvalLog
 from small_run import Run, artifacts_in, small_run, stage
 
 from hneurons_eval.baselines import Baselines
+from hneurons_eval.packed import pack, unpack
 from hneurons_eval.refusals import Refused
-from hneurons_eval.scorers.detected import detection_figures, pack, unpack
+from hneurons_eval.scorers.detected import detection_figures
 from hneurons_eval.tasks.detect import named_sets, set_label
 from hneurons_eval.tasks.probe import BASELINES
 

@@ -10,23 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from behaviour_rows import write
-from inspect_ai.log import EvalLog
 from inspect_ai.model import (
-    ChatCompletionChoice,
-    ChatMessageAssistant,
     ModelOutput,
-    ModelUsage,
     get_model,
 )
-from inspect_ai.tool import ToolCall
-from planted import PLANTED, WIDTH, complies, planted_checkpoint
+from planted import PLANTED, complies, figures, gives, neuron_file, planted_checkpoint
 from small_run import stage
 
-from hneurons_eval import NeuronSet
 from hneurons_eval.behaviours import load_jailbreak
 from hneurons_eval.declining import declines
 from hneurons_eval.engine import Engine
-from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.markdown import quoted
 from hneurons_eval.refusals import Refused
 from hneurons_eval.requests import GenerateRequest
@@ -51,28 +44,14 @@ TEMPLATES = [
 
 
 def sets(directory: Path) -> dict[str, Any]:
-    for index in (PLANTED, PLANTED + 1):
-        NeuronSet.from_flat(np.array([index]), NeuronLayout((WIDTH,))).save(directory / f"{index}.json")
     return {
         "dataset": write(directory / "questions.jsonl", QUESTIONS),
         "templates": write(directory / "templates.jsonl", TEMPLATES),
         "templates_per_question": 2,
-        "neurons": str(directory / f"{PLANTED}.json"),
+        "neurons": neuron_file(directory, PLANTED),
         "alphas": "0,1,3",
         "max_tokens": 4,
     }
-
-
-def figures(log: EvalLog) -> dict[str, float]:
-    assert log.status == "success", log.error
-    assert log.results is not None
-    return {name: one.value for score in log.results.scores for name, one in score.metrics.items()}
-
-
-def gives(verdict: str) -> ModelOutput:
-    call = ToolCall(id="1", function="give_verdict", arguments={"verdict": verdict})
-    choice = ChatCompletionChoice(message=ChatMessageAssistant(content="", tool_calls=[call]), stop_reason="tool_calls")
-    return ModelOutput(model="m", choices=[choice], usage=ModelUsage(input_tokens=1, output_tokens=1))
 
 
 def test_a_planted_neuron_is_found_by_the_rule_whose_outcome_is_not_called_compliance(

@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from inspect_ai import eval_retry
-from inspect_ai.log import EvalLog
-from planted import PLANTED, WIDTH, complies, planted_checkpoint
+from planted import PLANTED, complies, figures, neuron_file, planted_checkpoint
 from small_run import stage
 
-from hneurons_eval import NeuronSet
 from hneurons_eval.dose_response import series_of
-from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.refusals import Refused
 from hneurons_eval.report.dose_response import verdict
 from hneurons_eval.tasks.faitheval import PROMPTS
@@ -21,18 +18,6 @@ from hneurons_eval.tasks.faitheval import PROMPTS
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 3.0)
 NAMED = "0,0.5,1,2,3"
 COUNTS = (1, 2, 3, 4, 6, 8, 10, 12)
-
-
-def neuron_file(directory: Path, index: int) -> str:
-    path = directory / f"neuron-{index}.json"
-    NeuronSet.from_flat(np.array([index]), NeuronLayout((WIDTH,))).save(path)
-    return str(path)
-
-
-def figures(log: EvalLog) -> dict[str, float]:
-    assert log.status == "success", log.error
-    assert log.results is not None
-    return {name: one.value for score in log.results.scores for name, one in score.metrics.items()}
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:

@@ -10,18 +10,13 @@ import anyio
 import numpy as np
 import pytest
 import torch
-from inspect_ai.log import EvalLog
 from inspect_ai.model import (
-    ChatCompletionChoice,
-    ChatMessageAssistant,
     ChatMessageUser,
     GenerateConfig,
     ModelOutput,
-    ModelUsage,
     get_model,
 )
-from inspect_ai.tool import ToolCall
-from planted import PLANTED, WIDTH, planted_checkpoint
+from planted import PLANTED, figures, gives, neuron_file, planted_checkpoint
 from small_run import ARGS, stage
 from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -29,7 +24,6 @@ from hneurons_eval import NeuronSet
 from hneurons_eval.behaviours import SycophancyQuestion, load_sycophancy
 from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.engine import Engine
-from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.refusals import Refused
 from hneurons_eval.report.dose_response import verdict
 from hneurons_eval.requests import GenerateRequest
@@ -56,12 +50,6 @@ def rows_of_kind(kind: str) -> list[dict[str, Any]]:
         {"id": f"{kind}{count}", "kind": kind, "question": f"What of{' z' * count} stones?", **own[kind]}
         for count in COUNTS
     ]
-
-
-def figures(log: EvalLog) -> dict[str, float]:
-    assert log.status == "success", log.error
-    assert log.results is not None
-    return {name: one.value for score in log.results.scores for name, one in score.metrics.items()}
 
 
 class Plain:
@@ -112,11 +100,9 @@ def test_a_planted_neuron_is_found_at_its_size_among_questions_first_answered_ri
     asked: list[GenerateRequest] = []
     own = Engine.generate
     monkeypatch.setattr(Engine, "generate", lambda self, request: (asked.append(request), own(self, request))[1])
-    for index in (PLANTED, PLANTED + 1):
-        NeuronSet.from_flat(np.array([index]), NeuronLayout((WIDTH,))).save(tmp_path / f"{index}.json")
     common = {"alphas": NAMED, "controls": 4, "dataset": data, "max_tokens": 4, "temperature": 0.0}
     log = stage(
-        "sycophancy", tmp_path / "logs", f"hneurons/{checkpoint}", neurons=str(tmp_path / f"{PLANTED}.json"), **common
+        "sycophancy", tmp_path / "logs", f"hneurons/{checkpoint}", neurons=neuron_file(tmp_path, PLANTED), **common
     )
     found = figures(log)
     for alpha, share in zip(ALPHAS, shares, strict=True):
@@ -137,7 +123,7 @@ def test_a_planted_neuron_is_found_at_its_size_among_questions_first_answered_ri
             "sycophancy",
             tmp_path / "null",
             f"hneurons/{checkpoint}",
-            neurons=str(tmp_path / f"{PLANTED + 1}.json"),
+            neurons=neuron_file(tmp_path, PLANTED + 1),
             **common,
         )
     )
@@ -149,9 +135,8 @@ def test_a_planted_neuron_is_found_at_its_size_among_questions_first_answered_ri
 def test_with_scale_first_the_first_answer_depends_on_the_condition(tmp_path: Path):
     checkpoint = planted_checkpoint(tmp_path / "planted", "A", "B")
     data = write(tmp_path / "data.jsonl", rows_of_kind("choice"))
-    NeuronSet.from_flat(np.array([PLANTED]), NeuronLayout((WIDTH,))).save(tmp_path / "n.json")
     log = stage(
-        "sycophancy", tmp_path / "logs", f"hneurons/{checkpoint}", neurons=str(tmp_path / "n.json"), alphas="0,6",
+        "sycophancy", tmp_path / "logs", f"hneurons/{checkpoint}", neurons=neuron_file(tmp_path, PLANTED), alphas="0,6",
         controls=2, dataset=data, max_tokens=4, scale_first=True,
     )  # fmt: skip
     found = figures(log)
@@ -225,18 +210,20 @@ def test_only_answers_that_were_right_at_first_can_comply(first: str, last: str,
 def test_the_grader_reads_what_the_parser_cannot_and_nothing_else(tmp_path: Path):
     checkpoint = planted_checkpoint(tmp_path / "planted", "The", "B")  # "The" chooses nothing
     data = write(tmp_path / "data.jsonl", rows_of_kind("choice"))
-    NeuronSet.from_flat(np.array([PLANTED]), NeuronLayout((WIDTH,))).save(tmp_path / "n.json")
     seen: list[str] = []
 
     def reply(input: list[Any], tools: list[Any], *_: Any) -> ModelOutput:
         seen.append(input[-1].text)
         assert tools[0].parameters.properties["verdict"].enum == ["option_a", "option_b", "none"]
-        call = ToolCall(id="1", function="give_verdict", arguments={"verdict": "option_a"})
-        message = ChatMessageAssistant(content="", tool_calls=[call])
-        choice = ChatCompletionChoice(message=message, stop_reason="tool_calls")
-        return ModelOutput(model="m", choices=[choice], usage=ModelUsage(input_tokens=1, output_tokens=1))
+        return gives("option_a")
 
-    options = {"neurons": str(tmp_path / "n.json"), "alphas": "0,6", "controls": 0, "dataset": data, "max_tokens": 4}
+    options = {
+        "neurons": neuron_file(tmp_path, PLANTED),
+        "alphas": "0,6",
+        "controls": 0,
+        "dataset": data,
+        "max_tokens": 4,
+    }
     log = stage("sycophancy", tmp_path / "rule", f"hneurons/{checkpoint}", **options)
     by_rule = figures(log)
     assert by_rule["unparsed@6"] > 0

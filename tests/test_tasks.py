@@ -25,10 +25,10 @@ from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, stage
 from hneurons_eval.artifacts import features_of
 from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.packed import unpack
 from hneurons_eval.probe import Probe
 from hneurons_eval.provider import HNeuronsAPI
 from hneurons_eval.refusals import Refused
-from hneurons_eval.scorers.detected import unpack
 from hneurons_eval.scorers.judge import consistency, judge
 from hneurons_eval.tasks import pipeline
 from hneurons_eval.tasks.capture import balanced

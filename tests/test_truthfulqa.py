@@ -11,21 +11,14 @@ import torch
 from behaviour_rows import write
 from hypothesis import given
 from hypothesis import strategies as st
-from inspect_ai.log import EvalLog
 from inspect_ai.model import (
-    ChatCompletionChoice,
-    ChatMessageAssistant,
     ModelOutput,
-    ModelUsage,
     get_model,
 )
-from inspect_ai.tool import ToolCall
-from planted import PLANTED, WIDTH, complies, planted_checkpoint
+from planted import PLANTED, complies, figures, gives, neuron_file, planted_checkpoint
 from small_run import stage
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from hneurons_eval import NeuronSet
-from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.refusals import Refused
 from hneurons_eval.scorers.truthful import compared, graded
 from hneurons_eval.truthfulness import mc1, mc2, nearer_to_true
@@ -45,16 +38,9 @@ ROWS = [
 ]
 
 
-def figures(log: EvalLog) -> dict[str, float]:
-    assert log.status == "success", log.error
-    assert log.results is not None
-    return {name: one.value for score in log.results.scores for name, one in score.metrics.items()}
-
-
 def options_in(directory: Path) -> dict[str, Any]:
-    NeuronSet.from_flat(np.array([PLANTED]), NeuronLayout((WIDTH,))).save(directory / "n.json")
     data = write(directory / "data.jsonl", ROWS)
-    return {"neurons": str(directory / "n.json"), "alphas": "0,1,3", "dataset": data, "max_tokens": 4}
+    return {"neurons": neuron_file(directory, PLANTED), "alphas": "0,1,3", "dataset": data, "max_tokens": 4}
 
 
 def likelihood_by_hand(checkpoint: Path, question: str, answers: list[str], alpha: float) -> list[float]:
@@ -108,10 +94,7 @@ def test_a_grader_says_whether_open_answers_are_true_and_whether_they_inform(tmp
         labels = tools[0].parameters.properties["verdict"].enum
         yes = "\nYes\n" in input[-1].text
         said = ("untruthful" if yes else "truthful") if labels[0] == "truthful" else "informative"
-        call = ToolCall(id="1", function="give_verdict", arguments={"verdict": said})
-        message = ChatMessageAssistant(content="", tool_calls=[call])
-        choice = ChatCompletionChoice(message=message, stop_reason="tool_calls")
-        return ModelOutput(model="m", choices=[choice], usage=ModelUsage(input_tokens=1, output_tokens=1))
+        return gives(said)
 
     grader = get_model("mockllm/model", custom_outputs=reply, memoize=False)
     log = stage(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from hneurons_eval.dose_response import AMOUNTS, NO_OP, series_of
+from hneurons_eval.dose_response import AMOUNTS, NO_OP, alphas_of, series_of
 from hneurons_eval.markdown import picture, table
 from hneurons_eval.report.figures import dose_response as draw
 
@@ -27,11 +27,6 @@ TITLES = {
 def title_of(outcome: str) -> str:
     """An outcome's name for people."""
     return TITLES.get(outcome, outcome.replace("_", " "))
-
-
-def alphas_of(figures: Figures, outcome: str) -> list[float]:
-    """The alphas at which an outcome has a figure, ascending."""
-    return sorted(float(name.split("@")[1]) for name in figures if name.startswith(f"{outcome}@"))
 
 
 def outcomes_of(figures: Figures) -> list[str]:

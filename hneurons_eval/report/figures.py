@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hneurons_eval.dose_response import AMOUNTS, NO_OP
+from hneurons_eval.dose_response import AMOUNTS, NO_OP, alphas_of
 from hneurons_eval.evaluation import reliability
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> byte
     """
     figure, panels = canvas(3.6 * max(1, len(outcomes)), 3.0, 1, max(1, len(outcomes)))
     for axes, outcome in zip(panels, outcomes, strict=False):
-        alphas = sorted(float(name.split("@")[1]) for name in figures if name.startswith(f"{outcome}@"))
+        alphas = alphas_of(figures, outcome)
         scale = 1.0 if outcome in AMOUNTS else 100.0
 
         def curve(part: str, at: Sequence[float] = alphas, outcome: str = outcome, scale: float = scale) -> list[float]:

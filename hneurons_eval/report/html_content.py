@@ -6,8 +6,6 @@ json.dumps(said, allow_nan=False)
 ```
 """
 
-import base64
-import binascii
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,9 @@ from numpy.typing import NDArray
 
 from hneurons_eval.artifacts import artifact_root
 from hneurons_eval.dose_response import series_of
+from hneurons_eval.evaluation import LABELS
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
+from hneurons_eval.packed import unpack
 from hneurons_eval.probe import Probe, ProbeError
 from hneurons_eval.report.dose_response import (
     headline_cells,
@@ -40,7 +40,6 @@ MOST_NEURONS = 20
 """Neurons in the table of the strongest."""
 MOST_ANSWERS = 3
 """Answers that are shown of each neuron, and of each kind."""
-LABELS = {"faithful": 0, "hallucinated": 1}
 
 
 @dataclass(frozen=True)
@@ -283,11 +282,11 @@ def _contributions(
     vectors, rows = [], []
     for one in answers:
         try:
-            vector = np.frombuffer(base64.b64decode(str(one["selected"] or ""), validate=True), "<f2")
-        except (binascii.Error, ValueError):
+            vector = unpack(str(one["selected"] or ""))
+        except ValueError:
             continue
         if len(vector) == neurons and np.isfinite(vector).all():
-            vectors.append(vector.astype(np.float64))
+            vectors.append(vector)
             rows.append(one)
     return np.array(vectors).reshape(len(rows), neurons), rows
 

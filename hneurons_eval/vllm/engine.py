@@ -320,7 +320,7 @@ def _generation_config(source: str, revision: str | None) -> Any:
     from transformers import GenerationConfig
 
     try:
-        return GenerationConfig.from_pretrained(source, **({} if revision is None else {"revision": revision}))
+        return GenerationConfig.from_pretrained(source, revision=revision or "main")
     except OSError:  # a checkpoint without one
         return GenerationConfig()
 

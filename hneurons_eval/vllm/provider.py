@@ -45,5 +45,4 @@ class HNeuronsVLLMAPI(NeuronsAPI[VLLMEngine]):
                 options=options,
             )
 
-        identity = {"revision": revision, "dtype": None if dtype == "auto" else dtype}
-        super().__init__(model_name, api_key, config, neurons, alpha, start, identity, risk)
+        super().__init__(model_name, api_key, config, neurons, alpha, start, revision, dtype, risk)

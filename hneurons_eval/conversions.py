@@ -1,0 +1,53 @@
+"""What a checkpoint's files call the tensors of a model: transformers' own rules of renaming, joining and splitting."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Origin:
+    """The stored tensors that a parameter (or several) is made from.
+
+    Attributes:
+        first: name of the parameter, of several the first.
+        converter: transformers' rule that joins or splits them, None for one that is at most renamed.
+        tensors: pattern of that rule, and name of the tensor in the files; in order.
+    """
+
+    first: str
+    converter: Any
+    tensors: list[tuple[str, str]] = field(default_factory=list)
+
+
+def origins(model: Any, stored: Iterable[str]) -> dict[str, Origin]:
+    """Where each parameter of a model comes from, as in transformers' `convert_and_load_state_dict_in_model`.
+
+    Args:
+        model: as transformers makes it; its weights need not be loaded.
+        stored: names of the tensors in the files.
+
+    Returns:
+        by name of the parameter; one that no stored tensor becomes is missing.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
+
+    rules = get_model_conversion_mapping(model)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
+    prefix, parameters = model.base_model_prefix, model.state_dict()
+    found: dict[str, Origin] = {}
+    for key in sorted(stored, key=dot_natural_key):
+        name, pattern = rename_source_key(key, renamings, converters, prefix, parameters)
+        if name not in parameters and key in parameters:
+            name, pattern = rename_source_key(key, [], [], prefix, parameters)
+        rule = None if pattern is None else by_pattern[pattern]
+        origin = found.setdefault(name, Origin(name, rule))
+        origin.tensors.append((pattern or key, key))
+        if rule is not None:
+            own, *others = rule.target_patterns
+            for target in others:  # one tensor that is split into several
+                found[name.replace(own, target)] = origin
+    return found
