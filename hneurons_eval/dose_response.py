@@ -239,10 +239,9 @@ class _Curves:
             if name not in AMOUNTS and np.isin(own, (-1, 0, 1)).all():
                 lost, won = int((own < 0).sum()), int((own > 0).sum())
                 changed[alpha] = mcnemar(lost, won)
-                if lost + won:
-                    detectable = minimum_detectable_effect(own.size, (lost + won) / own.size)
-                    if np.isfinite(detectable):
-                        found[f"{name}_detectable{at}"] = detectable
+                detectable = minimum_detectable_effect(own.size, (lost + won) / own.size)
+                if np.isfinite(detectable):
+                    found[f"{name}_detectable{at}"] = detectable
         for alpha, corrected in zip(changed, holm(list(changed.values())) if changed else (), strict=True):
             found[f"{name}_p@{alpha:g}"] = float(corrected)
         return found

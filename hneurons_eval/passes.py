@@ -185,17 +185,19 @@ class TeacherForcing:
         also = None if watching is None else watching.see
         with self._model.capture.during(regions, reduce, counts=sizes, scaling=scaling, also=also) as values:
             if keep:
-                with final_states(self._model.model) as states:
+                wanted = _before_responses(requests, keep)
+                with final_states(self._model.model, wanted) as states:
                     logits = self._model.model(**arguments, **cache, logits_to_keep=keep).logits
+                levels = (logits[0] if states else logits[wanted.to(logits.device)]).split(wanted.sum(dim=1).tolist())
             else:
-                logits, states = None, []
+                levels, states = [None] * len(requests), []
                 self._model.model.get_decoder()(**arguments, **cache)
         if shared:
             self._add_prefix(values, requests, shared, sizes, skip)
         return [
             Captured(
                 values[row, : len(request.regions)].numpy().copy(),
-                *_surprise(request, logits, row, keep),
+                *_surprise(request, levels[row]),
                 _hidden(request, states, row, keep),
                 self._watched(request, watching, row, width),
             )
@@ -260,18 +262,25 @@ def _all_or_none(region: Sequence[int], prefix: int) -> bool:
     return len({position for position in region if position < prefix}) in (0, prefix)
 
 
-def _surprise(
-    request: CaptureRequest, logits: Tensor | None, row: int, keep: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Log-probabilities of a response's tokens, and entropies before each, from its row's last `keep` logits."""
+def _before_responses(requests: Sequence[CaptureRequest], keep: int) -> Tensor:
+    """Of each row's last `keep` positions those whose logits say how likely a response's token is: bool `[rows, keep]`.
+
+    The first token of a sequence has no distribution before it.
+    """
+    places = torch.zeros(len(requests), keep, dtype=torch.bool)
+    for row, request in enumerate(requests):
+        if request.response_from is not None:
+            places[row, keep - 1 - (len(request.tokens) - max(request.response_from, 1)) : keep - 1] = True
+    return places
+
+
+def _surprise(request: CaptureRequest, logits: Tensor | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Log-probabilities of a response's tokens, and entropies before each, from the logits `[tokens, vocabulary]`."""
     if request.response_from is None or logits is None:
         return None, None
-    # The first token of a sequence has no distribution before it.
-    first = max(request.response_from, 1)
-    targets = torch.tensor(request.tokens[first:], dtype=torch.long, device=logits.device)
-    own = logits[row, keep - len(targets) - 1 : keep - 1]
-    normaliser, entropy = normaliser_and_entropy(own)
-    chosen = own.gather(-1, targets[:, None])[:, 0].float() - normaliser
+    targets = torch.tensor(request.tokens[max(request.response_from, 1) :], dtype=torch.long, device=logits.device)
+    normaliser, entropy = normaliser_and_entropy(logits)
+    chosen = logits.gather(-1, targets[:, None])[:, 0].float() - normaliser
     return chosen.cpu().numpy(), entropy.cpu().numpy()
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_ROWS = 16
+_ROWS = 4
+"""Rows worked on at once: what is read again lies in the processor's cache."""
 
 
 def normaliser_and_entropy(logits: Tensor) -> tuple[Tensor, Tensor]:
     """log sum exp of each row of logits, and the entropy of its softmax in nats: float32 `[rows]` each.
 
-    In float32 whatever the dtype: in half precision the normaliser would be off by a hundredth. A few rows at a
-    time, so that what is read again lies in the processor's cache.
+    In float32 whatever the dtype: in half precision the normaliser would be off by a hundredth.
 
     Args:
         logits: `[rows, vocabulary]`.
@@ -23,21 +23,25 @@ def normaliser_and_entropy(logits: Tensor) -> tuple[Tensor, Tensor]:
     entropy = torch.empty(len(logits), device=logits.device)
     for start in range(0, len(logits), _ROWS):
         part = slice(start, start + _ROWS)
-        shifted = logits[part].float()
-        highest = shifted.amax(dim=-1, keepdim=True)
-        shifted = shifted - highest
-        weights = shifted.exp()
-        total = weights.sum(dim=-1)
+        levels = logits[part].float()
+        highest = levels.amax(dim=-1, keepdim=True)
         # A logit of -inf (a forbidden token) has weight 0 and adds nothing: 0 * -inf would be NaN.
-        mean = (weights * shifted.clamp_min(-1e4)).sum(dim=-1) / total
+        levels = (levels - highest).clamp_min_(-1e4)
+        weights = levels.exp()
+        total = weights.sum(dim=-1)
         normaliser[part] = total.log() + highest[:, 0]
-        entropy[part] = total.log() - mean
+        entropy[part] = total.log() - torch.linalg.vecdot(weights, levels) / total
     return normaliser, entropy
 
 
 @contextmanager
-def final_states(model: Any) -> Iterator[list[Tensor]]:
+def final_states(model: Any, wanted: Tensor | None = None) -> Iterator[list[Tensor]]:
     """The hidden states that the output embedding is given while the block runs, `[batch, tokens, hidden size]`.
+
+    Args:
+        model: a transformers causal language model.
+        wanted: bool `[batch, tokens]`: compute logits of these positions alone, so that the model returns
+            `[1, wanted positions, vocabulary]`, row by row.
 
     Yields:
         a list, to which each pass adds one tensor; it stays empty where a model has no output embedding.
@@ -47,7 +51,12 @@ def final_states(model: Any) -> Iterator[list[Tensor]]:
     if head is None:
         yield seen
         return
-    handle = head.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+
+    def see(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        seen.append(inputs[0])
+        return None if wanted is None else (inputs[0][wanted.to(inputs[0].device)][None], *inputs[1:])
+
+    handle = head.register_forward_pre_hook(see)
     try:
         yield seen
     finally:

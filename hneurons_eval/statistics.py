@@ -380,28 +380,34 @@ def minimum_detectable_effect(
 ) -> float:
     """Smallest paired difference of two proportions that a two-sided McNemar test shows with this power.
 
-    Solves Connor's (1987) n = (z_a sqrt(d) + z_b sqrt(d - e^2))^2 / e^2 for e.
+    Solves Connor's (1987) n = (z_a sqrt(d) + z_b sqrt(d - e^2))^2 / e^2 for e. An effect of e changes a share e of the
+    items at least, so d is the share seen or e, whichever is more.
 
     Args:
         items: pairs.
-        discordant: d, the share of items whose outcome differs between the conditions, in (0, 1].
+        discordant: the share of items whose outcome differs between the conditions, in [0, 1].
         design_effect: >= 1, by how much clustering shrinks the sample.
 
     Returns:
-        The effect, a difference of proportions (0.03 = 3 points); NaN where even e = d cannot be shown.
+        The effect, a difference of proportions (0.03 = 3 points); NaN where so few items cannot show any.
+
+    Raises:
+        ValueError: an argument out of range.
     """
     from scipy.optimize import brentq
     from scipy.stats import norm
 
-    if items < 1 or not 0 < discordant <= 1 or not 0 < power < 1 or design_effect < 1:
+    if items < 1 or not 0 <= discordant <= 1 or not 0 < power < 1 or design_effect < 1:
         raise ValueError("items and design_effect must be at least 1, discordant and power between 0 and 1.")
     z_a, z_b = float(norm.ppf((1 + level) / 2)), float(norm.ppf(power))
 
     def shortfall(effect: float) -> float:
-        needed = z_a * np.sqrt(discordant) + z_b * np.sqrt(max(0.0, discordant - effect**2))
+        changed = max(discordant, effect)
+        needed = z_a * np.sqrt(changed) + z_b * np.sqrt(max(0.0, changed - effect**2))
         return float(needed - effect * np.sqrt(items / design_effect))
 
-    return float(brentq(shortfall, 0.0, discordant)) if shortfall(discordant) < 0 else float("nan")  # type: ignore[arg-type]
+    # Just above 0 any effect falls short, so that the root at 0 itself is not found.
+    return float(brentq(shortfall, 1e-12, 1.0)) if shortfall(1.0) < 0 else float("nan")  # type: ignore[arg-type]
 
 
 def _labelled(y: ArrayLike, scores: ArrayLike, both: bool = True) -> tuple[NDArray[np.int64], Floats]:

@@ -38,3 +38,15 @@ def test_final_states_leave_no_hook(tiny_model):  # type: ignore[no-untyped-def]
     with torch.no_grad():
         model(torch.tensor([[3]]))
     assert len(seen) == 1
+
+
+def test_logits_of_the_wanted_positions_are_those_that_all_would_have(tiny_model):  # type: ignore[no-untyped-def]
+    model = tiny_model("gemma2")  # which caps its logits after the output embedding
+    ids = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 10]])
+    wanted = torch.tensor([[False, True, True], [False, False, True]])
+    with torch.no_grad():
+        whole = model(ids, logits_to_keep=3).logits
+        with final_states(model, wanted) as seen:
+            some = model(ids, logits_to_keep=3).logits
+    assert seen[0].shape[:2] == (2, 3)
+    torch.testing.assert_close(some[0], whole[wanted])

@@ -237,4 +237,13 @@ def test_minimum_detectable_effect_is_detected_as_often_as_promised():
     assert 0.70 < power < 0.87  # the exact test is a little conservative
     assert minimum_detectable_effect(3200, 0.2) == pytest.approx(effect / 2, rel=0.05)
     assert minimum_detectable_effect(1600, 0.2, design_effect=2) == pytest.approx(effect)
-    assert np.isnan(minimum_detectable_effect(10, 0.05))
+    assert np.isnan(minimum_detectable_effect(3, 0.05))
+
+
+@pytest.mark.parametrize("seen", [0.0, 0.02, 0.1])
+def test_an_effect_may_change_more_items_than_were_seen_to_change(seen: float):
+    effect = minimum_detectable_effect(50, seen)
+    assert effect > seen
+    draws = np.random.default_rng(0).binomial(50, effect, size=400)
+    power = np.mean([mcnemar(int(changed), 0) < 0.05 for changed in draws])
+    assert 0.70 < power < 0.90
