@@ -155,7 +155,7 @@ def described(output: ModelOutput) -> str:
 # --- asking the grader ---------------------------------------------------------------------------------
 
 FORMS = ("tool", "schema", "text")
-TRANSFORMERS = ("hf", "hneurons")  # providers on which nothing forces a reply into a form
+UNFORCED = ("hf", "hneurons", "hneurons-vllm")  # providers on which nothing forces a reply into a form
 
 _form_that_works: WeakKeyDictionary[ModelAPI, int] = WeakKeyDictionary()
 
@@ -167,7 +167,7 @@ async def ask_grader(model: Model, instructions: str, parts: Mapping[str, str], 
     call, while several drop the schema (Bedrock outside Claude, `hf`) or weaken it to "some JSON" (DeepSeek), and
     what is no call cannot pass for a value by how it reads. A server that refuses such a request (LM Studio takes no
     tool by name, many a small model has no tools) is asked for JSON by `response_schema`, and one that refuses that
-    too by the instructions alone. So are from the start the providers that run transformers themselves, on which
+    too by the instructions alone. So are from the start the providers of UNFORCED, on which
     nothing forces either. What a provider takes is remembered.
 
     The limit on tokens is the provider's own (a reasoning model thinks before it calls), except for those that run
@@ -182,7 +182,7 @@ async def ask_grader(model: Model, instructions: str, parts: Mapping[str, str], 
     Raises:
         Exception: the provider's, after Inspect's own retries and every form.
     """
-    local = ModelName(model).api in TRANSFORMERS
+    local = ModelName(model).api in UNFORCED
     messages = [ChatMessageSystem(content=instructions), ChatMessageUser(content=quoted(parts))]
     form = _form_that_works.get(model.api, FORMS.index("text") if local else 0)
     while True:
