@@ -11,8 +11,10 @@ Public names are loaded on first use, so that importing the package (which every
 `inspect` command does) loads neither torch nor transformers.
 """
 
+import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from hneurons_eval.intervention import scaled as scaled
     from hneurons_eval.layout import NeuronLayout as NeuronLayout
     from hneurons_eval.neurons import NeuronSet as NeuronSet
+    from hneurons_eval.own_answers import answer_contributions as answer_contributions
     from hneurons_eval.probe import Probe as Probe
     from hneurons_eval.probe import fit_path as fit_path
 
@@ -35,6 +38,7 @@ _HOME = {
     "load_layout": "checkpoints",
     "resolve_model": "checkpoints",
     "contributions": "contributions",
+    "answer_contributions": "own_answers",
     "fold": "intervention",
     "scaled": "intervention",
     "NeuronSet": "neurons",
@@ -59,3 +63,21 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """This package, of which `contributions` is the function and never the module that holds it.
+
+    On importing a module Python makes it an attribute of its package, which would hide the function of that name.
+    """
+
+    @property
+    def contributions(self) -> Any:
+        return import_module(f"{__name__}.contributions").contributions
+
+    @contributions.setter
+    def contributions(self, module: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package
