@@ -17,7 +17,8 @@ from hneurons_eval.cli import main
 from hneurons_eval.evaluation import detection
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.probe import Probe
-from hneurons_eval.report.html_content import LABELS, content, examples, found_neurons
+from hneurons_eval.report.found_neurons import found_neurons
+from hneurons_eval.report.html_content import LABELS, content, examples
 from hneurons_eval.report.html_glance import glance
 from hneurons_eval.report.html_page import page, split_at
 from hneurons_eval.report.summary import StageFigures

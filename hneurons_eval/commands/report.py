@@ -13,10 +13,13 @@ from hneurons_eval.commands.console import wide_console
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
+    from hneurons_eval.report.drift_section import DriftLog
+    from hneurons_eval.report.risk_section import RiskLog
     from hneurons_eval.report.summary import StageFigures
 
 STAGES = ("collect", "capture", "probe", "detect")
 """Tasks before the sweeps, in the order of the pipeline. What a sweep is, its log says: see `is_sweep`."""
+DRIFT = "drift"
 RUN_ON = ("dataset", "prompt")
 """Task parameters that make runs of one task different runs, where they are given."""
 
@@ -29,17 +32,19 @@ def report(logs: tuple[str, ...], html: Path | None, as_json: Path | None) -> No
     """Summarise what the stages and the sweeps found, from their logs or directories of them.
 
     Of each task the newest log counts, and of each data set and prompt where these differ. Several logs of a task that
-    knows nothing of this package, run at several alphas (-M neurons=... -M alpha=...), are one sweep.
+    knows nothing of this package, run at several alphas (-M neurons=... -M alpha=...), are one sweep. Logs with the
+    scores of hallucination_risk, and those of the task drift, have a section of their own.
     """
     from hneurons_eval.refusals import Refused
 
     found = read_headers(logs)
     ours = newest(found)
     theirs = foreign_groups(found)
-    if not ours and not theirs:
+    risks, drifts = read_risks(found), read_drifts(found)
+    if not (ours or theirs or risks or drifts):
         raise Refused(f"no log of {', '.join(STAGES)} or of a sweep in {', '.join(logs)}; run the pipeline first")
     foreign, notes = read_foreign(theirs)
-    if not ours and not foreign:
+    if not (ours or foreign or risks or drifts):
         raise Refused("; ".join(notes))
     console = wide_console()
     if ours:
@@ -48,11 +53,12 @@ def report(logs: tuple[str, ...], html: Path | None, as_json: Path | None) -> No
 
     for stage in foreign:
         print_sweep(stage, console)
+    print_risks_and_drifts(risks, drifts, console)
     for note in notes:
         console.print(note, style="yellow", markup=False, highlight=False)
     if html is None and as_json is None:
         return
-    said = report_content(ours, foreign, notes)
+    said = report_content(ours, foreign, notes, risks, drifts)
     if html is not None:
         from hneurons_eval.report.html_page import page
 
@@ -69,7 +75,11 @@ def summarise(logs: "Sequence[EvalLog]", console: Console) -> None:
 
 
 def report_content(
-    logs: "Sequence[EvalLog]", foreign: "Sequence[StageFigures]" = (), notes: Sequence[str] = ()
+    logs: "Sequence[EvalLog]",
+    foreign: "Sequence[StageFigures]" = (),
+    notes: Sequence[str] = (),
+    risks: "Sequence[RiskLog]" = (),
+    drifts: "Sequence[DriftLog]" = (),
 ) -> dict[str, Any]:
     """What a report says of logs, whose answers are read for it; see `report.html_content.content`.
 
@@ -77,10 +87,12 @@ def report_content(
         logs: without their samples, as `newest` gives them.
         foreign: sweeps of tasks of others.
         notes: sentences on logs that are none.
+        risks, drifts: as `read_risks` and `read_drifts` give them.
     """
     from inspect_ai.log import read_eval_log
 
-    from hneurons_eval.report.html_content import answers_in, content, found_neurons, probe_summary_in
+    from hneurons_eval.report.found_neurons import found_neurons
+    from hneurons_eval.report.html_content import answers_in, content, probe_summary_in
 
     answers: dict[str, list[dict[str, Any]]] = {}
     summary: dict[str, Any] = {}
@@ -94,7 +106,7 @@ def report_content(
     if not summary and named:
         summary = {"neurons_file": named[-1]}
     near = [Path(log.location.removeprefix("file://")) for log in logs]
-    return content(stages, answers, found_neurons(summary, near), notes)
+    return content(stages, answers, found_neurons(summary, near), notes, risks, drifts)
 
 
 def _written(path: Path, text: str, console: Console) -> None:
@@ -135,6 +147,8 @@ def read_headers(paths: Sequence[str]) -> "list[EvalLog]":
 
 def is_sweep(log: "EvalLog") -> bool:
     """Whether a log is of a task that scales neurons by several factors: it names them, or its figures have slopes."""
+    if stage_of(log) == DRIFT:
+        return False  # it names neurons, and scales none
     return "neurons_digest" in (log.eval.metadata or {}) or any(name.endswith("_slope") for name in figures_in(log))
 
 
@@ -241,3 +255,45 @@ def read_foreign(groups: "Sequence[Sequence[EvalLog]]") -> "tuple[list[StageFigu
         locations = ", ".join(log.location for log in group)
         found.append(StageFigures(name, figures, locations, facts, f"{name}, {sweep.scorer}", True))
     return found, notes
+
+
+# --- risks and drift -------------------------------------------------------------------------------------
+
+
+def read_risks(logs: "Sequence[EvalLog]") -> "list[RiskLog]":
+    """Of each task, model and data set the newest log that holds scores of `hallucination_risk`."""
+    from inspect_ai.log import read_eval_log
+
+    from hneurons_eval.report.risk_section import risk_log_of, risk_score_in
+
+    kept: dict[tuple[str, ...], EvalLog] = {}
+    for log in sorted(logs, key=lambda log: log.eval.created):
+        if risk_score_in(log) is not None:
+            alpha = str((log.eval.model_args or {}).get("alpha", ""))
+            kept[log.eval.task, log.eval.model, str(log.eval.dataset.name), alpha] = log
+    found = [risk_log_of(read_eval_log(log.location), _title(log)) for log in kept.values()]
+    return [one for one in found if one is not None]
+
+
+def read_drifts(logs: "Sequence[EvalLog]") -> "list[DriftLog]":
+    """The newest log of `drift` for each pair of base and checkpoints."""
+    from inspect_ai.log import read_eval_log
+
+    from hneurons_eval.report.drift_section import drift_log_of
+
+    kept: dict[tuple[str, str], EvalLog] = {}
+    for log in sorted(logs, key=_age):
+        if stage_of(log) == DRIFT:
+            about = log.eval.metadata or {}
+            kept[str(about.get("base")), str(about.get("checkpoints"))] = log
+    return [drift_log_of(read_eval_log(log.location), f"drift: {log.eval.dataset.name or ''}") for log in kept.values()]
+
+
+def print_risks_and_drifts(risks: "Sequence[RiskLog]", drifts: "Sequence[DriftLog]", console: Console) -> None:
+    """Print a sentence on each."""
+    from hneurons_eval.report import drift_section, risk_section
+
+    lines = [risk_section.light(one) for one in risks] + [drift_section.light(one) for one in drifts]
+    for line in lines:
+        figure = f" ({line['figure']})" if line["figure"] else ""
+        console.print(f"{line['what']}{figure}: {line['sentence']}", markup=False, highlight=False)

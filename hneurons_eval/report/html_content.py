@@ -8,19 +8,11 @@ json.dumps(said, allow_nan=False)
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hneurons_eval.artifacts import artifact_root
 from hneurons_eval.dose_response import series_of
 from hneurons_eval.evaluation import LABELS
-from hneurons_eval.neurons import NeuronSet, NeuronSetError
-from hneurons_eval.packed import unpack
-from hneurons_eval.probe import Probe, ProbeError
+from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report.dose_response import (
     headline_cells,
     headlines_of,
@@ -29,36 +21,17 @@ from hneurons_eval.report.dose_response import (
     title_of,
     verdict,
 )
+from hneurons_eval.report.drift_section import DriftLog
+from hneurons_eval.report.found_neurons import FoundNeurons, identification
 from hneurons_eval.report.html_glance import audit_sentences, counted, glance, missing
+from hneurons_eval.report.risk_section import RiskLog
 from hneurons_eval.report.summary import MARKS, StageFigures, by_question_set, detection_cells, detection_note
-from hneurons_eval.statistics import auroc
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
-MOST_NEURONS = 20
-"""Neurons in the table of the strongest."""
 MOST_ANSWERS = 3
-"""Answers that are shown of each neuron, and of each kind."""
-
-
-@dataclass(frozen=True)
-class FoundNeurons:
-    """The neurons and the path of a probe, as far as its files are there.
-
-    Attributes:
-        neurons: with weights, and with stability where their file is there.
-        widths: neurons in each layer.
-        curve: a point for each C of the path.
-        C: the one that was taken.
-        files: where they were read.
-    """
-
-    neurons: NeuronSet | None = None
-    widths: tuple[int, ...] = ()
-    curve: Sequence[Mapping[str, float]] = ()
-    C: float = math.nan
-    files: tuple[str, ...] = field(default=())
+"""Answers that are shown of each kind."""
 
 
 def content(
@@ -66,6 +39,8 @@ def content(
     answers: Mapping[str, Sequence[Mapping[str, Any]]],
     found: FoundNeurons,
     notes: Sequence[str] = (),
+    risks: Sequence[RiskLog] = (),
+    drifts: Sequence[DriftLog] = (),
 ) -> dict[str, Any]:
     """All that a report says; JSON, where a number that is not finite is null.
 
@@ -74,21 +49,27 @@ def content(
         answers: by the location of a log, what `answers_in` reads from it.
         found: what `found_neurons` reads.
         notes: sentences on logs that could not be read as a sweep.
+        risks: logs whose answers have risks.
+        drifts: logs of parameter drift.
     """
     tried = [stage for stage in stages if stage.stage in ("probe", "detect") and stage.figures]
     last = answers.get(tried[-1].location, ()) if tried else ()
     lights = glance(stages)
+    lights += [risk_section.light(one) for one in risks] + [drift_section.light(one) for one in drifts]
+    models = [stage.facts.get("model", "") for stage in stages] + [one.model for one in (*risks, *drifts)]
     said = {
         "format": "hneurons-report",
         "version": 1,
-        "model": next((stage.facts["model"] for stage in stages if stage.facts.get("model")), "the model"),
+        "model": next((model for model in models if model), "the model"),
         "glance": lights,
         "lights": counted(lights),
         "missing": missing(stages),
         "notes": list(notes),
-        "identification": _identification(found, last),
+        "identification": identification(found, last),
         "detection": [one for stage in tried for one in _detection(stage, answers.get(stage.location, ()))],
         "sweeps": [_sweep(stage) for stage in stages if stage.sweep],
+        "risk": [risk_section.section(one) for one in risks],
+        "drift": [drift_section.section(one) for one in drifts],
         "examples": examples(last),
         "logs": [
             {
@@ -99,6 +80,17 @@ def content(
                 "figures": dict(stage.figures),
             }
             for stage in stages
+        ]
+        + [
+            {
+                "stage": stage,
+                "title": one.title,
+                "location": one.location,
+                "status": one.status,
+                "figures": dict(one.figures),
+            }
+            for stage, found in (("risk", risks), ("drift", drifts))
+            for one in found
         ],
     }
     return _finite(said)
@@ -176,119 +168,6 @@ def examples(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         shown = [{key: value for key, value in one.items() if key != "selected"} for one in first]
         found.append({"kind": kind, "of": len(own), "answers": shown})
     return found if answers else []
-
-
-# --- neurons ---------------------------------------------------------------------------------------------
-
-
-def found_neurons(summary: Mapping[str, Any], near: Sequence[Path]) -> FoundNeurons:
-    """The neurons and the path that an account of a probe names, as far as they can be read.
-
-    Args:
-        summary: `directory` and `neurons_file`, as `probe_summary_in` gives them.
-        near: files or directories, in or above which a relative name is looked for.
-    """
-    probe, neurons, files = None, None, []
-    if directory := _located(summary.get("directory"), near):
-        try:
-            probe = Probe.load(directory)
-            neurons = probe.neurons() if probe.penalty_ == "l1" else None
-            files.append(str(directory))
-        except (ProbeError, NeuronSetError, ValueError, OSError):
-            probe = None
-    if file := _located(summary.get("neurons_file"), near):
-        try:
-            neurons = NeuronSet.load(file)
-            files.append(str(file))
-        except (NeuronSetError, OSError):
-            pass  # those of the probe stand, without their stability
-    if neurons is not None and not len(neurons):
-        neurons = None
-    widths = probe.widths if probe else tuple((neurons.widths or ()) if neurons else ())
-    curve = probe.metadata.get("curve") if probe else None
-    usable = isinstance(curve, list) and all(isinstance(point, dict) and "C" in point for point in curve)
-    return FoundNeurons(neurons, widths, curve or () if usable else (), probe.C_ if probe else math.nan, tuple(files))
-
-
-def _located(name: Any, near: Sequence[Path]) -> Path | None:
-    """A file or directory where it was written, or below an ancestor of what is near, or among the artifacts."""
-    if not name or not isinstance(name, str):
-        return None
-    path = Path(name)
-    places = [path]
-    if not path.is_absolute():
-        places += [parent / path for one in near for parent in one.absolute().parents]
-    places.append(artifact_root().joinpath(*path.parts[-3:]))
-    return next((place for place in places if place.exists()), None)
-
-
-def _identification(found: FoundNeurons, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    neurons = found.neurons
-    if neurons is None and not found.curve:
-        return None
-    said: dict[str, Any] = {
-        "files": found.files,
-        "C": found.C,
-        "curve": [dict(p) for p in found.curve],
-        "neurons": None,
-    }
-    if neurons is None:
-        return said
-    return said | {
-        "widths": found.widths,
-        "neurons": {
-            "layers": neurons.layers.tolist(),
-            "indices": neurons.indices.tolist(),
-            "weights": None if neurons.weights is None else neurons.weights.tolist(),
-            "stability": None if neurons.stability is None else neurons.stability.tolist(),
-        },
-        "strongest": strongest(neurons, answers),
-    }
-
-
-def strongest(neurons: NeuronSet, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The neurons of the largest weights, each with the answers that drive it most and its AUROC alone."""
-    matrix, rows = _contributions(answers, len(neurons))
-    labels = [LABELS[row["label"]] for row in rows]
-    weights = neurons.weights if neurons.weights is not None else np.zeros(len(neurons))
-    found = []
-    for place in np.argsort(-weights, kind="stable")[:MOST_NEURONS].tolist():
-        driven = []
-        for row in np.argsort(-matrix[:, place], kind="stable").tolist() if len(rows) else []:
-            one = rows[row]
-            if one["question"] in [other["question"] for other in driven]:
-                continue
-            kept = {key: one[key] for key in ("question", "response", "span", "label", "probability")}
-            driven.append({**kept, "contribution": float(matrix[row, place])})
-            if len(driven) == MOST_ANSWERS:
-                break
-        found.append(
-            {
-                "layer": int(neurons.layers[place]),
-                "neuron": int(neurons.indices[place]),
-                "weight": None if neurons.weights is None else float(neurons.weights[place]),
-                "stability": None if neurons.stability is None else float(neurons.stability[place]),
-                "auroc": auroc(labels, matrix[:, place]) if len(set(labels)) == 2 else None,
-                "answers": driven,
-            }
-        )
-    return found
-
-
-def _contributions(
-    answers: Sequence[Mapping[str, Any]], neurons: int
-) -> tuple[NDArray[np.float64], list[Mapping[str, Any]]]:
-    """What the neurons contributed to each answer `[answers, neurons]`, and the answers of which that is known."""
-    vectors, rows = [], []
-    for one in answers:
-        try:
-            vector = unpack(str(one["selected"] or ""))
-        except ValueError:
-            continue
-        if len(vector) == neurons and np.isfinite(vector).all():
-            vectors.append(vector)
-            rows.append(one)
-    return np.array(vectors).reshape(len(rows), neurons), rows
 
 
 # --- detection and sweeps --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hneurons_eval.dose_response import NO_OP
+from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report import figures as draw
 from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
 from hneurons_eval.report.html_glance import LIGHT_OF_VERDICT
@@ -51,7 +52,7 @@ def split_at(text: str, span: Sequence[int] | None) -> tuple[str, str, str]:
 
 
 def pictures(content: Mapping[str, Any]) -> dict[str, bytes]:
-    """The figures of a page as PNG: `path`, `layers`, `stability`, `detection-0`, `baselines-0`, `sweep-0-0` and on."""
+    """The figures of a page as PNG: `path`, `layers`, `stability`, `detection-0`, `sweep-0-0`, `risk-0` and so on."""
     found: dict[str, bytes] = {}
     identification = content["identification"]
     if identification:
@@ -73,6 +74,10 @@ def pictures(content: Mapping[str, Any]) -> dict[str, bytes]:
                 shown = [outcome["outcome"] for outcome in series["outcomes"]]
                 numbers = {name: np.nan if value is None else value for name, value in series["figures"].items()}
                 found[f"sweep-{number}-{place}"] = draw.dose_response(numbers, shown)
+    for name, of in (("risk", risk_section.picture), ("drift", drift_section.picture)):
+        for number, one in enumerate(content[name]):
+            if (drawn := of(one)) is not None:
+                found[f"{name}-{number}"] = drawn
     return found
 
 

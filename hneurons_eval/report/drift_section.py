@@ -1,0 +1,164 @@
+"""What a report says of a log of the task `drift`: did training move these neurons more, or less, than others?
+
+```python
+drift_log = drift_log_of(read_eval_log("LOG"), "drift")
+section(drift_log), light(drift_log), picture(section(drift_log))
+```
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
+from hneurons_eval.report.summary import interval
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog
+
+KINDS = {"uniform": "random sets, whole model", "layer": "random sets, as many in each layer"}
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class LayerRank:
+    """Mean normalised rank of the chosen neurons of a layer, and of its others; NaN where there are none."""
+
+    layer: int
+    own: float
+    others: float
+
+
+@dataclass(frozen=True)
+class DriftLog:
+    """A log of `drift`.
+
+    Attributes:
+        title: for people.
+        location, status: of the log.
+        model: that was evaluated.
+        base, checkpoints: what was compared with what.
+        figures: as `Ranking.figures`; of several checkpoints also `NAME/mean_rank` and the like.
+        layers: in order.
+    """
+
+    title: str
+    location: str
+    status: str
+    model: str
+    base: str
+    checkpoints: tuple[str, ...]
+    figures: Mapping[str, float]
+    layers: tuple[LayerRank, ...]
+
+
+def drift_log_of(log: "EvalLog", title: str) -> DriftLog:
+    """What a log of `drift` found; it has to hold its samples."""
+    figures = {
+        name: float(one.value)
+        for score in (log.results.scores if log.results else ())
+        for name, one in score.metrics.items()
+    }
+    layers = []
+    for sample in log.samples or []:
+        details = next((score.metadata or {} for score in (sample.scores or {}).values()), {})
+        if type(details.get("layer")) is int:
+            own, others = (_number(details.get(name)) for name in ("mean_rank", "mean_rank_others"))
+            layers.append(LayerRank(details["layer"], own, others))
+    about = log.eval.metadata or {}
+    named = about.get("checkpoints")
+    checkpoints = tuple(map(str, named)) if isinstance(named, list) else ()
+    return DriftLog(
+        title,
+        log.location,
+        str(log.status),
+        log.eval.model,
+        str(about.get("base") or "the base"),
+        checkpoints,
+        figures,
+        tuple(sorted(layers, key=lambda one: one.layer)),
+    )
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def light(one: DriftLog) -> dict[str, str]:
+    """The line of the glance: whether the neurons moved otherwise than random ones, also than those as deep."""
+    found = one.figures
+    line = {"light": "grey", "what": one.title, "figure": "", "sentence": ""}
+    if "mean_rank" not in found:
+        return line | {"sentence": f"Its log has no figures; its status is {one.status}."}
+    line |= {"figure": f"mean rank {interval(found, 'mean_rank')}"}
+    between = f"from {one.base} to {one.checkpoints[-1]}" if one.checkpoints else f"from {one.base}"
+    p = found.get("uniform_p", math.nan)
+    if not p < LEVEL:
+        said = f"Training {between} moved these neurons as it moved random ones (p = {p:.3g})."
+        return line | {"sentence": said}
+    way = "more" if found.get("uniform_p_changed", 1.0) < found.get("uniform_p_unchanged", 1.0) else "less"
+    said = f"Training {between} moved these neurons {way} than random ones (p = {p:.3g})"
+    deep = found.get("layer_p")
+    if deep is None:
+        return line | {"light": "amber", "sentence": f"{said}; sets as deep could not be drawn, so depth may be why."}
+    if not deep < LEVEL:
+        return line | {"light": "amber", "sentence": f"{said}, but not than random ones as deep (p = {deep:.3g})."}
+    return line | {"light": "green", "sentence": f"{said}, and than random ones as deep (p = {deep:.3g})."}
+
+
+def section(one: DriftLog) -> dict[str, Any]:
+    """The tables, and what the figure is drawn from; plain JSON values."""
+    found = one.figures
+    sets = [
+        [
+            f"{int(found[f'{kind}_sets']):,} {name}",
+            f"{found[f'{kind}_mean']:.3f} [{found[f'{kind}_low']:.3f}, {found[f'{kind}_high']:.3f}]",
+            *(f"{found[f'{kind}_p{way}']:.3g}" for way in ("_changed", "_unchanged", "")),
+        ]
+        for kind, name in KINDS.items()
+        if {f"{kind}{end}" for end in ("_sets", "_mean", "_low", "_high", "_p", "_p_changed", "_p_unchanged")}
+        <= found.keys()
+    ]
+    return {
+        "title": one.title,
+        "base": one.base,
+        "checkpoints": list(one.checkpoints),
+        "figures": dict(found),
+        "sentence": light(one)["sentence"],
+        "header": ["", "mean rank (95 %)", "p: changed more", "p: changed less", "p: two-sided"],
+        "rows": [["these neurons", interval(found, "mean_rank"), "", "", ""], *sets] if "mean_rank" in found else [],
+        "vectors": [
+            [kind, *(f"{found[f'{kind}_{name}']:.3g}" for name in ("mean_rank", "median", "median_all"))]
+            for kind in ("up", "down", "gate")
+            if {f"{kind}_{name}" for name in ("mean_rank", "median", "median_all")} <= found.keys()
+        ],
+        "steps": [
+            [name.removesuffix("/mean_rank"), interval(found, name)] for name in found if name.endswith("/mean_rank")
+        ],
+        "layers": [[one.layer, one.own, one.others] for one in one.layers],
+    }
+
+
+def picture(said: Mapping[str, Any]) -> bytes | None:
+    """Mean rank of the neurons in each layer beside the layer's others; None without layers.
+
+    Ranks: 0 changed most, 1 least, 0.5 is chance.
+    """
+    layers: Sequence[Sequence[Any]] = said["layers"]
+    if not layers:
+        return None
+    figure, (axes,) = canvas(6.4, 2.8, 1)
+    at = [layer for layer, _, _ in layers]
+    axes.plot(at, [_number(others) for _, _, others in layers], color=GREY, linewidth=1.4, label="others of the layer")
+    axes.plot(at, [_number(own) for _, own, _ in layers], "o", color=BLUE, markersize=4, label="these neurons")
+    mean = said["figures"].get("mean_rank")
+    if mean is not None:
+        axes.axhline(mean, color=BLUE, linewidth=0.8, linestyle="--", label=f"their mean, {mean:.3f}")
+    low, high = (said["figures"].get(f"uniform_{end}") for end in ("low", "high"))
+    if low is not None and high is not None:
+        axes.axhspan(low, high, color=ORANGE, alpha=0.15, linewidth=0, label="mean of random sets, 95 %")
+    axes.set_ylim(-0.03, 1.03)
+    caption(axes, "mean rank by layer", "layer", "0 changed most, 1 least")
+    axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=4)
+    return png(figure)

@@ -1,0 +1,156 @@
+"""What a report says of a log whose answers have risks: do they tell wrong from right, and what withholding would win.
+
+```python
+risk_log = risk_log_of(read_eval_log("LOG"), "a task")   # None where the log has no such scores
+section(risk_log), light(risk_log), picture(section(risk_log))
+```
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hneurons_eval.report import figures as draw
+from hneurons_eval.report.summary import interval
+from hneurons_eval.risk import ScoredAnswer
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog, EvalScore
+
+SCORER = "hallucination_risk"
+RIVALS = {
+    "logprob_auroc": "the mean log-probability of the answer",
+    "length_auroc": "the length of the response",
+}
+"""What the risk is compared with; neither needs a probe."""
+
+
+@dataclass(frozen=True)
+class RiskLog:
+    """A log with risks.
+
+    Attributes:
+        title: of the task, for people.
+        location, status: of the log.
+        model: that answered.
+        figures: of the risk, as `risk.risk_figures` gives them.
+        answers: those with a risk.
+    """
+
+    title: str
+    location: str
+    status: str
+    model: str
+    figures: Mapping[str, float]
+    answers: tuple[ScoredAnswer, ...]
+
+
+def risk_score_in(log: "EvalLog") -> "EvalScore | None":
+    """The score of a log that holds risks, or None."""
+    scores = log.results.scores if log.results else []
+    return next((score for score in scores if score.scorer.split("/")[-1] == SCORER), None)
+
+
+def risk_log_of(log: "EvalLog", title: str) -> RiskLog | None:
+    """The risks in a log, which has to hold its samples; None where it has none."""
+    score = risk_score_in(log)
+    if score is None:
+        return None
+    figures = {name: float(one.value) for name, one in score.metrics.items()}
+    answers = []
+    for sample in log.samples or []:
+        given = (sample.scores or {}).get(score.name)
+        details = (given.metadata or {}) if given else {}
+        if _is_number(details.get("probability")) and _is_number(details.get("threshold")):
+            try:
+                answers.append(ScoredAnswer.of(sample.id, details))
+            except (TypeError, ValueError):
+                continue  # written by another program
+    return RiskLog(title, log.location, str(log.status), log.eval.model, figures, tuple(answers))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def section(one: RiskLog) -> dict[str, Any]:
+    """The table and what its figure is drawn from; plain JSON values."""
+    judged = [answer for answer in one.answers if answer.correct is not None and answer.done != "abstained"]
+    return {
+        "title": one.title,
+        "figures": dict(one.figures),
+        "rows": _rows(one.figures),
+        "sentence": light(one)["sentence"],
+        "losses": [1.0 - float(answer.correct or 0.0) for answer in judged],
+        "risks": [answer.risk for answer in judged],
+        "threshold": judged[0].threshold if judged else None,
+    }
+
+
+def _rows(figures: Mapping[str, float]) -> list[list[str]]:
+    """What is known, as names with values."""
+    named = {
+        "mean_risk": "mean risk",
+        "above_threshold": "share above the threshold",
+        "error": "wrong, by the task's own scorer",
+        "auroc": "AUROC of the risk: a wrong answer has the higher one",
+        "logprob_auroc": "the same by the mean log-probability",
+        "length_auroc": "the same by the length",
+        "coverage_at_threshold": "share of answers not above the threshold",
+        "error_at_threshold": "wrong among those",
+        "aurc": "mean error over all coverages, least risky first",
+        "aurc_random": "the same in any order by chance",
+        "aurc_oracle": "the same in the best order there is",
+        "aurc_gain": "won over chance",
+        "brier": "Brier score",
+        "calibration_error": "calibration error",
+    }
+    counts = {
+        "answers": "answers with a risk",
+        "scored_by_task": "of them scored by the task",
+        "not_attempted": "not attempted",
+        "abstained": "withheld by the solver",
+        "answered_again": "answered again by the solver",
+    }
+    rows = [[label, f"{int(figures[name])}"] for name, label in counts.items() if name in figures]
+    return rows + [[label, interval(figures, name)] for name, label in named.items() if name in figures]
+
+
+def light(one: RiskLog) -> dict[str, str]:
+    """The line of the glance: whether the risk tells wrong answers from right ones, better than what needs no probe."""
+    found = one.figures
+    line = {"light": "grey", "what": f"risk: {one.title}", "figure": "", "sentence": ""}
+    answers = int(found.get("answers", 0))
+    if not answers:
+        return line | {"sentence": "No answer has a risk; the explanations in the log say why."}
+    if "error" not in found:
+        said = (
+            f"{answers} answers have a risk, but the task says of none whether it is right: put the scorer behind it."
+        )
+        return line | {"sentence": said}
+    wrong = f"{100 * found['error']:.1f} % of the answers are wrong"
+    if "auroc" not in found:
+        return line | {"sentence": f"{wrong}: with one kind only there is nothing to tell apart."}
+    line |= {"figure": f"AUROC {interval(found, 'auroc')}"}
+    low = found.get("auroc_low", 0.0)
+    if not low > 0.5:
+        said = f"{wrong}, and the risk does not tell them from the right ones: its interval reaches .5."
+        return line | {"light": "red", "sentence": said}
+    near = [label for name, label in RIVALS.items() if found.get(name, 0.0) >= low]
+    if near:
+        said = f"{wrong}; the risk tells them better than chance, but not clearly better than {' or '.join(near)}."
+        return line | {"light": "amber", "sentence": said}
+    saved = ""
+    if "error_at_threshold" in found:
+        saved = (
+            f" Of the {100 * found['coverage_at_threshold']:.1f} % that are not above the threshold "
+            f"{100 * found['error_at_threshold']:.1f} % are wrong."
+        )
+    return line | {"light": "green", "sentence": f"{wrong}; the risk tells them from the right ones.{saved}"}
+
+
+def picture(said: Mapping[str, Any]) -> bytes | None:
+    """The risk-coverage curve of a section; None where there is nothing to draw."""
+    if not said["losses"]:
+        return None
+    return draw.risk_coverage(said["losses"], said["risks"], said["threshold"])
