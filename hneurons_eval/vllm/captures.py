@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hneurons_eval.step_records import History, mean_hidden
-from hneurons_eval.vllm.fields import Fields, Runs, count, end, positions
+from hneurons_eval.vllm.fields import Fields, Runs, count, memberships, positions
 
 Wanted = Sequence[tuple[int | None, Runs]]
 """For each region that is wanted the number of one of the request's, or None, and positions that were kept apart; both
@@ -44,16 +44,8 @@ class Capture:
     @classmethod
     def of(cls, fields: Fields, neurons: int, device: torch.device) -> "Capture":
         """One that has nothing yet."""
-        masks = np.zeros(end(fields.regions), np.int64)
-        for number, region in enumerate(fields.regions):
-            for start, stop in region:
-                masks[start:stop] |= 1 << number
-        kinds, cells = np.unique(masks, return_inverse=True)
-        inside = kinds > 0
-        cells = np.where(inside, np.cumsum(inside) - 1, -1)[cells]
-        kinds = kinds[inside]
-        members = (kinds[:, None] >> np.arange(len(fields.regions))) & 1 > 0
-        sums = torch.zeros(len(kinds), neurons, device=device)
+        cells, members = memberships(fields.regions)
+        sums = torch.zeros(len(members), neurons, device=device)
         return cls(fields, cells, members, np.zeros(len(cells), bool), sums)
 
     @property

@@ -24,23 +24,15 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
-from hneurons_eval.architectures import text_config
-from hneurons_eval.checkpoints import (
-    check_dtype,
-    fingerprint,
-    load_config,
-    load_layout,
-    load_tokenizer,
-    quantisation,
-    resolve_model,
-)
+from hneurons_eval.checkpoints import check_dtype, resolve_model
 from hneurons_eval.decoding import settle
-from hneurons_eval.layout import NeuronLayout, UnsupportedModelError
-from hneurons_eval.requests import Captured, CaptureRequest, GenerateRequest, Generation, check_capture, check_generate
+from hneurons_eval.layout import UnsupportedModelError
+from hneurons_eval.requests import Captured, CaptureRequest
+from hneurons_eval.vllm.base import JobEngine
 from hneurons_eval.vllm.fields import FIELD, Fields
-from hneurons_eval.vllm.jobs import Draw, Fetch, Given, Job, gathered
+from hneurons_eval.vllm.jobs import Fetch, Given, Job, Sampled, gathered
+from hneurons_eval.vllm.plugin import WORKER
 
-WORKER = "hneurons_eval.vllm.worker.NeuronWorker"
 OURS = ("model", "tokenizer", "dtype", "revision", "trust_remote_code", "enforce_eager", "worker_extension_cls")
 """Engine args of vLLM that are set here."""
 REFUSED = ("speculative_config", "enable_lora", "quantization", "pipeline_parallel_size", "data_parallel_size")
@@ -48,15 +40,8 @@ REFUSED = ("speculative_config", "enable_lora", "quantization", "pipeline_parall
 CPU_CACHE_SHARE, MOST_CPU_CACHE = 0.25, 4 << 30
 
 
-class VLLMEngine:
-    """A model that vLLM runs. Use `get_vllm_engine`, which shares engines.
-
-    Attributes:
-        name, source, fingerprint, tokenizer, layout, vocabulary, dtype: as in `NeuronEngine`.
-        context: most tokens a sequence may have: one less than vLLM's `max_model_len`, so that an answer's last token
-            can still be fed.
-        generation_config: the checkpoint's generation settings.
-    """
+class VLLMEngine(JobEngine):
+    """A model that vLLM runs in this process and its workers. Use `get_vllm_engine`, which shares engines."""
 
     def __init__(
         self,
@@ -69,27 +54,16 @@ class VLLMEngine:
     ) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise UnsupportedModelError(
-                "hneurons-vllm/ needs vLLM: pip install 'hneurons-eval[vllm]' (a CPU: see docs/vllm.md)"
+                "hneurons-vllm/ needs vLLM: pip install 'hneurons-eval[vllm]' (a CPU: see docs/vllm.md), or the URL "
+                "of a server that runs it: --model-base-url"
             )
         check_dtype(dtype)
-        self.name = name
-        self.source = resolve_model(name)
         self._options = dict(options or {})
         self._check_options()
-        config = load_config(self.source, revision, trust_remote_code)
-        if (method := quantisation(config)) is not None:
-            raise UnsupportedModelError(f"{name} is quantised ({method}), which is not covered on vLLM; use hneurons/")
-        text = text_config(config)
+        super().__init__(name, revision, trust_remote_code)
         # vLLM would take "auto" as half precision, whatever the checkpoint holds.
-        own = getattr(config, "dtype", None) or getattr(text, "dtype", None) or "float32"
-        self.dtype = str(own).removeprefix("torch.") if dtype == "auto" else dtype
-        self.layout: NeuronLayout = load_layout(self.source, revision)
-        self.vocabulary: int = text.vocab_size
-        self.fingerprint = fingerprint(name, revision)
-        self.tokenizer: Any = load_tokenizer(name, revision, trust_remote_code)
-        self.generation_config = _generation_config(self.source, revision)
+        self.dtype = self.stored_dtype if dtype == "auto" else dtype
         self._arguments = (revision, trust_remote_code)
-        self._ends = _end_tokens(self.generation_config, self.tokenizer)
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._active: dict[str, Job] = {}
         self._ready: Future[None] = Future()
@@ -126,35 +100,6 @@ class VLLMEngine:
                     "hooks expect; leave it out"
                 )
 
-    # ---- what callers use, from any thread ----
-
-    def generate(self, request: GenerateRequest) -> "Future[Generation]":
-        """Queue an answer to sample.
-
-        Raises:
-            ValueError, NeuronSetError: as `check_generate`.
-        """
-        check_generate(request, self)
-        room = self.context - len(request.prompt)
-        future: Future[Generation] = Future()
-        if room < 1:
-            future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
-            return future
-        reason = "max_tokens" if request.max_tokens <= room else "model_length"
-        self._put(Draw(future, request, min(request.max_tokens, room), reason))
-        return future
-
-    def capture(self, request: CaptureRequest) -> "Future[Captured]":
-        """Queue a teacher-forced pass.
-
-        Raises:
-            ValueError, NeuronSetError: as `check_capture`.
-        """
-        check_capture(request, self)
-        future: Future[Captured] = Future()
-        self._put(Given(future, request))
-        return future
-
     def _put(self, job: Job) -> None:
         if self._failed is not None or self._closing.is_set():
             raise RuntimeError("vLLM has stopped; start a new process") from self._failed
@@ -182,7 +127,7 @@ class VLLMEngine:
         revision, trust_remote_code = self._arguments
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # whose rows are looked up is V1's
-        os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")  # this process has threads
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # this process has threads
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
@@ -216,7 +161,7 @@ class VLLMEngine:
 
     def _prove(self) -> None:
         """A first capture: it fails here, not in the middle of a run, where hooks are not reached."""
-        token = next(iter(self._ends), 0)
+        token = next(iter(self.ends), 0)
         probe: Future[Captured] = Future()
         self._admit(Given(probe, CaptureRequest((token, token), ((0,), (1,)))))
         while self._active:
@@ -267,7 +212,7 @@ class VLLMEngine:
         from vllm import SamplingParams  # pyright: ignore
         from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
 
-        asked = job.sampling(self._ends)
+        asked = job.sampling(self.ends)
         return SamplingParams(
             **asked,
             detokenize=bool(asked.get("stop")),
@@ -287,7 +232,7 @@ class VLLMEngine:
             del self._active[output.request_id]
             then: Fetch | Given | None = None
             try:
-                then = job.finish(output, self.tokenizer, self._ends, self.layout)
+                then = job.finish(_sampled(output), self.tokenizer, self.ends, self.layout)
             except Exception as error:  # a span function that fails fails its own request only
                 settle(job.future, error=error)
             if isinstance(then, Fetch):
@@ -316,19 +261,13 @@ class VLLMEngine:
                 settle(fetch.future, error=error)
 
 
-def _generation_config(source: str, revision: str | None) -> Any:
-    from transformers import GenerationConfig
-
-    try:
-        return GenerationConfig.from_pretrained(source, revision=revision or "main")
-    except OSError:  # a checkpoint without one
-        return GenerationConfig()
-
-
-def _end_tokens(settings: Any, tokenizer: Any) -> frozenset[int]:
-    ends = settings.eos_token_id
-    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
-    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
+def _sampled(output: Any) -> Sampled:
+    (completion,) = output.outputs
+    levels = None
+    if completion.logprobs is not None:
+        ranked = (sorted(found.items(), key=lambda item: item[1].rank or 0) for found in completion.logprobs)
+        levels = [{token: level.logprob for token, level in found} for found in ranked]
+    return Sampled(tuple(completion.token_ids), levels)
 
 
 _ENGINES: dict[tuple[Any, ...], VLLMEngine] = {}

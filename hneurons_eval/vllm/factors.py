@@ -12,6 +12,8 @@ from hneurons_eval.vllm.projections import Projection
 Scaling = tuple[tuple[int, ...], float]
 """Flat indices of neurons, and their factor."""
 MOST_ENTRIES = 512
+MOST_FACTORS = 2**26
+"""In a table that also holds what is not wanted at the moment."""
 
 
 class FactorTable:
@@ -38,7 +40,9 @@ class FactorTable:
             return None
         if not wanted <= self._entries.keys():
             known = [*self._entries, *(wanted - self._entries.keys())]
-            self._build(known if len(known) <= MOST_ENTRIES else sorted(wanted))
+            columns = min(self._layout.total, sum(len(neurons) for neurons, _ in known))
+            roomy = len(known) <= MOST_ENTRIES and len(known) * columns <= MOST_FACTORS
+            self._build(known if roomy else sorted(wanted))
         return [0 if request is None else self._entries[request] for request in requests]
 
     def factors(self, rows: Tensor) -> Tensor:

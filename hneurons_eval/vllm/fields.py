@@ -9,10 +9,12 @@ a worker starts anew. Imports neither torch nor vLLM.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from hneurons_eval.neurons import MAX_NEURONS, check_alpha
 
@@ -54,18 +56,27 @@ class Fields:
         """Neurons and alpha, or None where nothing changes."""
         return (self.neurons, self.alpha) if self.neurons and self.alpha != 1.0 else None
 
-    def to_text(self) -> str:
-        """As JSON, without what is left at its default."""
+    def to_text(self, neurons: str | None = None, watch: str | None = None) -> str:
+        """As JSON, without what is left at its default.
+
+        Args:
+            neurons, watch: digests to write in place of the lists, for a reader who has the sets.
+        """
+        instead = {"neurons": neurons, "watch": watch}
         record: dict[str, Any] = {}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if value != getattr(Fields, name):
-                record[name] = value
+                record[name] = value if instead.get(name) is None else instead[name]
         return json.dumps(record, separators=(",", ":"), allow_nan=False)
 
     @classmethod
-    def from_text(cls, text: Any) -> "Fields":
+    def from_text(cls, text: Any, lookup: Callable[[str], tuple[int, ...]] | None = None) -> "Fields":
         """What `to_text` gave.
+
+        Args:
+            text: JSON.
+            lookup: the flat indices of the set with a digest; without it, digests are refused.
 
         Raises:
             ValueError: anything else; over HTTP, anybody may have written it.
@@ -78,7 +89,7 @@ class Fields:
         if unknown is None or unknown:
             found = ", ".join(sorted(unknown)) if unknown else type(record).__name__
             raise ValueError(f"{FIELD} should be an object with {', '.join(cls.__dataclass_fields__)}, found {found}")
-        neurons, watch = (_checked_neurons(record.get(name, []), name) for name in ("neurons", "watch"))
+        neurons, watch = (_checked_neurons(record.get(name, []), name, lookup) for name in ("neurons", "watch"))
         regions = record.get("regions", [])
         if not isinstance(regions, list) or len(regions) > MOST_REGIONS:
             raise ValueError(f"regions should be a list of at most {MOST_REGIONS}")
@@ -97,7 +108,7 @@ class Fields:
             check_alpha(record.get("alpha", 1.0)),
             key,
             reduce,
-            tuple(map(_checked_runs, regions)),
+            tuple(map(checked_runs, regions)),
             keep_from,
             response_from,
             watch,
@@ -130,19 +141,29 @@ def end(regions: Sequence[Runs]) -> int:
     return max((region[-1][1] for region in regions if region), default=0)
 
 
-def _is_position(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**40
+def memberships(regions: Sequence[Runs]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions by which regions they are in: those that are in the same ones share a cell.
+
+    Returns:
+        int64 `[positions]`, the cell of each position that is in a region, else -1; bool `[cells, regions]`, which
+        regions a cell belongs to.
+    """
+    masks = np.zeros(end(regions), np.int64)
+    for number, region in enumerate(regions):
+        for start, stop in region:
+            masks[start:stop] |= 1 << number
+    kinds, cells = np.unique(masks, return_inverse=True)
+    inside = kinds > 0
+    cells = np.where(inside, np.cumsum(inside) - 1, -1)[cells]
+    return cells, (kinds[inside][:, None] >> np.arange(len(regions))) & 1 > 0
 
 
-def _checked_neurons(value: Any, name: str) -> tuple[int, ...]:
-    if not isinstance(value, list) or len(value) > MAX_NEURONS or not all(map(_is_position, value)):
-        raise ValueError(f"{name} should be a list of flat indices")
-    if any(first >= second for first, second in pairwise(value)):
-        raise ValueError(f"{name} should be ascending")
-    return tuple(value)
+def checked_runs(value: Any) -> Runs:
+    """A region from JSON.
 
-
-def _checked_runs(value: Any) -> Runs:
+    Raises:
+        ValueError: anything but ascending ranges, at least one.
+    """
     before = -1
     runs: list[Any] = value if isinstance(value, list) and value else [()]
     for run in runs:
@@ -151,3 +172,17 @@ def _checked_runs(value: Any) -> Runs:
             raise ValueError("a region should be a list of ascending ranges [start, stop], at least one")
         before = run[1]
     return tuple((start, stop) for start, stop in runs)
+
+
+def _is_position(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**40
+
+
+def _checked_neurons(value: Any, name: str, lookup: Callable[[str], tuple[int, ...]] | None) -> tuple[int, ...]:
+    if isinstance(value, str) and lookup is not None:
+        return lookup(value)
+    if not isinstance(value, list) or len(value) > MAX_NEURONS or not all(map(_is_position, value)):
+        raise ValueError(f"{name} should be a list of flat indices")
+    if any(first >= second for first, second in pairwise(value)):
+        raise ValueError(f"{name} should be ascending")
+    return tuple(value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load, save
 
 from hneurons_eval.decoding import decode, sampled_offsets, settle
 from hneurons_eval.layout import NeuronLayout
@@ -33,6 +34,31 @@ class Gathered:
     entropies: np.ndarray | None
     hidden: np.ndarray | None
     watched: np.ndarray | None
+
+    def to_bytes(self) -> bytes:
+        """As safetensors."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return save({name: np.ascontiguousarray(values) for name, values in found.items() if values is not None})
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> "Gathered":
+        """What `to_bytes` gave."""
+        found = load(blob)
+        return cls(found["values"], *(found.get(name) for name in ("logprobs", "entropies", "hidden", "watched")))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What vLLM sampled for one request.
+
+    Attributes:
+        tokens: ids.
+        levels: of each token the log-probabilities of the likeliest tokens, in that order, and of itself; None where
+            they were not asked for.
+    """
+
+    tokens: tuple[int, ...]
+    levels: Sequence[Mapping[int, float]] | None
 
 
 def gathered(
@@ -103,20 +129,25 @@ class Given:
         """Whether workers keep something for it."""
         return True
 
+    @property
+    def watch(self) -> NeuronSet | None:
+        """Neurons whose contribution to each token of the response is wanted."""
+        return self.request.watch
+
     def fields(self, key: str, layout: NeuronLayout) -> Fields:
         """What it asks of the workers, who keep its contributions under `key`."""
         request = self.request
         regions = tuple(runs(region) for region in request.regions)
         fields = Fields(key=key, reduce=request.reduce, regions=regions, response_from=request.response_from)
-        if request.watch is not None:
-            fields = replace(fields, keep_from=request.response_from, watch=_flat(request.watch, layout))
+        if self.watch is not None:
+            fields = replace(fields, keep_from=request.response_from, watch=_flat(self.watch, layout))
         return _scaled(fields, request, layout)
 
     def sampling(self, ends: frozenset[int]) -> dict[str, Any]:
         """vLLM's sampling parameters: one token, which nobody wants."""
         return {"max_tokens": 1, "temperature": 0.0}
 
-    def finish(self, output: Any, tokenizer: Any, ends: frozenset[int], layout: NeuronLayout) -> Fetch:
+    def finish(self, sampled: Sampled, tokenizer: Any, ends: frozenset[int], layout: NeuronLayout) -> Fetch:
         """What to do now that vLLM is done with it."""
 
         def done(found: Gathered) -> None:
@@ -136,7 +167,7 @@ class Given:
             else:
                 self.then(captured)
 
-        return Fetch(self.future, None, _flat(self.request.watch, layout), done)
+        return Fetch(self.future, None, _flat(self.watch, layout), done)
 
 
 @dataclass
@@ -148,6 +179,16 @@ class Draw:
     limit: int
     reason: str
 
+    @classmethod
+    def of(cls, request: GenerateRequest, context: int) -> "Draw":
+        """What a request comes to where sequences have at most so many tokens; settled, if there is no room at all."""
+        room = context - len(request.prompt)
+        future: Future[Generation] = Future()
+        if room < 1:
+            settle(future, Generation((), "", "model_length", () if request.top_logprobs is not None else None))
+        reason = "max_tokens" if request.max_tokens <= room else "model_length"
+        return cls(future, request, min(request.max_tokens, room), reason)
+
     @property
     def tokens(self) -> tuple[int, ...]:
         """Ids to feed."""
@@ -158,13 +199,18 @@ class Draw:
         """Whether workers keep something for it."""
         return self.request.capture is not None
 
+    @property
+    def watch(self) -> NeuronSet | None:
+        """Neurons whose contribution to each token of the answer is wanted."""
+        return None if self.request.capture is None else self.request.capture.watch
+
     def fields(self, key: str, layout: NeuronLayout) -> Fields:
         """What it asks of the workers, who keep its contributions under `key`."""
         request, capture = self.request, self.request.capture
         if capture is None:
             return _scaled(Fields(), request, layout)
         prompt = len(request.prompt)
-        watch = _flat(capture.watch, layout)
+        watch = _flat(self.watch, layout)
         fields = Fields(key=key, reduce=capture.reduce, regions=(((0, prompt),),), keep_from=prompt, watch=watch)
         return _scaled(fields, request, layout)
 
@@ -186,21 +232,21 @@ class Draw:
             asked["seed"] = int.from_bytes(key[:8], "little") >> 1
         return asked
 
-    def finish(self, output: Any, tokenizer: Any, ends: frozenset[int], layout: NeuronLayout) -> "Fetch | Given | None":
+    def finish(
+        self, sampled: Sampled, tokenizer: Any, ends: frozenset[int], layout: NeuronLayout
+    ) -> "Fetch | Given | None":
         """What to do now that vLLM is done with it: settle it here, or bring its contributions first."""
-        (completion,) = output.outputs
-        sampled = tuple(completion.token_ids)
-        tokens = sampled[: self.limit]
+        tokens = sampled.tokens[: self.limit]
         text, reason = self._ending(tokens, tokenizer, ends)
         logprobs = None
         if self.request.top_logprobs is not None:
-            logprobs = _logprobs(tokens, completion.logprobs, self.request.top_logprobs)
+            logprobs = _logprobs(tokens, sampled.levels or (), self.request.top_logprobs)
         result = Generation(tokens, text, reason, logprobs)
         if self.request.capture is None:
             settle(self.future, result)
             return None
         offsets = sampled_offsets(tokenizer, tokens, text)
-        return self._fetch(result, offsets, len(sampled) - 1, self.request.capture, layout)
+        return self._fetch(result, offsets, len(sampled.tokens) - 1, self.request.capture, layout)
 
     def _ending(self, tokens: tuple[int, ...], tokenizer: Any, ends: frozenset[int]) -> tuple[str, str]:
         """Text and stop reason."""
@@ -241,7 +287,7 @@ class Draw:
 
         if count <= fed:
             regions: Regions = [(None, runs(places)), (0, runs(rest)), (0, ())]
-            watch = _flat(capture.watch, layout)
+            watch = _flat(self.watch, layout)
             return Fetch(self.future, regions, watch, lambda found: done(found.values, found))
         # A stop sequence ended the answer within its last token, which was not fed: one pass over all of it.
         again = CaptureRequest(
@@ -269,11 +315,9 @@ def _flat(neurons: NeuronSet | None, layout: NeuronLayout) -> tuple[int, ...]:
     return () if neurons is None else tuple(neurons.flat(layout).tolist())
 
 
-def _logprobs(tokens: Sequence[int], entries: Any, top: int) -> tuple[TokenLogprob, ...]:
-    """vLLM's log-probabilities of the sampled tokens; those of the `top` likeliest beside each."""
-    found = []
-    for token, levels in zip(tokens, entries or (), strict=False):
-        ranked = sorted(levels.items(), key=lambda item: item[1].rank or 0)[:top] if top else []
-        best = tuple((other, level.logprob) for other, level in ranked)
-        found.append(TokenLogprob(token, levels[token].logprob, float("nan"), best))
-    return tuple(found)
+def _logprobs(tokens: Sequence[int], levels: Sequence[Mapping[int, float]], top: int) -> tuple[TokenLogprob, ...]:
+    """Log-probabilities of the sampled tokens; those of the `top` likeliest beside each."""
+    return tuple(
+        TokenLogprob(token, found[token], float("nan"), tuple(found.items())[:top])
+        for token, found in zip(tokens, levels, strict=False)
+    )
