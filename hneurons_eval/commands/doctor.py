@@ -1,6 +1,5 @@
 """`hneurons doctor`: whether a model is supported, and what it takes."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,7 +7,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from hneurons_eval.commands.console import wide_console
+from hneurons_eval.commands.console import size, wide_console
 
 if TYPE_CHECKING:
     from hneurons_eval.doctor import Diagnosis
@@ -47,24 +46,17 @@ def _print_diagnosis(diagnosis: "Diagnosis", console: Console) -> None:
             table.add_row("", f"{layers} of {kind.width:,} neurons, dense")
     table.add_row("neurons", f"{diagnosis.neurons:,} in {diagnosis.layers} layers")
     table.add_row("parameters", f"{diagnosis.parameters:,}, saved in {diagnosis.saved_dtype}")
-    table.add_row("weights", ", ".join(f"{_size(size)} in {dtype}" for dtype, size in diagnosis.weights.items()))
+    table.add_row("weights", ", ".join(f"{size(number)} in {dtype}" for dtype, number in diagnosis.weights.items()))
     rows, tokens = diagnosis.pass_shape
-    passed = f"about {_size(diagnosis.capture)} beside the weights for a pass over {rows} x {tokens} tokens"
+    passed = f"about {size(diagnosis.capture)} beside the weights for a pass over {rows} x {tokens} tokens"
     table.add_row("capture", f"{passed} in {diagnosis.dtype}")
     table.add_row(
         "features",
-        f"{_size(diagnosis.features)} on disk for {diagnosis.responses:,} + {diagnosis.responses:,} responses",
+        f"{size(diagnosis.features)} on disk for {diagnosis.responses:,} + {diagnosis.responses:,} responses",
     )
-    table.add_row("probe", ", ".join(f"about {_size(size)} for {mode}" for mode, size in diagnosis.probe.items()))
+    table.add_row("probe", ", ".join(f"about {size(number)} for {mode}" for mode, number in diagnosis.probe.items()))
     memory = psutil.virtual_memory()
-    table.add_row("this machine", f"{_size(memory.total)} of memory, {_size(memory.available)} of it free")
+    table.add_row("this machine", f"{size(memory.total)} of memory, {size(memory.available)} of it free")
     console.print(table, highlight=False)
     for limit in diagnosis.limits:
         console.print(f"- {limit}", highlight=False)
-
-
-def _size(size: float) -> str:
-    """Bytes in the unit that suits them: `1.5 GiB`."""
-    units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    power = min(int(math.log(max(size, 1), 1024)), len(units) - 1)
-    return f"{size / 1024**power:.3g} {units[power]}" if power else f"{size:.0f} bytes"

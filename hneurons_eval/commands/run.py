@@ -1,4 +1,4 @@
-"""`hneurons run`: the pipeline, and a summary of what it found."""
+"""`hneurons run`: the pipeline, the plan before it, and a summary of what it found."""
 
 import os
 from pathlib import Path
@@ -32,15 +32,26 @@ FIRST_STAGES = 4
 @click.option("--log-dir", type=click.Path(path_type=Path), default=Path("logs"), show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--display", help="Inspect's display: full, rich, plain, none. Default by terminal.")
+@click.option("--plan", is_flag=True, help="Print what would be done and what it would cost, and stop.")
 def run(
-    model: str, grader: str | None, strength: str, dtype: str, log_dir: Path, display: str | None, **args: Any
+    model: str,
+    grader: str | None,
+    strength: str,
+    dtype: str,
+    log_dir: Path,
+    display: str | None,
+    plan: bool,
+    **args: Any,
 ) -> None:
     """From questions to proven neurons: the pipeline on MODEL, and a summary of what it found.
 
-    MODEL is a Hub id, a local directory, or smollm2-135m-instruct.
+    MODEL is a Hub id, a local directory, or smollm2-135m-instruct. What a run will take is printed first, reckoned from
+    some seconds of the real work.
     """
     from inspect_ai import eval as inspect_eval
 
+    from hneurons_eval.commands.run_plan import show_plan
+    from hneurons_eval.refusals import Refused
     from hneurons_eval.tasks import pipeline
     from hneurons_eval.tasks.pipeline import DEFAULT_BEHAVIOURS, behaviours_named
 
@@ -49,8 +60,14 @@ def run(
         args["behaviours"] = DEFAULT_BEHAVIOURS
     interventions = 1 + len(behaviours_named(args["behaviours"])) if args["penalty"] == "l1" else 0
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if args["judge"] != "rule" and grader is None:
+        raise Refused(f"judge {args['judge']} needs a grader; give --grader PROVIDER/MODEL")
+    stages = pipeline(C=strength, **args)  # checks the other options
+    show_plan(model.removeprefix("hneurons/"), dtype, strength, grader, args, console)
+    if plan:
+        return
     logs = inspect_eval(
-        pipeline(C=strength, **args),  # pyright: ignore[reportArgumentType]
+        stages,  # pyright: ignore[reportArgumentType]
         model=f"hneurons/{model.removeprefix('hneurons/')}",
         model_args={"dtype": dtype},
         model_roles={"grader": grader} if grader else None,
