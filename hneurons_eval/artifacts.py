@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,24 @@ class ArtifactError(ValueError):
 def artifact_root() -> Path:
     """The directory of artifacts: `HNEURONS_ARTIFACTS`, else `hneurons_artifacts` in the working directory."""
     return Path(os.environ.get("HNEURONS_ARTIFACTS") or "hneurons_artifacts")
+
+
+def check_writable() -> None:
+    """Refuse an artifact root in which nothing can be kept, before work is spent that would be lost.
+
+    Raises:
+        ArtifactError: says which and why.
+    """
+    root = artifact_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise ArtifactError(
+            f"artifacts cannot be written to {root} ({error.strerror}); set HNEURONS_ARTIFACTS to a directory in which "
+            "they can be kept"
+        ) from None
 
 
 def content_key(**parts: Any) -> str:

@@ -12,6 +12,7 @@ a length, the hidden state) see columns of mean 0 and deviation 1 in their train
 best chance whatever its scale; the dense ones on all neurons see contributions as they are, as in the paper.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -246,8 +247,6 @@ class Baselines:
 
     def save(self, path: Path) -> None:
         """Write as safetensors; the file appears whole or not at all."""
-        from safetensors.numpy import save_file
-
         tensors: dict[str, NDArray[Any]] = {}
         for name, model in self.linear.items():
             # Dense weights are many, and only order and size of the score matter: float32.
@@ -259,9 +258,15 @@ class Baselines:
             tensors[f"sets.{name}.neurons"] = one.neurons
             tensors[f"sets.{name}.weights"] = one.weights
             tensors[f"sets.{name}.intercepts"] = one.intercepts
-        about = {"format": FORMAT, "version": str(VERSION)}
-        names = {"linear": json.dumps(list(self.linear)), "sets": json.dumps(list(sets))}
-        write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata=about | names))
+        about = {
+            "format": FORMAT,
+            "version": str(VERSION),
+            "linear": json.dumps(list(self.linear)),
+            "sets": json.dumps(list(sets)),
+            "sha256": _tensors_hash(tensors),
+        }
+        content = _with_metadata(tensors, about)
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
     @classmethod
     def load(cls, path: Path) -> "Baselines":
@@ -279,6 +284,8 @@ class Baselines:
                     raise BaselineError(f"{path} is not a file of baselines of version {VERSION}; run probe again")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 linear, sets = json.loads(about["linear"]), json.loads(about["sets"])
+            if about.get("sha256", _tensors_hash(tensors)) != _tensors_hash(tensors):
+                raise BaselineError(f"{path} is damaged: its numbers are not those of its sha256; run probe again")
             if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
                 raise BaselineError(f"{path} holds numbers that are not finite; run probe again")
             models = {
@@ -297,6 +304,26 @@ class Baselines:
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
             raise BaselineError(f"{path} cannot be read ({error}); run the probe task again") from None
         return cls(models, found.pop("refit", None), found)
+
+
+def _with_metadata(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file, the same bytes for the same content: the library writes metadata in any order."""
+    from safetensors.numpy import save
+
+    plain = save(dict(tensors))
+    length = int.from_bytes(plain[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(plain[8 : 8 + length])
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return len(text).to_bytes(8, "little") + text + plain[8 + length :]
+
+
+def _tensors_hash(tensors: Mapping[str, NDArray[Any]]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        found.update(np.ascontiguousarray(tensor).tobytes())
+    return found.hexdigest()
 
 
 def fit_baselines(

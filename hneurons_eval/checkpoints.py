@@ -112,6 +112,7 @@ def load_model(
 
     Raises:
         CheckpointError: it cannot be found or read, lacks weights, or they are packed (MXFP4) and no dtype is given.
+        NotEnoughMemoryError: its weights take more memory than is free.
         ValueError: another dtype.
     """
     import torch
@@ -123,6 +124,8 @@ def load_model(
     source = resolve_model(name)
     config = load_config(source, revision, trust_remote_code)
     unpacked = _unpacked(source, config, dtype)
+    if device == "cpu" and quantisation(config) is None:
+        _check_weights_fit(source, config, dtype, trust_remote_code)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -144,6 +147,24 @@ def load_model(
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(f"cannot load {source}: it holds no weights for {missing[0]}{more}")
     return model.eval()
+
+
+def _check_weights_fit(source: str, config: Any, dtype: str, trust_remote_code: bool) -> None:
+    import torch
+
+    from hneurons_eval.architectures import build_empty, text_config
+    from hneurons_eval.layout import UnsupportedModelError
+    from hneurons_eval.memory import check_room
+
+    try:
+        empty = build_empty(config, trust_remote_code)
+    except UnsupportedModelError:
+        return  # loading it says what is wrong
+    stored = getattr(config, "dtype", None) or getattr(text_config(config), "dtype", None) or "float32"
+    used = str(stored).removeprefix("torch.") if dtype == "auto" else dtype
+    size = getattr(torch, used).itemsize * sum(parameter.numel() for parameter in empty.parameters())
+    less = "dtype=bfloat16 takes half, " if used == "float32" else ""
+    check_room(size, f"the weights of {source} in {used}", f"{less}device=auto uses what GPUs and disks there are")
 
 
 def check_dtype(dtype: str) -> None:

@@ -33,6 +33,7 @@ from hneurons_eval.checkpoints import fingerprint, load_model, load_tokenizer, r
 from hneurons_eval.contributions import RegionCapture
 from hneurons_eval.decoding import Batch, DecodingModel, Draw, settle
 from hneurons_eval.layout import NeuronLayout, UnsupportedModelError
+from hneurons_eval.memory import available
 from hneurons_eval.passes import TeacherForcing
 from hneurons_eval.requests import (
     Captured,
@@ -303,9 +304,7 @@ def _spare_bytes(device: torch.device) -> int:
     """Memory that is free for keys and values."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return psutil.virtual_memory().available
+    return available()
 
 
 def _calibrate_threads(model: Any, width: int) -> int:

@@ -1,10 +1,15 @@
 """Writing files so that they appear whole or not at all, and hashing them."""
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+SEAL = "sha256"
+"""The member of a sealed JSON object that holds the hash of all others."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -30,6 +35,29 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """`write_atomically` for UTF-8 text."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the hash of its content, by which `is_intact` tells whether it was damaged.
+
+    Raises:
+        TypeError, ValueError: it holds what JSON cannot.
+    """
+    plain = json.loads(json.dumps(dict(record), allow_nan=False))
+    return plain | {SEAL: _content_hash(plain)}
+
+
+def is_intact(record: Mapping[str, Any]) -> bool:
+    """Whether a JSON object holds what it held when it was sealed; one without a seal was written by hand."""
+    try:
+        return SEAL not in record or record[SEAL] == _content_hash(record)
+    except RecursionError:
+        return False
+
+
+def _content_hash(record: Mapping[str, Any]) -> str:
+    content = {name: value for name, value in record.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from hneurons_eval.files import write_text_atomically
+from hneurons_eval.files import is_intact, sealed, write_text_atomically
 from hneurons_eval.layout import NeuronLayout
 
 FORMAT = "hneurons-neurons"
@@ -148,7 +148,7 @@ class NeuronSet:
             raise NeuronSetError(f"the neurons do not fit {model}: {error}; use neurons found in this model") from None
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON; the file appears whole or not at all."""
+        """Write as JSON; the file appears whole or not at all. A file that is written by hand needs no `sha256`."""
         record = {
             "format": FORMAT,
             "version": VERSION,
@@ -160,7 +160,7 @@ class NeuronSet:
             "stability": None if self.stability is None else self.stability.tolist(),
             "provenance": dict(self.provenance),
         }
-        write_text_atomically(Path(path), json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_text_atomically(Path(path), json.dumps(sealed(record), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "NeuronSet":
@@ -184,6 +184,11 @@ class NeuronSet:
             raise NeuronSetError(f'{path} is not a neuron file: expected a JSON object with "format": "{FORMAT}"')
         if record.get("version") != VERSION or type(record["version"]) is not int:
             raise NeuronSetError(f"{path} has version {record.get('version')!r}, this program reads {VERSION}")
+        if not is_intact(record):
+            raise NeuronSetError(
+                f"{path} is damaged: its content is not that of its sha256; get it again, or leave the sha256 out if "
+                "you changed it by hand"
+            )
         try:
             return cls(
                 _number_list(record, "layers", int),

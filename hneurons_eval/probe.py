@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from hneurons_eval.files import write_atomically, write_text_atomically
+from hneurons_eval.files import is_intact, sealed, write_atomically, write_text_atomically
 from hneurons_eval.l1_path import CrossValidation as CrossValidation
 from hneurons_eval.l1_path import Path as Path
 from hneurons_eval.l1_path import checked, fit_paths
@@ -245,24 +245,26 @@ class Probe:
             "metadata": self.metadata,
         }
         try:
-            text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+            text = json.dumps(sealed(record), indent=1) + "\n"
         except (TypeError, ValueError) as error:
             raise ProbeError(f"the probe's metadata cannot be written as JSON: {error}.") from None
         target = FilePath(directory)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            write_atomically(target / "weights.safetensors", lambda path: path.write_bytes(weights))
-            write_text_atomically(target / "probe.json", text)
+            _write_files(target, weights, text)
             return
         staging = FilePath(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
-            write_atomically(staging / "weights.safetensors", lambda path: path.write_bytes(weights))
-            write_text_atomically(staging / "probe.json", text)
+            _write_files(staging, weights, text)
             staging.chmod(0o755)
-            os.replace(staging, target)
-        except BaseException:
+            try:
+                os.replace(staging, target)
+            except OSError:
+                if not target.is_dir():
+                    raise
+                _write_files(target, weights, text)  # another process made it meanwhile
+        finally:
             shutil.rmtree(staging, ignore_errors=True)
-            raise
 
     @classmethod
     def load(cls, directory: str | FilePath) -> "Probe":
@@ -287,6 +289,10 @@ class Probe:
             raise ProbeError(f'{described} is not a probe: expected a JSON object with "format": "{FORMAT}".')
         if record.get("version") != VERSION:
             raise ProbeError(f"{described} has version {record.get('version')!r}; this program reads {VERSION}.")
+        if not is_intact(record):
+            raise ProbeError(
+                f"{described} is damaged: its content is not that of its sha256; get it or train it again."
+            )
         if record.get("weights_sha256") != hashlib.sha256(content).hexdigest():
             raise ProbeError(f"{weighed} is damaged or of another probe: its SHA-256 is not that in probe.json.")
         try:
@@ -305,7 +311,7 @@ class Probe:
             probe.model, probe.metadata = record["model"], dict(record["metadata"])
             if not isinstance(probe.model, str | None):
                 raise TypeError("model must be text or null")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProbeError(f"{described} has a field that is missing or does not fit: {error}.") from None
         probe.coef_, probe.intercept_ = coef, float(intercept[0])
         return probe
@@ -322,6 +328,11 @@ class Probe:
         from hneurons_eval.hub import load_probe
 
         return load_probe(name, revision)
+
+
+def _write_files(directory: FilePath, weights: bytes, described: str) -> None:
+    write_atomically(directory / "weights.safetensors", lambda path: path.write_bytes(weights))
+    write_text_atomically(directory / "probe.json", described)
 
 
 def best_threshold(y: ArrayLike, probabilities: ArrayLike) -> float:

@@ -137,8 +137,10 @@ class CaptureSpec:
             raise ValueError(f"capture span should be rule, response or [start, end], found {span!r}")
         if value.get("reduce", "mean") not in REDUCTIONS:
             raise ValueError(f"capture reduce should be one of {', '.join(REDUCTIONS)}, found {value['reduce']!r}")
-        if value.get("precision", "float32") not in PRECISIONS:
+        if value.get("precision", "float32") not in tuple(PRECISIONS):
             raise ValueError(f"capture precision should be {' or '.join(PRECISIONS)}, found {value['precision']!r}")
+        if not isinstance(value.get("response"), str | None):
+            raise ValueError(f"capture response should be text, found {value['response']!r:.80}")
         return cls(
             span,
             value.get("reduce", "mean"),

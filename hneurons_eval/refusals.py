@@ -5,9 +5,14 @@ from contextlib import contextmanager
 
 import click
 
+from hneurons_eval.markdown import visible
+
 
 class Refused(click.ClickException, ValueError):
     """Input with which no work is begun; the command line prints its one sentence, not a traceback."""
+
+    def format_message(self) -> str:
+        return visible(self.message)  # it may repeat what stands in a file of somebody else's
 
 
 @contextmanager

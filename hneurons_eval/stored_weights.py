@@ -154,7 +154,7 @@ def _files(directory: Path) -> tuple[tuple[str, ...], str | None]:
         )
     try:
         named = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ExportError(f"{path} is not an index of weights: {error}; get the file again") from None
     for name in named:
         if not isinstance(name, str) or Path(name).name != name or not (directory / name).is_file():
@@ -180,7 +180,7 @@ def _tensors(path: Path) -> Iterator[_Stored]:
             if not 8 + length <= first <= end <= size:
                 raise ValueError(f"{name} lies outside the file")
             yield _Stored(path.name, name, first, end - first, str(entry["dtype"]), tuple(map(int, entry["shape"])))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ExportError(f"the header of {path} cannot be read: {error}; get the file again") from None
 
 

@@ -257,28 +257,28 @@ def judged_answers(log: EvalLog) -> list[JudgedAnswer]:
     names: set[str] = set()
     for key in keys:
         judged = [
-            (sample, details)
+            (sample, score.answer or "", details)
             for sample in log.samples or []
-            if (details := ((sample.scores or {}).get(key) or Score(value=0)).metadata or {}).keys()
+            if (details := (score := (sample.scores or {}).get(key) or Score(value=0)).metadata or {}).keys()
             >= {"verdict", "by", "grader", "aliases", "question"}
             and details["aliases"]  # an answer to a question on something invented has none, and no grader either
         ]
-        graders = sorted({details["grader"] for _, details in judged if details["grader"]})
+        graders = sorted({details["grader"] for *_, details in judged if details["grader"]})
         if not graders:
             continue
-        name = base = " ".join([judged[0][1]["by"], *graders])
+        name = base = " ".join([judged[0][2]["by"], *graders])
         number = 1
         while name in names:
             number += 1
             name = f"{base} {number}"
         names.add(name)
-        for sample, details in judged:
+        for sample, response, details in judged:
             at = (str(sample.id), sample.epoch)
             known = found.get(at)
             found[at] = JudgedAnswer(
                 id=f"{sample.id} {sample.epoch}",
                 question=details["question"],
-                response=sample.output.completion,
+                response=response,
                 aliases=tuple(details["aliases"]),
                 verdicts={**(known.verdicts if known else {}), name: details["verdict"]},
             )

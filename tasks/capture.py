@@ -12,6 +12,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Score
 
+from hneurons_eval.artifacts import check_writable
 from hneurons_eval.features import PRECISIONS
 from hneurons_eval.official import find_official, read_official
 from hneurons_eval.prompts import conversation
@@ -88,6 +89,7 @@ def capture(
     if precision not in PRECISIONS:
         raise Refused(f"precision should be {' or '.join(PRECISIONS)}, found {precision!r}")
     with refusing():
+        check_writable()
         official = find_official(str(responses), labelled=bool(labels))
         source = _from_log(responses, span, labels) if official is None else _from_official(official, labels)
         if span == "llm":

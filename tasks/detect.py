@@ -9,7 +9,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.artifacts import features_of
+from hneurons_eval.artifacts import check_writable, features_of
 from hneurons_eval.nonexistence import label_of
 from hneurons_eval.packed import pack
 from hneurons_eval.questions import normalise_question
@@ -57,6 +57,7 @@ def detect(
     chosen = preset_named(preset)
     with refusing():
         check_judge(judge)
+        check_writable()
     source = probe_from(probe)
     samples, left_out = untrained_samples(source, dataset, part, split, questions, seed)
     return Task(

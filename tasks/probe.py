@@ -18,17 +18,18 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, ModelOutput
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import display_counter
 
-from hneurons_eval.artifacts import content_key, features_of, probe_directory, save_neurons
+from hneurons_eval.artifacts import check_writable, content_key, features_of, probe_directory, save_neurons
 from hneurons_eval.evaluation import LABELS
 from hneurons_eval.judging import judge_by_rule
 from hneurons_eval.layout import NeuronLayout
+from hneurons_eval.memory import check_room
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.packed import pack
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, normalise_question
 from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.detected import detected
-from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, read_stage, samples_of
+from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, model_layout, read_stage, samples_of
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
@@ -73,6 +74,9 @@ def probe(
     log = read_stage(features, "capture", "features")
     check_same_model(log, "features")
     rows = captured_rows(log)
+    with refusing():
+        check_writable()
+        check_matrix_fits(len(rows), model_layout().total, mode)
     labels = {str(row.metadata["label"]) for row in rows}
     for label in LABELS:
         if label not in labels:
@@ -89,6 +93,21 @@ def probe(
         config=GenerateConfig(max_connections=MOST_CONNECTIONS),
         metadata={"source": log.location, "reduce": (log.eval.metadata or {}).get("reduce", "mean")},
     )
+
+
+def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
+    """Refuse to fit what does not fit the memory.
+
+    Raises:
+        NotEnoughMemoryError: says how much it would take.
+    """
+    from hneurons_eval.doctor import PATH_OVERHEAD, ROWS
+
+    rows = answers * ROWS.get(mode, 2) // 2  # of both classes together
+    needed = round(rows * neurons * 4 * (1 + PATH_OVERHEAD))  # float32
+    less = "use mode=1-vs-1, which takes half, or " if mode == "3-vs-1" else ""
+    what = f"fitting {rows:,} rows of {neurons:,} neurons"
+    check_room(needed, what, f"{less}capture fewer answers (per_class)")
 
 
 def settings_from(

@@ -45,7 +45,8 @@ def probe_from(reference: str, same_model: bool = True) -> ProbeSource:
         if path.is_dir() and (path / "probe.json").is_file():
             loaded = Probe.load(path)
             _check_layout(loaded)
-            return ProbeSource(loaded, str(path), "mean", {"directory": str(path), "C": loaded.C_})
+            reduce = str(loaded.metadata.get("reduce", "mean"))
+            return ProbeSource(loaded, str(path), reduce, {"directory": str(path), "C": loaded.C_})
         log = read_stage(reference, "probe", "probe")
         if same_model:
             check_same_model(log, "probe")
@@ -118,9 +119,11 @@ def probe_summary(log: Any) -> dict[str, Any]:
         Refused: the log has none.
     """
     for sample in samples_of(log):
-        details = (sample.output.metadata or {}).get("hneurons", {})
-        if details.get("probe"):
-            return dict(details["probe"])
+        # A sample that Inspect recovers from a killed process keeps its scores, but not its output.
+        kept = [score.metadata or {} for score in (sample.scores or {}).values()]
+        for details in ((sample.output.metadata or {}).get("hneurons", {}), *kept):
+            if details.get("probe"):
+                return dict(details["probe"])
     raise Refused(f"{log.location} has no fitted probe; run the probe task again")
 
 

@@ -1,5 +1,6 @@
 """Reading the log of the stage before: the right task, finished, of the same model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,35 @@ def read_stage(path: str, stage: str, parameter: str) -> EvalLog:
         raise Refused(f"{parameter}={path} ended with status {log.status}; finish it first: inspect eval-retry {path}")
     log.location = log.location or str(file)
     return log
+
+
+LOG_PARAMETERS = ("responses", "features", "probe", "neurons")
+"""Task parameters that may name the log of another task."""
+
+
+class Headers:
+    """The logs of one model in a directory, without their samples.
+
+    Args:
+        directory: where they are; one that is not there holds none.
+        model: whose, as Inspect names it.
+        model_args: what it was made with.
+
+    Attributes:
+        logs: the oldest first. What cannot be read is left out: a run that was killed as it began leaves such a file.
+    """
+
+    def __init__(self, directory: str, model: str, model_args: Mapping[str, Any]) -> None:
+        place = Path(str(directory).removeprefix("file://"))
+        self.logs: list[EvalLog] = []
+        for file in sorted((*place.glob("*.eval"), *place.glob("*.json")), key=lambda file: file.name):
+            try:
+                log = read_eval_log(str(file), header_only=True)
+            except Exception:  # whatever a half-written file makes the reader raise
+                continue
+            if log.eval.model == model and log.eval.model_args == dict(model_args):
+                log.location = str(file)
+                self.logs.append(log)
 
 
 def model_of(log: EvalLog) -> str:

@@ -16,7 +16,7 @@ from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
-from hneurons_eval.artifacts import save_neurons
+from hneurons_eval.artifacts import check_writable, save_neurons
 from hneurons_eval.controls import layer_matched_sets, random_sets
 from hneurons_eval.dose_response import NEGATIVE, NO_OP
 from hneurons_eval.layout import NeuronLayout
@@ -78,6 +78,7 @@ def conditions(neurons: str, alphas: str | float | list[float], controls: int, s
         raise Refused(f"controls should be a number of neuron sets, at least 0, found {controls!r}")
     chosen, name = neurons_from(neurons)
     with refusing():
+        check_writable()
         sets = control_sets(chosen, model_layout(), probe_directory_of(neurons), controls, seed)
         kept = tuple(save_neurons(one) for _, one in sets)
     kinds = tuple(kind for kind, _ in sets)
@@ -215,7 +216,9 @@ async def under_all_conditions(
         found[number] = await dialogue(state, Scaled(digest, alpha))
 
     async with anyio.create_task_group() as group:
-        for number, digest in enumerate([neurons, *(() if alpha == NO_OP else controls)]):
+        # The neurons' own dialogue last: of a sample that Inspect recovers from a killed process the output is what
+        # the last request was answered.
+        for number, digest in reversed([*enumerate([neurons, *(() if alpha == NO_OP else controls)])]):
             group.start_soon(lead, number, digest)
     own = found[0]
     state.store.set("reply", own.kept())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from families import make_model
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from hneurons_eval.engine import Engine
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
 
 BUNDLED = "smollm2-135m-instruct"
+
+# `make nightly`: as many cases of everything that takes its number from the profile (see damage.py).
+settings.register_profile("nightly", max_examples=100_000, deadline=None, print_blob=True)
 
 
 @pytest.fixture(autouse=True)

@@ -1,16 +1,27 @@
 """What the commands print on, and how they write sizes and times."""
 
 import math
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
+
+from hneurons_eval.markdown import visible
 
 SUMMARY_WIDTH = 118
+
+
+class TextConsole(Console):
+    """A console on which texts of models and files stay texts: their control characters are shown and not sent."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
 
 
 def wide_console() -> Console:
     """Wide enough for the tables, which are worth more than the edge of a narrow window."""
     console = Console()
-    return Console(width=max(console.width, SUMMARY_WIDTH))
+    return TextConsole(width=max(console.width, SUMMARY_WIDTH))
 
 
 def size(number: float) -> str:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import click
-from rich.console import Console
+
+from hneurons_eval.commands.console import TextConsole
 
 
 @click.command()
@@ -32,7 +33,7 @@ def export(
         name = model.removeprefix("hneurons/")
         done = write(name, chosen, alpha, out, revision=revision, trust_remote_code=trust_remote_code)
     layers = ", ".join(f"{layer}: {count}" for layer, count in done.layers.items())
-    console = Console(soft_wrap=True, highlight=False)
+    console = TextConsole(soft_wrap=True, highlight=False)
     what = f"LoRA adapter of rank {done.rank} on {done.matrices} maps" if lora else f"{done.matrices} matrices changed"
     console.print(f"{len(chosen):,} neurons scaled by {alpha:g}; by layer: {layers}")
     console.print(f"{what}; {done.size:,} bytes of weights in {done.directory}")

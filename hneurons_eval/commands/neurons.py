@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from hneurons_eval.commands.compare import compare
+from hneurons_eval.commands.console import TextConsole
 from hneurons_eval.commands.references import Named, named
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
 from hneurons_eval.refusals import Refused, refusing
@@ -33,8 +33,9 @@ def neurons() -> None:
 @click.option("--most", type=click.IntRange(1), default=20, show_default=True, help="Neurons to list.")
 def show(file: str, most: int) -> None:
     """The neurons in FILE (a neuron file or probe directory): how many, where, and the heaviest of them."""
-    chosen, console = _load(file), Console()
-    console.print(f"{len(chosen)} neurons of {chosen.model or 'a model that the file does not name'}", highlight=False)
+    chosen, console = _load(file), TextConsole()
+    named = chosen.model or "a model that the file does not name"
+    console.print(f"{len(chosen)} neurons of {named}", highlight=False, markup=False)
     if chosen.widths:
         console.print(
             f"{1000 * len(chosen) / sum(chosen.widths):.3f} per mille of {sum(chosen.widths):,}", highlight=False

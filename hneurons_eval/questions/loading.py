@@ -119,7 +119,10 @@ def questions_from_records(records: Sequence[Mapping[str, Any]], source: str) ->
             f"such rows): add them, or "
             "drop the row."
         )
-    return merge_duplicates(questions)
+    try:
+        return merge_duplicates(questions)
+    except QuestionSetError as error:
+        raise QuestionSetError(f"{source}: {error}") from None
 
 
 # --- files -------------------------------------------------------------------------------------------
@@ -160,7 +163,7 @@ def parse_jsonl(text: str, source: str) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise QuestionSetError(f"line {number} of {source} is not JSON ({error}): mend or drop it.") from error
         if not isinstance(row, dict):
             raise QuestionSetError(f"line {number} of {source} is not a JSON object: expected one with {SCHEMAS}.")
@@ -180,7 +183,7 @@ def parse_json(text: str, source: str) -> list[dict[str, Any]]:
         return []
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise QuestionSetError(
             f"{source} is not JSON ({error}): mend it, or name it .jsonl if it has a row a line."
         ) from error
@@ -199,9 +202,12 @@ def parse_csv(text: str, source: str) -> list[dict[str, Any]]:
     """Rows under a header line.
 
     Raises:
-        QuestionSetError: a row longer than the header.
+        QuestionSetError: a row longer than the header, or what the csv module cannot read.
     """
-    rows = list(csv.DictReader(text.splitlines(keepends=True)))
+    try:
+        rows = list(csv.DictReader(text.splitlines(keepends=True)))
+    except csv.Error as error:
+        raise QuestionSetError(f"{source} is not CSV ({error}): check its quotation marks.") from error
     for number, row in enumerate(rows, start=1):
         if None in row:
             raise QuestionSetError(f"row {number} of {source} has more cells than the header: quote cells with commas.")

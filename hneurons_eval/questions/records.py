@@ -178,7 +178,7 @@ def _answers(value: Any, column: str, where: str) -> Iterable[str]:
     if isinstance(value, bool):
         raise _wrong_kind(value, column, where)
     if isinstance(value, int | float):
-        return [str(int(value)) if value == int(value) else str(value)]
+        return [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)]
     if isinstance(value, str):
         return _answers_in_text(value, column)
     if isinstance(value, Mapping):  # TriviaQA
@@ -205,7 +205,7 @@ def _answers_in_text(value: str, column: str) -> list[str]:
     if value.lstrip().startswith("["):  # a list that a CSV cell carries as JSON
         try:
             items = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return [value]
         if isinstance(items, list) and all(isinstance(i, str | int | float) for i in items):
             return [str(i) for i in items]
