@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from hneurons_eval.commands.console import wide_console
 from hneurons_eval.commands.report import summarise
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog
 
 FIRST_STAGES = 4
 """collect, capture, probe and detect."""
@@ -32,6 +35,9 @@ FIRST_STAGES = 4
 @click.option("--log-dir", type=click.Path(path_type=Path), default=Path("logs"), show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--display", help="Inspect's display: full, rich, plain, none. Default by terminal.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the run of the same parameters that was interrupted in --log-dir."
+)
 @click.option("--plan", is_flag=True, help="Print what would be done and what it would cost, and stop.")
 def run(
     model: str,
@@ -40,6 +46,7 @@ def run(
     dtype: str,
     log_dir: Path,
     display: str | None,
+    resume: bool,
     plan: bool,
     **args: Any,
 ) -> None:
@@ -49,39 +56,52 @@ def run(
     some seconds of the real work.
     """
     from inspect_ai import eval as inspect_eval
+    from inspect_ai import eval_retry
 
     from hneurons_eval.commands.run_plan import show_plan
     from hneurons_eval.refusals import Refused
     from hneurons_eval.tasks import pipeline
-    from hneurons_eval.tasks.pipeline import DEFAULT_BEHAVIOURS, behaviours_named
+    from hneurons_eval.tasks.pipeline import DEFAULT_BEHAVIOURS, Stages, behaviours_named
 
     console = wide_console()
     if args["behaviours"] is None:
         args["behaviours"] = DEFAULT_BEHAVIOURS
     interventions = 1 + len(behaviours_named(args["behaviours"])) if args["penalty"] == "l1" else 0
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    name, model_args = f"hneurons/{model.removeprefix('hneurons/')}", {"dtype": dtype}
+    shown: Any = display or (None if console.is_terminal else "plain")
     if args["judge"] != "rule" and grader is None:
         raise Refused(f"judge {args['judge']} needs a grader; give --grader PROVIDER/MODEL")
-    stages = pipeline(C=strength, **args)  # checks the other options
-    show_plan(model.removeprefix("hneurons/"), dtype, strength, grader, args, console)
+    # Making the stages checks the other options.
+    stages = cast(Stages, pipeline(C=strength, resume=str(log_dir) if resume else "", **args))
+    if plan or not resume:
+        show_plan(model.removeprefix("hneurons/"), dtype, strength, grader, args, console)
     if plan:
         return
-    logs = inspect_eval(
-        stages,  # pyright: ignore[reportArgumentType]
-        model=f"hneurons/{model.removeprefix('hneurons/')}",
-        model_args={"dtype": dtype},
-        model_roles={"grader": grader} if grader else None,
-        log_dir=str(log_dir),
-        display=display or (None if console.is_terminal else "plain"),  # pyright: ignore[reportArgumentType]
-        score_display=False,
-        log_realtime=False,
-    )
+    logs: list[EvalLog] = []
+    left = True
+    if resume:
+        interrupted = [log.location for log in stages.progress(str(log_dir), name, model_args).interrupted]
+        if interrupted:
+            eval_retry(interrupted, log_dir=str(log_dir), display=shown, score_display=False, log_realtime=False)
+        progress = stages.progress(str(log_dir), name, model_args)
+        logs, left = progress.finished + progress.interrupted, bool(progress.left) and not progress.interrupted
+    if left:
+        logs += inspect_eval(
+            stages,
+            model=name,
+            model_args=model_args,
+            model_roles={"grader": grader} if grader else None,
+            log_dir=str(log_dir),
+            display=shown,
+            score_display=False,
+            log_realtime=False,
+        )
     summarise(logs, console)
     failed = [log for log in logs if log.status != "success"]
     if failed:
         raise click.ClickException(
-            f"{failed[0].eval.task} ended with status {failed[0].status}; "
-            f"finish it with: inspect eval-retry {failed[0].location}"
+            f"{failed[0].eval.task} ended with status {failed[0].status}; finish it with the same command and --resume"
         )
     if len(logs) < FIRST_STAGES + interventions:
         raise click.ClickException("the pipeline stopped early; its last log says why")
