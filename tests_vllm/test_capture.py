@@ -55,15 +55,15 @@ def mixed(prompts: Prompts, tokenizer: Any, draw: Draw) -> list[CaptureRequest]:
     return [*plain, *highest, *scaled]
 
 
-def assert_near(ours: np.ndarray, theirs: np.ndarray) -> None:
+def assert_near(ours: np.ndarray, theirs: np.ndarray, tolerance: float = TOLERANCE) -> None:
     """Absolute up to 1, relative above."""
     assert ours.shape == theirs.shape
-    assert (np.abs(ours - theirs) / np.maximum(1.0, theirs)).max() <= TOLERANCE
+    assert (np.abs(ours - theirs) / np.maximum(1.0, theirs)).max() <= tolerance
 
 
-def assert_same(found: list[Captured], expected: list[Captured]) -> None:
+def assert_same(found: list[Captured], expected: list[Captured], tolerance: float = TOLERANCE) -> None:
     for ours, theirs in zip(found, expected, strict=True):
-        assert_near(ours.contributions, theirs.contributions)
+        assert_near(ours.contributions, theirs.contributions, tolerance)
         assert theirs.contributions.max() > 100 * TOLERANCE  # the comparison means something
         for name in ("logprobs", "entropies", "hidden"):
             own, other = getattr(ours, name), getattr(theirs, name)

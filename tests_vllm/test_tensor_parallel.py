@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import BUNDLED, OPTIONS, results
-from test_capture import assert_same, assert_same_answers, mixed, sampled
+from test_capture import TOLERANCE, assert_same, assert_same_answers, mixed, sampled
 
 from hneurons_eval.engine import Engine
 from hneurons_eval.neurons import NeuronSet
@@ -12,6 +12,8 @@ from hneurons_eval.requests import GenerateRequest
 from hneurons_eval.sampling import SamplingOptions
 from hneurons_eval.vllm.engine import VLLMEngine
 
+MAXIMA = 2e-5
+"""Both engines are within 7e-6 of float64; a maximum is of one token, whose rounding nothing averages."""
 Draw = Callable[[int, int], NeuronSet]
 Prompts = list[tuple[int, ...]]
 
@@ -25,10 +27,11 @@ def three() -> Iterator[VLLMEngine]:
 
 def test_three_ranks_give_what_one_gives(three: VLLMEngine, reference: Engine, prompts: Prompts, some_neurons: Draw):
     requests = mixed(prompts, reference.tokenizer, some_neurons)
-    assert_same(
-        results([three.capture(request) for request in requests]),
-        results([reference.capture(request) for request in requests]),
-    )
+    found = results([three.capture(request) for request in requests])
+    expected = results([reference.capture(request) for request in requests])
+    for reduce, tolerance in (("mean", TOLERANCE), ("max", MAXIMA)):
+        chosen = [number for number, request in enumerate(requests) if request.reduce == reduce]
+        assert_same([found[number] for number in chosen], [expected[number] for number in chosen], tolerance)
     answers = sampled(prompts)
     assert_same_answers(
         results([three.generate(request) for request in answers]),
