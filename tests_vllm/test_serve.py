@@ -40,6 +40,8 @@ from hneurons_eval.vllm.served import ServedEngine, ServerError, get_served_engi
 Draw = Callable[[int, int], NeuronSet]
 Prompts = list[tuple[int, ...]]
 KEY, NAME, KEEP = "open sesame", "small", 6.0
+BLOCK = 32
+"""Tokens in a block of the prefix cache."""
 ALPHAS = (0.0, 0.5, 1.0, 2.0)
 
 
@@ -56,6 +58,7 @@ def started(directory: Path, plugin: bool, *more: str) -> Iterator[str]:
         "--port": port,
         "--api-key": KEY,
         "--dtype": "float32",
+        "--block-size": BLOCK,
         "--max-model-len": OPTIONS["max_model_len"],
         "--max-num-seqs": OPTIONS["max_num_seqs"],
         "--kv-cache-memory-bytes": OPTIONS["kv_cache_memory_bytes"],
@@ -261,7 +264,7 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
 ):
     sets = [some_neurons(seed, 8000) for seed in (17, 18)]
     variants = [(None, 1.0), (sets[0], 0.0), (sets[1], 0.0), (sets[0], 2.0)]
-    text = "Rye bread is baked from flour, water and salt. Wheat bread is baked from flour, water, salt and yeast. Cake"
+    text = "Rye bread is baked from flour, water and salt. Wheat bread is baked from flour, water, salt and yeast. " * 2
     prompt = tuple(reference.tokenizer(text, add_special_tokens=False)["input_ids"])
     before, found = tokens_from_cache(caller), []
     for neurons, alpha in [*variants, *variants]:  # one after the other: each may find the prefixes of those before
@@ -276,8 +279,8 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
     assert len(set(expected)) >= 3
     time.sleep(2)  # the server counts behind its answers
     spared = tokens_from_cache(caller) - before
-    # The second time, each found its own, but for the last block of 16, and none had found another's.
-    assert spared == 4 * ((len(prompt) - 1) // 16 * 16) > 0
+    # The second time, each found its own, but for the last block, and none had found another's.
+    assert spared == 4 * ((len(prompt) - 1) // BLOCK * BLOCK) > 0
 
 
 def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons: Draw, caller: httpx.Client):
