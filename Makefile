@@ -31,7 +31,7 @@ demo: $(STAMP)
 		--behaviours "" --dtype $(DTYPE) --log-dir logs/demo
 
 test: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 # 100,000 cases of damaged files, malformed requests and hostile texts each; hours.
 nightly: $(STAMP)

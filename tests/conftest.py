@@ -20,6 +20,14 @@ BUNDLED = "smollm2-135m-instruct"
 settings.register_profile("nightly", max_examples=100_000, deadline=None, print_blob=True)
 
 
+def pytest_configure() -> None:
+    """One core for each of several test processes (`-n`): torch's threads are slow where they have to share one."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 @pytest.fixture(autouse=True)
 def _artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HNEURONS_ARTIFACTS", str(tmp_path / "artifacts"))
