@@ -15,10 +15,12 @@ import importlib.util
 import json
 import os
 import queue
+import sys
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -152,7 +154,8 @@ class VLLMEngine(JobEngine):
             worker_extension_cls=WORKER,
             **({"max_logprobs": -1} | options),
         )
-        self._llm = LLMEngine.from_engine_args(arguments)
+        with _out_of_sight("llvmlite.binding.ffi") if current_platform.is_cpu() else nullcontext():
+            self._llm = LLMEngine.from_engine_args(arguments)
         self.context: int = self._llm.model_config.max_model_len - 1
         for refusal in self._llm.collective_rpc("hneurons_setup", args=(json.dumps(self.layout.widths),)):
             if refusal:
@@ -259,6 +262,21 @@ class VLLMEngine(JobEngine):
                 fetch.done(gathered(shares, str(number), self.layout, fetch.watch))
             except Exception as error:
                 settle(fetch.future, error=error)
+
+
+@contextmanager
+def _out_of_sight(name: str) -> Iterator[None]:
+    """A module that is not among those loaded, inside the block.
+
+    On a CPU, vLLM reads `vars(...)["kernel"]` of all that all modules hold. The library object of llvmlite, which numba
+    loads, has functions for attributes of any name, `__dict__` too, and vLLM would not start.
+    """
+    module = sys.modules.pop(name, None)
+    try:
+        yield
+    finally:
+        if module is not None:
+            sys.modules[name] = module
 
 
 def _sampled(output: Any) -> Sampled:
