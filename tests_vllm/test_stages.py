@@ -99,9 +99,9 @@ def test_stages_find_the_same_neurons(facts: Path, tmp_path: Path, monkeypatch: 
 
 
 def _probe_of(log: EvalLog) -> str:
-    from hneurons_eval.tasks.probe_source import probe_from
+    from hneurons_eval.tasks.probe_source import probe_summary
 
-    return probe_from(log.location).directory
+    return probe_summary(log)["directory"]
 
 
 def test_detect_and_closed_book_run_on_vllm(facts: Path, tmp_path: Path):
