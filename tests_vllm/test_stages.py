@@ -122,4 +122,4 @@ def test_detect_and_closed_book_run_on_vllm(facts: Path, tmp_path: Path):
     swept = run(
         "closed_book", neurons=probe.location, alphas="0,3", controls=2, dataset=str(fresh), questions=4, max_tokens=12
     )
-    assert len(swept.samples or []) == 3 * 4
+    assert len(swept.samples or []) == 3 * 4 + 1  # the last one tells what all of them show
