@@ -11,8 +11,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from browsing import apart, chromium, inspect_view
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from shown_logs import hostile_logs, whole_run
+
+expect.set_options(timeout=60_000)  # a busy machine is slow, not wrong
 
 
 @pytest.fixture(scope="session")
