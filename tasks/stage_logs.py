@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import get_model
@@ -23,7 +24,7 @@ def read_stage(path: str, stage: str, parameter: str) -> EvalLog:
         parameter: name of the task parameter it was given as, for messages.
 
     Raises:
-        Refused: missing, not a log, of another task, or not finished.
+        Refused: missing, not a log, damaged, of another task, or not finished.
     """
     if not path:
         raise Refused(f"{parameter} is missing; give the log of the {stage} task: -T {parameter}=LOG")
@@ -36,11 +37,16 @@ def read_stage(path: str, stage: str, parameter: str) -> EvalLog:
     elif not file.is_file():
         raise Refused(f"{parameter}={path} does not exist; give the log of the {stage} task")
     try:
+        damaged = _damaged_part(file)
         log = read_eval_log(str(file))
     except Exception as error:
         raise Refused(
             f"{parameter}={path} is not an Inspect log ({type(error).__name__}); give the log of {stage}"
         ) from error
+    if damaged is not None:
+        raise Refused(
+            f"{parameter}={path} is damaged: {damaged!r:.80} is not what was written; get it again or rerun {stage}"
+        )
     task = log.eval.task.split("/")[-1]
     if task != stage:
         raise Refused(f"{parameter}={path} is a log of {task}; give the log of the {stage} task")
@@ -48,6 +54,14 @@ def read_stage(path: str, stage: str, parameter: str) -> EvalLog:
         raise Refused(f"{parameter}={path} ended with status {log.status}; finish it first: inspect eval-retry {path}")
     log.location = log.location or str(file)
     return log
+
+
+def _damaged_part(file: Path) -> str | None:
+    """A part of a log whose content is not that of its checksum, which Inspect's reader does not look at."""
+    if file.suffix != ".eval":
+        return None
+    with ZipFile(file) as archive:
+        return archive.testzip()
 
 
 LOG_PARAMETERS = ("responses", "features", "probe", "neurons")

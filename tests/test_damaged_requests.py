@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from damage import CASES, MEAN_VALUES, Damage, anything, changed, damaged, damages, told
 from hypothesis import given
 from hypothesis import strategies as st
+from inspect_ai.log import read_eval_log
 from inspect_ai.scorer import Score
 from report_logs import scored, write_log
 
@@ -117,3 +120,21 @@ def test_a_damaged_log_is_refused_or_read_as_it_was(tmp_path: Path):
             assert found == original
 
     whatever_happens()
+
+
+def test_a_log_with_one_wrong_bit_is_refused_even_where_it_can_still_be_read(tmp_path: Path):
+    written = write_log(
+        tmp_path, "hneurons_eval/capture", {"faithful": 1.0},
+        samples=[scored(k, {"captured": Score(value="C", answer=f"Paris {k}")}) for k in range(3)],
+    )  # fmt: skip
+    content = written.read_bytes()
+    with ZipFile(written) as archive:
+        part = next(one for one in archive.infolist() if one.filename.startswith("samples/"))
+    readable = 0
+    for place in range(part.header_offset + 100, part.header_offset + part.compress_size):
+        written.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with suppress(Exception):
+            readable += read_eval_log(str(written)).status == "success"
+        with pytest.raises(Refused, match=r"damaged|not an Inspect log"):
+            read_stage(str(written), "capture", "features")
+    assert readable  # some of it Inspect itself would have taken
