@@ -21,7 +21,7 @@ from hneurons_eval.features import FeatureError, open_features
 BIN = Path(sys.executable).parent
 STRICT = ("dtype=float32", "strict=true")
 """Each request is computed alone: what shares a batch after a restart is not what shared it before."""
-MOST_SECONDS = 180
+MOST_SECONDS = 600
 """A process that takes longer has hung."""
 
 

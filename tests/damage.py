@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 CASES = settings(
-    max_examples=max(200, settings.default.max_examples),  # pytest --hypothesis-profile nightly: 100,000
+    max_examples=max(200, settings().max_examples),  # pytest --hypothesis-profile nightly: 100,000
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
