@@ -78,6 +78,7 @@ lint: $(STAMP)
 	rm -rf build/lint && mkdir -p build/lint
 	cp -r hneurons_eval tests benchmarks pyproject.toml build/lint
 	cp -r tasks scorers solvers build/lint/hneurons_eval
+	$(BIN)/inspect-evals-lint --all
 	$(BIN)/pyright --project build/lint --pythonpath $(BIN)/python
 
 format: $(STAMP)

@@ -327,7 +327,7 @@ def guarded(name: str, measure: Callable[[], Any]) -> Any:
 
 
 def machine(dtype: str) -> dict[str, Any]:
-    information = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    information = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     model = re.search(r"model name\s*:\s*(.*)", information)
     flags = set(information.split())
     return {

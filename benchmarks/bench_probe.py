@@ -45,7 +45,7 @@ def simulate(
 
 def peak_bytes() -> int:
     """Largest resident size of this process so far (Linux)."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 

@@ -446,7 +446,7 @@ def padded_batches(sequences: Iterable[tuple[int, ...]]) -> Iterator[list[tuple[
 
 def peak_bytes() -> int:
     """Largest resident size of this process so far (Linux)."""
-    return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    return 1024 * int(Path("/proc/self/status").read_text(encoding="utf-8").split("VmHWM:")[1].split()[0])
 
 
 def capture_memory(work: Work, count: int, in_flight: int = 64) -> Measure:
@@ -465,7 +465,7 @@ def capture_memory(work: Work, count: int, in_flight: int = 64) -> Measure:
 
     def run(round: int) -> dict[str, Any]:
         loading = peak_bytes()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
         start = time.perf_counter()
         pending: set[Future[Any]] = set()
         written = 0

@@ -109,11 +109,12 @@ def many_alphas(checkpoint: Path, directory: Path, number: int = ALPHAS) -> Foun
     NeuronSet.from_flat(np.arange(5), layout).save(file)
     alphas = ",".join(f"{3 * k / (number - 1):.6f}" for k in range(number))
     arguments = {"neurons": str(file), "alphas": alphas, "controls": "0", "questions": "2", "true_premises": "false"}
-    stage = Stage("alphas", "falseqa", str(checkpoint), arguments, ("--max-tokens", "4"))
+    # What Inspect keeps of events while a sample runs takes longer than such short answers.
+    stage = Stage("alphas", "falseqa", str(checkpoint), arguments, ("--max-tokens", "4", "--no-log-realtime"))
     status = run_to_the_end(command(stage, place), place, 600)
     logs = [read_eval_log(str(path)) for path in place.logs.glob("*.eval")]
     lost = [] if status == 0 and len(logs) == 1 and logs[0].status == "success" else ["the sweep failed"]
-    wanted = 2 * len({*alphas.split(","), "1"}) + 1
+    wanted = 2 * len({1.0, *map(float, alphas.split(","))}) + 1
     found = len(logs[0].samples or []) if logs else 0
     lost += [] if found == wanted else [f"{found} samples instead of {wanted}"]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20

@@ -2,9 +2,42 @@
 
 from inspect_ai.model import ModelAPI, modelapi
 
-from hneurons_eval import scorers, solvers, tasks
+from hneurons_eval import scorers, solvers
+from hneurons_eval.tasks import (
+    base_transfer,
+    capture,
+    closed_book,
+    collect,
+    detect,
+    drift,
+    faitheval,
+    falseqa,
+    jailbreak,
+    pipeline,
+    probe,
+    sycophancy,
+    truthfulqa,
+)
 
-__all__ = ["hneurons", "hneurons_vllm", "scorers", "solvers", "tasks"]
+__all__ = [
+    "base_transfer",
+    "capture",
+    "closed_book",
+    "collect",
+    "detect",
+    "drift",
+    "faitheval",
+    "falseqa",
+    "hneurons",
+    "hneurons_vllm",
+    "jailbreak",
+    "pipeline",
+    "probe",
+    "scorers",
+    "solvers",
+    "sycophancy",
+    "truthfulqa",
+]
 
 
 @modelapi(name="hneurons")

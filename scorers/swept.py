@@ -13,6 +13,8 @@ from hneurons_eval.markdown import quoted
 
 SUMMARY = "dose-response"
 """The id of the sample in which the log of a sweep tells what all samples show together."""
+MOST_ALPHAS = 100
+"""Of which each has all of its figures among the metrics: Inspect's tables and viewer hold a column for each metric."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,25 @@ def figures_of(rows: Sequence[Row], headlines: Sequence[str]) -> dict[str, float
     return with_series({series: dose_response(sweep, headlines) for series, sweep in arrange(rows).items()})
 
 
+def thinned(figures: Mapping[str, float], headlines: Sequence[str]) -> dict[str, float]:
+    """The figures that are metrics of a log: all, or for more than `MOST_ALPHAS` alphas slopes and headline curves."""
+    alphas = {name.partition("@")[2] for name in figures if "@" in name}
+    if len(alphas) <= MOST_ALPHAS:
+        return dict(figures)
+    curves = {f"{headline}{end}" for headline in headlines for end in ("", "_low", "_high")}
+    return {
+        name: value
+        for name, value in figures.items()
+        if "@" not in name or name.partition("@")[0].rpartition("/")[2] in curves
+    }
+
+
 @metric(name="dose_response", scores="unreduced")
 def dose_response_figures(headlines: Sequence[str] = ("compliance",)) -> Metric:
     """Each outcome at each alpha, its slope, and differences to the no-op, beside control sets.
+
+    Of a sweep over more than 100 alphas the metrics are slopes and headline curves only; the sample `dose-response`
+    has the tables of all, and the answers are in `hneurons_eval.frames.sweep`.
 
     Args:
         headlines: outcomes that are reported in full.
@@ -113,7 +131,8 @@ def dose_response_figures(headlines: Sequence[str] = ("compliance",)) -> Metric:
         # Called after every sample while the task runs; the bootstrap is worth its time only when something is new.
         if len(scores) not in seen:
             seen.clear()
-            seen[len(scores)] = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines)
+            figures = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines)
+            seen[len(scores)] = thinned(figures, headlines)
         return dict(seen[len(scores)])
 
     return cast(Metric, compute)

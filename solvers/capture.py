@@ -61,7 +61,7 @@ def capture_given(span: str = "rule", reduce: str = "mean", precision: str = "fl
             "question": state.metadata["question"],
             "response": response,
         }
-        model = get_model(role=CAPTURE_ROLE)
+        model = get_model(role=CAPTURE_ROLE, default=get_model())
         if str(model) == str(get_model()):
             return await generate(state, extra_body={"hneurons": {"capture": capture}})
         config = GenerateConfig(extra_body={"hneurons": {"capture": capture}})

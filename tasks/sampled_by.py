@@ -21,7 +21,7 @@ def capturing_model() -> Model:
     Raises:
         Refused: it gives no access to its neurons.
     """
-    model = get_model(role=CAPTURE_ROLE)
+    model = get_model(role=CAPTURE_ROLE, default=get_model())
     if not hasattr(model.api, "engine"):
         raise Refused(
             f"{model} cannot capture contributions; use --model hneurons/MODEL or hneurons-vllm/MODEL, or beside "

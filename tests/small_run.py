@@ -94,6 +94,11 @@ def stage(name: str, directory: Path, model: str = BUNDLED, **options: Any) -> E
     return log
 
 
+def solvers(log: EvalLog) -> list[str]:
+    """The solvers of a log, without the name of the package."""
+    return [step.solver.removeprefix("hneurons_eval/") for step in log.plan.steps]
+
+
 @functools.cache
 def small_run() -> Run:
     directory = Path(tempfile.mkdtemp(prefix="hneurons-small-run-"))

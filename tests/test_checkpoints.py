@@ -343,7 +343,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
     assert sha256_file(path) == hashlib.sha256("été\n".encode()).hexdigest()
 
     def fails(temporary: Path) -> None:
-        temporary.write_text("half")
+        temporary.write_text("half", encoding="utf-8")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -15,7 +15,7 @@ from inspect_ai.model import (
     get_model,
 )
 from planted import PLANTED, complies, figures, gives, neuron_file, planted_checkpoint
-from small_run import stage
+from small_run import solvers, stage
 
 from hneurons_eval.behaviours import load_jailbreak
 from hneurons_eval.declining import declines
@@ -65,6 +65,7 @@ def test_a_planted_neuron_is_found_by_the_rule_whose_outcome_is_not_called_compl
     own = Engine.generate
     monkeypatch.setattr(Engine, "generate", lambda self, request: (asked.append(request), own(self, request))[1])
     log = stage("jailbreak", tmp_path / "logs", f"hneurons/{checkpoint}", **options, controls=4, temperature=0.0)
+    assert solvers(log) == ["answer_quoted"]
     found = figures(log)
     for alpha, share in zip(ALPHAS, shares, strict=True):
         assert found[f"not_refused@{alpha:g}"] == pytest.approx(share)

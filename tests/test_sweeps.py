@@ -13,6 +13,8 @@ from small_run import stage
 from hneurons_eval.dose_response import series_of
 from hneurons_eval.refusals import Refused
 from hneurons_eval.report.dose_response import verdict
+from hneurons_eval.scorers.behaviour import COMPLIANCE
+from hneurons_eval.scorers.swept import MOST_ALPHAS, SUMMARY
 from hneurons_eval.tasks.faitheval import PROMPTS
 
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 3.0)
@@ -21,7 +23,7 @@ COUNTS = (1, 2, 3, 4, 6, 8, 10, 12)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
 
 
@@ -110,6 +112,29 @@ def test_a_log_holds_every_question_at_every_alpha_and_an_account_in_the_end(tmp
     assert "## resist" in told
     assert told.count("data:image/png;base64,") == 2
     assert set(series_of(figures(log))) == set(PROMPTS)
+
+
+def test_more_alphas_than_columns_can_be_read_leave_slopes_and_headline_curves_as_metrics(tmp_path: Path):
+    checkpoint = planted_checkpoint(tmp_path / "planted", "Yes", "No")
+    data, _ = false_questions(tmp_path / "data.jsonl")
+    alphas = [f"{3 * k / MOST_ALPHAS:g}" for k in range(MOST_ALPHAS + 1)]
+    options = {"neurons": neuron_file(tmp_path, PLANTED), "controls": 0, "dataset": data, "questions": 1}
+    log = stage(
+        "falseqa", tmp_path / "many", f"hneurons/{checkpoint}", alphas=",".join(alphas), max_tokens=4, **options
+    )
+    found = figures(log)
+    named = {float(name.partition("@")[2]) for name in found if "@" in name}
+    assert named == {1.0, *map(float, alphas)}
+    assert {name.partition("@")[0] for name in found if "@" in name} == {
+        f"{headline}{end}" for headline in COMPLIANCE for end in ("", "_low", "_high")
+    }
+    few = figures(stage("falseqa", tmp_path / "few", f"hneurons/{checkpoint}", alphas="0,3", max_tokens=4, **options))
+    assert {name for name in few if "@" not in name} == {name for name in found if "@" not in name}
+    for alpha in (0, 1, 3):
+        assert found[f"compliance@{alpha}"] == few[f"compliance@{alpha}"]
+    account = next(sample for sample in log.samples or [] if sample.id == SUMMARY)
+    told = str((account.scores or {})["false_premise"].explanation)
+    assert sum(line.startswith(("| 0.", "| 1.", "| 2.")) for line in told.splitlines()) > MOST_ALPHAS / 2
 
 
 def test_an_interrupted_sweep_goes_on_and_ends_with_the_account_of_all_samples(

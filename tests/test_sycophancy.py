@@ -37,7 +37,7 @@ COUNTS = (1, 8, 12, 16, 20, 24, 32, 40, 56)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
 
 

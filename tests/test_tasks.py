@@ -20,7 +20,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 from inspect_ai.model import ChatMessageUser, ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import Score
-from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, stage
+from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, solvers, stage
 
 from hneurons_eval.artifacts import features_of
 from hneurons_eval.checkpoints import load_layout
@@ -73,6 +73,16 @@ def details(one: Any) -> dict[str, Any]:
 
 def test_every_stage_succeeds(run: Run):
     assert {name: log.status for name, log in run.logs.items()} == dict.fromkeys(run.logs, "success")
+
+
+def test_a_log_names_the_solvers_that_made_it(run: Run):
+    assert {name: solvers(log) for name, log in run.logs.items()} == {
+        "collect": ["draw"],
+        "capture": ["capture_given"],
+        "probe": ["classify"],
+        "detect": ["answer_and_capture", "judge_and_classify"],
+        "closed_book": ["answer_scaled"],
+    }
 
 
 def test_the_yield_adds_up(run: Run):

