@@ -58,7 +58,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/.docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[docs]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 # The report and inspect view in a real browser, Debian's chromium; installed where it is missing and may be.
@@ -69,7 +69,7 @@ test-browser: $(VENV)/.browser
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests_browser --timeout 900
 
 $(VENV)/.browser: $(STAMP)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[browser]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[browser]"
 	touch $@
 
 lint: $(STAMP)

@@ -11,7 +11,7 @@ weights (how often each row was drawn), and a statistic here is a function from 
 [resamples, rows] to values [resamples]: 2,000 resamples cost a few array operations.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +36,18 @@ class Interval(NamedTuple):
 def flat(name: str, interval: Interval, at: str = "") -> dict[str, float]:
     """An interval as three entries: `name`, `name_low`, `name_high`, each followed by `at`."""
     return {f"{name}{at}": interval.estimate, f"{name}_low{at}": interval.low, f"{name}_high{at}": interval.high}
+
+
+def headline_first(figures: Mapping[str, float], *headlines: str) -> dict[str, float]:
+    """Figures with the first of `headlines` that there is in front; it may stand under a set's name: `plain/auroc`.
+
+    What stands first of a log's metrics is what Inspect's lists of logs show of it.
+    """
+    for headline in headlines:
+        for name in figures:
+            if name.rpartition("/")[2] == headline:
+                return {name: figures[name], **figures}
+    return dict(figures)
 
 
 def auroc(y: ArrayLike, scores: ArrayLike) -> float:

@@ -22,9 +22,9 @@ def span_coverage() -> Metric:
         labels = Counter(detail.get("label") for detail in found)
         whole = Counter(detail.get("label") for detail in found if detail["whole_response"])
         return {
+            "span_coverage": len(found) / len(details) if details else 0.0,
             "captured": len(found),
             "span_missing": len(details) - len(found),
-            "span_coverage": len(found) / len(details) if details else 0.0,
             "whole_response": whole.total() / len(found) if found else 0.0,
             **{label: labels[label] for label in LABELS},
             **{f"whole_response_{label}": whole[label] / labels[label] for label in LABELS if labels[label]},

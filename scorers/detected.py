@@ -11,6 +11,7 @@ from hneurons_eval.evaluation import LABELS, detection
 from hneurons_eval.markdown import marked, quoted, table
 from hneurons_eval.packed import unpack
 from hneurons_eval.questions import normalise_question
+from hneurons_eval.statistics import headline_first
 
 if TYPE_CHECKING:
     from hneurons_eval.audits import Audit
@@ -31,7 +32,7 @@ def detection_figures() -> Metric:
         key = (len(details), len(classified))
         if key not in seen:
             seen.clear()
-            seen[key] = _all_figures(details, classified)
+            seen[key] = headline_first(_all_figures(details, classified), "auroc")
         return dict(seen[key])
 
     return cast(Metric, compute)

@@ -5,6 +5,8 @@ from typing import Any, cast
 from inspect_ai.scorer import NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
+from hneurons_eval.statistics import headline_first
+
 
 @metric(name="drift")
 def drift_figures() -> Metric:
@@ -14,7 +16,7 @@ def drift_figures() -> Metric:
         found: dict[str, float] = {}
         for details in (score.score.metadata or {} for score in scores):
             found |= cast(dict[str, float], details.get("figures") or {})
-        return found
+        return headline_first(found, "mean_rank")
 
     return cast(Metric, compute)
 

@@ -27,7 +27,7 @@ from hneurons_eval.judging import judge_by_rule
 from hneurons_eval.nonexistence import judge_nonexistent
 from hneurons_eval.refusals import Refused
 from hneurons_eval.scorers.grader import AS_DATA, GraderVerdicts, by_calling, grader, verdict_tool
-from hneurons_eval.statistics import wilson_interval
+from hneurons_eval.statistics import headline_first, wilson_interval
 
 Judge = Literal["rule", "llm", "cascade"]
 JUDGES: tuple[Judge, ...] = ("rule", "llm", "cascade")
@@ -97,7 +97,7 @@ def question_yield() -> Metric:
                     f"{outcome}_share_low": share.low,
                     f"{outcome}_share_high": share.high,
                 }
-        return found
+        return headline_first(found, "right_share")
 
     return cast(Metric, compute)
 

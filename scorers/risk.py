@@ -12,6 +12,7 @@ from inspect_ai.solver import TaskState
 from hneurons_eval.markdown import marked, picture, quoted
 from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.risk import ScoredAnswer, risk_figures, score_of
+from hneurons_eval.statistics import headline_first
 
 if TYPE_CHECKING:
     from hneurons_eval.answer_risk import RiskProbe
@@ -134,7 +135,7 @@ def risk_metrics() -> Metric:
         key = repr(answers)
         if key not in seen:
             seen.clear()
-            seen[key] = risk_figures(answers)
+            seen[key] = headline_first(risk_figures(answers), "auroc", "mean_risk")
         return dict(seen[key])
 
     return cast(Metric, compute)

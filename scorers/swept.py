@@ -10,6 +10,7 @@ from inspect_ai.solver import TaskState
 from hneurons_eval.degeneration import is_degenerate
 from hneurons_eval.dose_response import Row, arrange, dose_response, with_series
 from hneurons_eval.markdown import quoted
+from hneurons_eval.statistics import headline_first
 
 SUMMARY = "dose-response"
 """The id of the sample in which the log of a sweep tells what all samples show together."""
@@ -123,7 +124,7 @@ def dose_response_figures(headlines: Sequence[str] = ("compliance",)) -> Metric:
     has the tables of all, and the answers are in `hneurons_eval.frames.sweep`.
 
     Args:
-        headlines: outcomes that are reported in full.
+        headlines: outcomes that are reported in full; the slope of the first is what lists of logs show.
     """
     seen: dict[int, dict[str, float]] = {}
 
@@ -132,7 +133,7 @@ def dose_response_figures(headlines: Sequence[str] = ("compliance",)) -> Metric:
         if len(scores) not in seen:
             seen.clear()
             figures = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines)
-            seen[len(scores)] = thinned(figures, headlines)
+            seen[len(scores)] = headline_first(thinned(figures, headlines), *(f"{name}_slope" for name in headlines))
         return dict(seen[len(scores)])
 
     return cast(Metric, compute)

@@ -15,6 +15,7 @@ from hneurons_eval.statistics import (
     auroc_statistic,
     bootstrap_interval,
     brier,
+    headline_first,
     holm,
     mcnemar,
     mean_statistic,
@@ -60,6 +61,13 @@ def test_auroc_of_weights_is_the_auroc_of_repeated_rows(rows, seed):
         assert np.isnan(value)
     else:
         assert value == pytest.approx(roc_auc_score(repeated_y, repeated_s))
+
+
+def test_a_headline_moves_to_the_front_and_nothing_else_moves():
+    figures = {"n": 1.0, "plain/slope": 2.0, "resist/slope": 3.0, "slope_low": 4.0}
+    assert list(headline_first(figures, "auroc", "slope")) == ["plain/slope", "n", "resist/slope", "slope_low"]
+    assert headline_first(figures, "slope") == figures
+    assert list(headline_first(figures, "none")) == list(figures)
 
 
 def test_brier_and_accuracy():
