@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +268,7 @@ def main() -> int:
             if in_time():
                 add(trial())
         if in_time():
-            for one in in_half_precision(replace(first, options=(*first.options, "--limit", "24")), work):
+            for one in in_half_precision(first, work):
                 add(one)
     if "load" in chosen:
         loads: list[Callable[[], Found]] = [
