@@ -126,7 +126,10 @@ def next_command(stage: Stage, place: Place) -> list[str] | None:
     ended = {log.eval.task_id for log in logs if log.status == "success"}
     interrupted = [log for log in logs if log.eval.task_id not in ended]
     if interrupted:
-        return retry(Path(interrupted[-1].location), place)
+        # The log that holds most: a retry that was killed at once does not hold yet what it was to take over.
+        same = [log for log in interrupted if log.eval.task_id == interrupted[-1].eval.task_id]
+        fullest = max(reversed(same), key=lambda log: sum(1 for _ in samples([log])))
+        return retry(Path(fullest.location), place)
     if len(final_logs(logs)) == stage.tasks:
         return None
     return command(stage, place, resume=stage.tasks > 1 and bool(ended))

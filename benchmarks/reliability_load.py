@@ -127,13 +127,16 @@ def bad_judge(directory: Path, number: int = JUDGED) -> Found:
     begin = time.monotonic()
     done = subprocess.run(
         [sys.executable, __file__, str(directory), str(number)],
-        env=os.environ | {"XDG_DATA_HOME": str(directory / "data")},
+        # Inspect makes the graders of a log anew to judge it again, with the key of the environment.
+        env=os.environ | {"XDG_DATA_HOME": str(directory / "data"), "LOCAL_API_KEY": "none"},
         capture_output=True,
         text=True,
         timeout=900,
     )
     if done.returncode:
-        return Found("a judge behind a misbehaving server", 1, [done.stderr[-400:]], "", time.monotonic() - begin)
+        said = (done.stdout + done.stderr).strip()[-400:]
+        lost = [f"exit status {done.returncode}: {said}"]
+        return Found("a judge behind a misbehaving server", 1, lost, "", time.monotonic() - begin)
     found = json.loads(done.stdout.splitlines()[-1])
     return Found(
         "a judge behind a misbehaving server", number, found["lost"], found["remark"], time.monotonic() - begin

@@ -19,7 +19,7 @@ from hneurons_eval.tasks.detect import detect
 from hneurons_eval.tasks.faitheval import faitheval
 from hneurons_eval.tasks.falseqa import falseqa
 from hneurons_eval.tasks.probe import probe, settings_from
-from hneurons_eval.tasks.stage_logs import LOG_PARAMETERS, Headers, check_hneurons_model
+from hneurons_eval.tasks.stage_logs import LOG_PARAMETERS, Headers, check_hneurons_model, fullest
 from hneurons_eval.tasks.sweeping import parse_alphas
 from hneurons_eval.tasks.sycophancy import sycophancy
 
@@ -202,7 +202,7 @@ class Stages(TaskSource):
                 found.finished.append(finished[-1])
                 waiting += self._after.get(step.name, lambda _: [])(finished[-1].location)
             elif logs:
-                found.interrupted.append(logs[-1])
+                found.interrupted.append(fullest(logs))
             else:
                 found.left.append(step)
         return found

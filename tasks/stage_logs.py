@@ -1,12 +1,12 @@
 """Reading the log of the stage before: the right task, finished, of the same model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from inspect_ai.log import EvalLog, EvalSample, read_eval_log
+from inspect_ai.log import EvalLog, EvalSample, read_eval_log, read_eval_log_sample_summaries
 from inspect_ai.model import get_model
 from inspect_ai.scorer import Score
 
@@ -91,6 +91,21 @@ class Headers:
             if log.eval.model == model and log.eval.model_args == dict(model_args):
                 log.location = str(file)
                 self.logs.append(log)
+
+
+def fullest(logs: Sequence[EvalLog]) -> EvalLog:
+    """Of the interrupted logs of one task that which holds the most finished samples; of equals the newest.
+
+    A retry that is killed in its first moments leaves a newer log, which does not hold yet what it was to take over.
+    """
+
+    def held(log: EvalLog) -> int:
+        try:
+            return sum(sample.completed for sample in read_eval_log_sample_summaries(log.location))
+        except Exception:  # whatever a half-written file makes the reader raise
+            return 0
+
+    return max(reversed(logs), key=held)
 
 
 def model_of(log: EvalLog) -> str:

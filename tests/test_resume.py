@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from inspect_ai import eval as inspect_eval
 from inspect_ai import eval_retry
 from inspect_ai.log import EvalLog, read_eval_log
-from report_logs import write_log
+from inspect_ai.scorer import Score
+from report_logs import scored, write_log
 from small_run import ARGS, stage
 
 from hneurons_eval.cli import main
@@ -58,6 +59,25 @@ class Directory:
     def left(self, made: Stages, model: str = MODEL) -> tuple[list[str], list[str], list[str]]:
         found = made.progress(str(self.path), model, {})
         return names(found.finished), names(found.interrupted), [step.name for step in found.left]
+
+
+def test_the_log_that_holds_most_is_gone_on_with(tmp_path: Path):
+    done = [scored(k, {"made": Score(value=1)}) for k in range(3)]
+    made = stages()
+    path = tmp_path / "logs"
+    kept = [
+        write_log(
+            path, "hneurons_eval/collect", minute=minute, args=made._first.arguments, model=MODEL,
+            samples=done[:held], status="started",
+        )
+        for minute, held in enumerate((1, 3, 2, 3, 0))
+    ]  # fmt: skip
+    (interrupted,) = made.progress(str(path), MODEL, {}).interrupted
+    assert Path(interrupted.location) == kept[3]
+    # A file that is cut off holds nothing, and is in nobody's way.
+    (path / "99_collect.eval").write_bytes(kept[1].read_bytes()[:-40])
+    (interrupted,) = made.progress(str(path), MODEL, {}).interrupted
+    assert Path(interrupted.location) == kept[3]
 
 
 def test_what_is_finished_is_told_by_task_parameters_and_model(tmp_path: Path):
