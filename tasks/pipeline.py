@@ -28,13 +28,13 @@ BEHAVIOURS: dict[str, Callable[..., Task]] = {"falseqa": falseqa, "faitheval": f
 DEFAULT_BEHAVIOURS = ",".join(BEHAVIOURS)
 
 
-def behaviours_named(names: str | Sequence[str]) -> list[str]:
-    """Tasks of `falseqa,faitheval` or a list; an empty text names none.
+def behaviours_named(names: str | Sequence[str] | None) -> list[str]:
+    """Tasks of `falseqa,faitheval` or a list; an empty text names none, and so does what Inspect makes of `-T name=`.
 
     Raises:
         Refused: one that is not in `BEHAVIOURS`.
     """
-    parts = names.split(",") if isinstance(names, str) else list(names)
+    parts = names.split(",") if isinstance(names, str) else list(names or ())
     found = [part.strip() for part in parts if part.strip()]
     unknown = [name for name in found if name not in BEHAVIOURS]
     if unknown:
@@ -60,7 +60,7 @@ def pipeline(
     controls: int = 100,
     questions: int = 200,
     sweep_controls: int = 20,
-    behaviours: str | list[str] = DEFAULT_BEHAVIOURS,
+    behaviours: str | list[str] | None = DEFAULT_BEHAVIOURS,
     seed: int = 0,
     resume: str = "",
 ) -> TaskSource:
@@ -89,7 +89,7 @@ def pipeline(
         controls: neuron sets of each kind to compare the probe with.
         questions: at most this many in each intervention.
         sweep_controls: random neuron sets in each intervention.
-        behaviours: tasks of the behaviour suite, on the data that they bring; "" for none.
+        behaviours: tasks of the behaviour suite, on the data that they bring; `-T behaviours=` for none.
         seed: of all that is drawn.
         resume: directory of the logs of an earlier run with the same parameters.
     """
