@@ -7,7 +7,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import get_model
 
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.scorers.transferred import transferred
 from hneurons_eval.solvers.capture import answer_and_capture
@@ -22,6 +22,7 @@ BESIDE = ("auroc", "auroc_pooled", "accuracy")
 
 
 @task
+@checked_arguments
 def base_transfer(
     probe: str = "",
     dataset: str | list[str] = "facts",

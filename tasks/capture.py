@@ -17,7 +17,7 @@ from hneurons_eval.features import PRECISIONS
 from hneurons_eval.official import find_official, read_official
 from hneurons_eval.prompts import conversation
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.judge import grader
 from hneurons_eval.solvers.capture import OFFICIAL, SPANS, capture_given
@@ -52,6 +52,7 @@ def balanced(rows: Sequence[StageScore], per_class: int, seed: int = 0) -> list[
 
 
 @task
+@checked_arguments
 def capture(
     responses: str = "",
     per_class: int = 1000,

@@ -3,7 +3,7 @@
 from inspect_ai import Task, task
 from inspect_ai.model import GenerateConfig
 
-from hneurons_eval.refusals import refusing
+from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.behaviour import CLOSED_BOOK, closed_book_answers
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.tasks.collect import check_questions, question_sample, questions_for, spread
@@ -12,6 +12,7 @@ from hneurons_eval.tasks.sweeping import ALPHAS, conditions, sweep_task, swept_s
 
 
 @task
+@checked_arguments
 def closed_book(
     neurons: str = "",
     alphas: str | float | list[float] = ALPHAS,

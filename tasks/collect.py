@@ -11,7 +11,7 @@ from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, Question, load_questions, split_questions
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.scorers.judge import check_judge, consistency
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.generation import draw
@@ -115,6 +115,7 @@ def spread(questions: Sequence[Question], limit: int, seed: int) -> list[Questio
 
 
 @task
+@checked_arguments
 def collect(
     dataset: str = "facts",
     draws: int | None = None,

@@ -13,7 +13,7 @@ from hneurons_eval.artifacts import check_writable, features_of
 from hneurons_eval.nonexistence import label_of
 from hneurons_eval.packed import pack
 from hneurons_eval.questions import normalise_question
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 @task
+@checked_arguments
 def detect(
     probe: str = "",
     dataset: str | list[str] = "facts",

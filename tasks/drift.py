@@ -12,7 +12,7 @@ from inspect_ai.model import GenerateConfig, ModelOutput, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.scorers.drifted import drifted
 from hneurons_eval.tasks.probe import report_progress
 from hneurons_eval.tasks.probe_source import named_neurons
@@ -24,6 +24,7 @@ WHOLE = "all layers"
 
 
 @task
+@checked_arguments
 def drift(
     base: str = "",
     neurons: str = "",

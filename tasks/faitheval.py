@@ -5,7 +5,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 
 from hneurons_eval.behaviours import CounterfactualQuestion, load_faitheval
-from hneurons_eval.refusals import refusing
+from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.behaviour import COMPLIANCE, followed_context
 from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import ALPHAS, conditions, drawn, series_named, sweep_task, swept_sample
@@ -19,6 +19,7 @@ PROMPTS = {
 
 
 @task
+@checked_arguments
 def faitheval(
     neurons: str = "",
     alphas: str | float | list[float] = ALPHAS,

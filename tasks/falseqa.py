@@ -8,7 +8,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 
 from hneurons_eval.behaviours import FalsePremiseQuestion, load_falseqa
-from hneurons_eval.refusals import refusing
+from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.behaviour import COMPLIANCE, false_premise
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.tasks.collect import check_questions
@@ -16,6 +16,7 @@ from hneurons_eval.tasks.sweeping import ALPHAS, conditions, sweep_task, swept_s
 
 
 @task
+@checked_arguments
 def falseqa(
     neurons: str = "",
     alphas: str | float | list[float] = ALPHAS,

@@ -10,7 +10,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.behaviours import JailbreakPrompt, load_jailbreak
 from hneurons_eval.markdown import quoted
-from hneurons_eval.refusals import refusing
+from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.jailbroken import JAILBROKEN, NOT_REFUSED, jailbroken
 from hneurons_eval.scorers.judge import RULE_OR_LLM, check_judge
 from hneurons_eval.solvers.generation import stable_seed
@@ -34,6 +34,7 @@ NOTICE = (
 
 
 @task
+@checked_arguments
 def jailbreak(
     neurons: str = "",
     alphas: str | float | list[float] = ALPHAS,

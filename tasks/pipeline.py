@@ -10,7 +10,7 @@ from inspect_ai.log import EvalLog
 from inspect_ai.model import get_model
 
 from hneurons_eval.artifacts import check_writable
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.solvers.capture import OFFICIAL, SPANS
 from hneurons_eval.tasks.capture import capture
 from hneurons_eval.tasks.closed_book import closed_book
@@ -43,6 +43,7 @@ def behaviours_named(names: str | Sequence[str] | None) -> list[str]:
 
 
 @task_source
+@checked_arguments
 def pipeline(
     dataset: str = "facts",
     preset: str = "paper",

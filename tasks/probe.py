@@ -27,7 +27,7 @@ from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.packed import pack
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.questions import ANSWER_ONLY, normalise_question
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, model_layout, read_stage, samples_of
 
@@ -44,6 +44,7 @@ SUPPRESSION_QUESTIONS = 100
 
 
 @task
+@checked_arguments
 def probe(
     features: str = "",
     mode: str = "3-vs-1",

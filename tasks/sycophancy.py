@@ -10,7 +10,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.behaviours import SycophancyQuestion, load_sycophancy
 from hneurons_eval.questions import ANSWER_ONLY
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.scorers.behaviour import COMPLIANCE
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.scorers.sycophantic import gave_in
@@ -40,6 +40,7 @@ CHOICE = GenerateConfig(temperature=0.0)
 
 
 @task
+@checked_arguments
 def sycophancy(
     neurons: str = "",
     alphas: str | float | list[float] = ALPHAS,

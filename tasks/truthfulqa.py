@@ -9,7 +9,7 @@ from inspect_ai.model import GenerateConfig
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.behaviours import TruthfulQuestion, load_truthfulqa
-from hneurons_eval.refusals import refusing
+from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.judge import RULE_OR_LLM, check_judge
 from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, GRADED, truthful
 from hneurons_eval.tasks.collect import check_questions
@@ -30,6 +30,7 @@ FORMS = ("mc", "open")
 
 
 @task
+@checked_arguments
 def truthfulqa(
     neurons: str = "",
     alphas: str | float | list[float] = ALPHAS,

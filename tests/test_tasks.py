@@ -1,6 +1,7 @@
 """The stages run after one another, say what they found, and refuse what they cannot use."""
 
 import asyncio
+import inspect
 import json
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from inspect_ai.model import ChatMessageUser, ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import Score
 from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, solvers, stage
 
+from hneurons_eval import tasks
 from hneurons_eval.artifacts import features_of
 from hneurons_eval.checkpoints import load_layout
 from hneurons_eval.neurons import NeuronSet
@@ -674,6 +676,18 @@ def test_refused_in_one_sentence(run: Run, tmp_path: Path, task: str, options: d
     with pytest.raises(Refused, match=words) as caught:
         stage(task, tmp_path, **filled)
     assert "\n" not in str(caught.value.message)
+
+
+@pytest.mark.parametrize("name", tasks.__all__)
+def test_arguments_of_another_type_are_refused_by_name(name: str):
+    made = getattr(tasks, name)
+    for parameter, about in inspect.signature(made).parameters.items():
+        values: list[Any] = [{"a": 1}, [[1]]]
+        if about.default is not None and parameter != "behaviours":
+            values.append(None)  # what Inspect makes of `-T name=`
+        for value in values:
+            with pytest.raises(Refused, match=f"^{parameter} should be .*; left out it is"):
+                made(**{parameter: value})
 
 
 def test_a_question_set_without_answers_is_refused(tmp_path: Path):
