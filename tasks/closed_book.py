@@ -15,7 +15,7 @@ from hneurons_eval.tasks.sweeping import ALPHAS, conditions, sweep_task, swept_s
 @checked_arguments
 def closed_book(
     neurons: str = "",
-    alphas: str | float | list[float] = ALPHAS,
+    alphas: str | float | list[float] | list[str] = ALPHAS,
     controls: int = 20,
     dataset: str | list[str] = "facts",
     judge: str = "rule",

@@ -22,7 +22,7 @@ PROMPTS = {
 @checked_arguments
 def faitheval(
     neurons: str = "",
-    alphas: str | float | list[float] = ALPHAS,
+    alphas: str | float | list[float] | list[str] = ALPHAS,
     controls: int = 20,
     dataset: str = "bundled",
     prompt: str = "both",

@@ -37,7 +37,7 @@ NOTICE = (
 @checked_arguments
 def jailbreak(
     neurons: str = "",
-    alphas: str | float | list[float] = ALPHAS,
+    alphas: str | float | list[float] | list[str] = ALPHAS,
     controls: int = 20,
     dataset: str = "hub",
     templates: str = "hub",

@@ -57,7 +57,7 @@ def pipeline(
     penalty: str = "l1",
     C: float | str = "auto",
     folds: int = 10,
-    alphas: str | float | list[float] = "0,0.5,1,1.5,2,2.5,3",
+    alphas: str | float | list[float] | list[str] = "0,0.5,1,1.5,2,2.5,3",
     controls: int = 100,
     questions: int = 200,
     sweep_controls: int = 20,

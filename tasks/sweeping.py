@@ -30,7 +30,7 @@ from hneurons_eval.tasks.stage_logs import check_hneurons_model, model_layout
 ALPHAS = "0,0.5,1,1.5,2,2.5,3"
 
 
-def parse_alphas(alphas: str | float | Sequence[float]) -> list[float]:
+def parse_alphas(alphas: str | float | Sequence[float | str]) -> list[float]:
     """Ascending factors, the no-op among them, from `0,0.5,1` or a list.
 
     Raises:
@@ -66,7 +66,7 @@ class Conditions:
     about: Mapping[str, Any] = field(hash=False)
 
 
-def conditions(neurons: str, alphas: str | float | list[float], controls: int, seed: int) -> Conditions:
+def conditions(neurons: str, alphas: str | float | list[float] | list[str], controls: int, seed: int) -> Conditions:
     """The conditions of a sweep of the model that is evaluated.
 
     Raises:

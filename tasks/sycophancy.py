@@ -43,7 +43,7 @@ CHOICE = GenerateConfig(temperature=0.0)
 @checked_arguments
 def sycophancy(
     neurons: str = "",
-    alphas: str | float | list[float] = ALPHAS,
+    alphas: str | float | list[float] | list[str] = ALPHAS,
     controls: int = 20,
     dataset: str = "bundled",
     kind: str = "both",

@@ -33,7 +33,7 @@ FORMS = ("mc", "open")
 @checked_arguments
 def truthfulqa(
     neurons: str = "",
-    alphas: str | float | list[float] = ALPHAS,
+    alphas: str | float | list[float] | list[str] = ALPHAS,
     controls: int = 20,
     dataset: str = "hub",
     form: str = "both",

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import click
 import pytest
 import yaml
+from inspect_ai._util.config import parse_cli_args
+from pydantic import ConfigDict, TypeAdapter
 from small_run import artifacts_in
 
 from hneurons_eval import scorers, solvers, tasks
@@ -189,8 +191,12 @@ def test_every_task_scorer_and_solver_exists_with_the_parameters_it_is_given():
         assert set(named) <= set(COMPONENTS), (place, words)
         asked = [word for word in named if word not in after(words, "--scorer", "--solver")]
         if asked and words[1] == "eval":
-            given = {pair.split("=")[0] for pair in after(words, "-T")}
-            assert given <= parameters_of(asked[0]), (place, words)
+            given = parse_cli_args(after(words, "-T"))
+            assert given.keys() <= parameters_of(asked[0]), (place, words)
+            hints = get_type_hints(getattr(tasks, asked[0].split("/")[1]))
+            for name, value in given.items():
+                # As tasks do themselves, so that no page shows what they refuse.
+                TypeAdapter(hints[name], config=ConfigDict(strict=True)).validate_python(value)
         for flag in ("--scorer", "--solver"):
             if own := [name for name in after(words, flag) if name in COMPONENTS]:
                 assert {pair.split("=")[0] for pair in after(words, "-S")} <= parameters_of(own[0]), (place, words)
