@@ -9,7 +9,7 @@ Three comparisons, each side in a process of its own, in turn, round after round
 - `official`: for each alpha a fresh load of the model, its weights multiplied in place, and transformers' batched
   `generate`, as the public scripts do it. Without control sets, which they do not have.
 - `per token`: what an answer token of the whole sweep with its control sets costs, against a token of a plain batch of
-  as many answers.
+  as many answers to other questions.
 """
 
 import argparse
@@ -52,6 +52,7 @@ def ours(count: int, tokens: int, controls: int, way: str) -> dict[str, float]:
     from inspect_ai.model import ChatMessageUser
 
     from hneurons_eval.prompts import PromptFormat
+    from hneurons_eval.questions import load_questions
     from hneurons_eval.requests import GenerateRequest
     from hneurons_eval.sampling import SamplingOptions
 
@@ -66,15 +67,11 @@ def ours(count: int, tokens: int, controls: int, way: str) -> dict[str, float]:
 
     conditions = [[(one, alpha) for one in (sets if alpha != 1 else sets[:1])] for alpha in ALPHAS]
     if way == "plain":
-        # As many different answers as the sweep has, none of them scaled: sampled, since greedy ones would be equal.
-        total = sum(len(one) for one in conditions)
-        batches = [
-            [
-                GenerateRequest(prompt, tokens, SamplingOptions(1.0, 50, 0.9), seed=seed)
-                for prompt in prompts
-                for seed in range(total)
-            ]
-        ]
+        # As many answers as the sweep has, none of them scaled, to as many other questions: answers to one question
+        # would share what they have in common, which differently scaled ones cannot.
+        asked = load_questions("facts")[:: max(1, 2501 // (count * sum(len(one) for one in conditions)))]
+        asked = asked[: count * sum(len(one) for one in conditions)]
+        batches = [[request(form.encode([ChatMessageUser(content=one.question)]), None, 1.0) for one in asked]]
     else:
         groups = conditions if way == "separate" else [[pair for one in conditions for pair in one]]
         batches = [[request(prompt, *pair) for prompt in prompts for pair in group] for group in groups]
