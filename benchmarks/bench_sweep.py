@@ -69,8 +69,8 @@ def ours(count: int, tokens: int, controls: int, way: str) -> dict[str, float]:
     if way == "plain":
         # As many answers as the sweep has, none of them scaled, to as many other questions: answers to one question
         # would share what they have in common, which differently scaled ones cannot.
-        asked = load_questions("facts")[:: max(1, 2501 // (count * sum(len(one) for one in conditions)))]
-        asked = asked[: count * sum(len(one) for one in conditions)]
+        total, facts = count * sum(len(one) for one in conditions), load_questions("facts")
+        asked = facts[:: max(1, len(facts) // total)][:total]
         batches = [[request(form.encode([ChatMessageUser(content=one.question)]), None, 1.0) for one in asked]]
     else:
         groups = conditions if way == "separate" else [[pair for one in conditions for pair in one]]

@@ -35,6 +35,8 @@ from reliability_runs import (
     strays,
 )
 
+from hneurons_eval.tasks.stage_logs import fullest
+
 MOST_KILLS_IN_A_CHAIN = 4
 BEFORE_THE_LOG = 0.15
 """Share of kills that come while the program still starts."""
@@ -126,10 +128,8 @@ def next_command(stage: Stage, place: Place) -> list[str] | None:
     ended = {log.eval.task_id for log in logs if log.status == "success"}
     interrupted = [log for log in logs if log.eval.task_id not in ended]
     if interrupted:
-        # The log that holds most: a retry that was killed at once does not hold yet what it was to take over.
         same = [log for log in interrupted if log.eval.task_id == interrupted[-1].eval.task_id]
-        fullest = max(reversed(same), key=lambda log: sum(1 for _ in samples([log])))
-        return retry(Path(fullest.location), place)
+        return retry(Path(fullest(same).location), place)
     if len(final_logs(logs)) == stage.tasks:
         return None
     return command(stage, place, resume=stage.tasks > 1 and bool(ended))

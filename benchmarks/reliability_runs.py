@@ -78,12 +78,12 @@ class Place:
 # --- processes -------------------------------------------------------------------------------------------
 
 
-def command(stage: Stage, place: Place, resume: bool = False) -> list[str]:
+def command(stage: Stage, place: Place, resume: bool = False, display: str = "none") -> list[str]:
     arguments = dict(stage.arguments) | ({"resume": str(place.logs)} if resume else {})
     given = [part for name, value in arguments.items() for part in ("-T", f"{name}={value}")]
     about = [part for one in (*stage.model_args, "device=cpu", "threads=1") for part in ("-M", one)]
     model = ("--model", f"hneurons/{stage.model}", *about)
-    shown = ("--log-dir", str(place.logs), "--display", "none")
+    shown = ("--log-dir", str(place.logs), "--display", display)
     return [str(BIN / "inspect"), "eval", f"hneurons_eval/{stage.task}", *model, *given, *stage.options, *shown]
 
 

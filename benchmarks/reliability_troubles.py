@@ -125,7 +125,7 @@ def full_disk(stage: Stage, work: Path, whole: Undisturbed, where: str) -> Found
         if kept.exists():
             shutil.copytree(kept, disk, dirs_exist_ok=True)
         # As people run it: with `--display none` Inspect keeps to itself that it could not write its log.
-        status = run_to_the_end(["plain" if word == "none" else word for word in command(stage, place)], place)
+        status = run_to_the_end(command(stage, place, display="plain"), place)
         ended = [log.status for log in logs_of(place)[0]]
         if "success" in ended:
             lost.append("it says that it succeeded, although the disk was full")
