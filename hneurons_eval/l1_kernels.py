@@ -1,6 +1,8 @@
 """Compiled inner loops of the L1 solver: float32 columns, sums in float64, the GIL released."""
 
-from collections.abc import Callable
+import mmap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,31 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 Floats = NDArray[np.float64]
+
+
+class Squares:
+    """Square matrices to work in, taken and given back, for any number of threads.
+
+    A fit wanders between threads, and the allocator of each would keep what its largest matrix took. This memory is
+    mapped: it counts as far as it was touched, and goes back to the system when it is outgrown.
+    """
+
+    def __init__(self) -> None:
+        self.free: list[Floats] = []
+
+    @contextmanager
+    def taken(self, side: int) -> Iterator[Floats]:
+        """[side, side] in Fortran's order; what stands in it is anybody's."""
+        try:
+            memory = self.free.pop()
+        except IndexError:
+            memory = np.empty(0)
+        if memory.size < side * side:
+            memory = np.frombuffer(mmap.mmap(-1, 2 * side * side * memory.itemsize))  # twice: it will grow
+        try:
+            yield memory[: side * side].reshape(side, side, order="F")
+        finally:
+            self.free.append(memory)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,6 +119,14 @@ def mirror(G):  # pragma: no cover - compiled
 
 
 @compiled
+def gather_square(G, chosen, out):  # pragma: no cover - compiled
+    """out[a, b] = G[chosen[a], chosen[b]]"""
+    for b in range(chosen.size):
+        for a in range(chosen.size):
+            out[a, b] = G[chosen[a], chosen[b]]
+
+
+@compiled
 def descend(G, gradient, u, tolerance, epochs):  # pragma: no cover - compiled
     """Cyclic coordinate descent on u.G.u/2 + linear.u + ||u||_1; `gradient` = G u + linear, kept up."""
     worst = 0.0
@@ -118,7 +153,7 @@ def descend(G, gradient, u, tolerance, epochs):  # pragma: no cover - compiled
     return worst
 
 
-def minimise_quadratic(G: NDArray[Any], linear: Floats, u: Floats, tolerance: float) -> Floats:
+def minimise_quadratic(G: Floats, linear: Floats, u: Floats, tolerance: float, squares: Squares) -> Floats:
     """argmin_u of u.G.u/2 + linear.u + ||u||_1, from the start `u`.
 
     Coordinate descent finds the signs; an exact solve on them, cut where a sign would change, then
@@ -133,11 +168,13 @@ def minimise_quadratic(G: NDArray[Any], linear: Floats, u: Floats, tolerance: fl
         if active.size == 0:
             continue
         now = u[active]
-        try:
-            factor = linalg.cho_factor(G[np.ix_(active, active)], True, True, False)
-        except linalg.LinAlgError:
-            continue
-        wanted = linalg.cho_solve(factor, -(linear[active] + np.sign(now)), check_finite=False)
+        with squares.taken(active.size) as part:
+            gather_square(G, active, part)
+            try:
+                factor = linalg.cho_factor(part, lower=True, overwrite_a=True, check_finite=False)
+            except linalg.LinAlgError:
+                continue
+            wanted = linalg.cho_solve(factor, -(linear[active] + np.sign(now)), check_finite=False)
         flips = wanted * now < 0
         step = 1.0
         if flips.any():

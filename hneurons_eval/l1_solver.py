@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from hneurons_eval.l1_kernels import (
     Floats,
+    Squares,
     combine,
     correlate_columns,
     correlate_rows,
@@ -56,6 +57,7 @@ class _Columns:
         self.correlate = correlate_rows if X.strides[1] <= X.strides[0] else correlate_columns
         self.readers = 0  # of the store as it is now
         self.lock = Lock()
+        self.squares = Squares()
 
     def correlations(self, residuals: Floats, pool: ThreadPoolExecutor) -> Floats:
         """residuals [fits, rows] -> residuals @ X, [fits, neurons]."""
@@ -201,16 +203,17 @@ class _Fit:
         else:  # minimised over b, the model is that of columns centred with weights h
             dots(copies, slots, h, means)
             means /= h.sum()
-        G = np.zeros((len(w), len(w)), order="F")
-        for rows in range(0, len(h), 256):  # in pieces, to hold little at a time
-            part = slice(rows, rows + 256)
-            block = np.ones((len(w), len(h[part])))
-            block[: neurons.size] = copies[slots, part] - means[:, None]
-            block *= np.sqrt(h[part])
-            G = dsyrk(1.0, block.T, 1.0, G, trans=1, overwrite_c=1)  # its upper triangle
-        mirror(G)
         violation = float(np.max(np.where(w != 0, np.abs(g - np.sign(w)), np.abs(g) - 1.0), initial=0.0))
-        u = minimise_quadratic(G, -g - G @ w, w, 0.02 * violation)
+        with self.columns.squares.taken(len(w)) as G:
+            G.fill(0.0)
+            for rows in range(0, len(h), 256):  # in pieces, to hold little at a time
+                part = slice(rows, rows + 256)
+                block = np.ones((len(w), len(h[part])))
+                block[: neurons.size] = copies[slots, part] - means[:, None]
+                block *= np.sqrt(h[part])
+                dsyrk(1.0, block.T, 1.0, G, trans=1, overwrite_c=1)  # its upper triangle
+            mirror(G)
+            u = minimise_quadratic(G, -g - G @ w, w, 0.02 * violation, self.columns.squares)
         d = u - w
         db = float(d[-1]) if self.penalise_intercept else -float(d @ means)
         dz = np.full(len(self.z), db)

@@ -182,6 +182,32 @@ def test_a_full_column_store_is_replaced_safely(problem, exact, monkeypatch):
         assert np.allclose(path.coefs.toarray(), exact.coefs[:14].toarray(), atol=1e-3 * exact.coefs[:14].max())
 
 
+def test_matrices_to_work_in_are_apart_while_taken_and_used_again_after():
+    squares = l1_kernels.Squares()
+    for side in (3, 5, 0, 4):
+        with squares.taken(side) as outer, squares.taken(side + 2) as inner:
+            assert (outer.shape, inner.shape) == ((side, side), (side + 2, side + 2))
+            assert all(square.flags.f_contiguous for square in (outer, inner))
+            assert not np.shares_memory(outer, inner)
+    with pytest.raises(RuntimeError, match="stopped"), squares.taken(9):
+        raise RuntimeError("stopped")
+    assert len(squares.free) == 2  # as many as were ever held at once, the last one given back too
+
+
+def test_what_stood_in_the_matrices_before_does_not_matter(problem, exact, monkeypatch):
+    X, y, _ = problem
+    make = l1_kernels.Squares.__init__
+
+    def soiled(self):
+        make(self)
+        self.free += [np.full(10_000, np.nan) for _ in range(4)]
+
+    monkeypatch.setattr(l1_kernels.Squares, "__init__", soiled)
+    Cs = exact.Cs[:12]
+    clean = fit_path(X, y, Cs=Cs, tol=1e-9)
+    assert np.allclose(clean.coefs.toarray(), exact.coefs[:12].toarray(), atol=1e-3 * exact.coefs[:12].max())
+
+
 def test_constant_repeated_and_empty_columns_do_no_harm(problem):
     X, y, _ = problem
     odd = np.column_stack([X[:, :40], X[:, :40], np.ones((len(y), 2)), np.zeros((len(y), 2))]).astype(np.float32)
