@@ -1,13 +1,9 @@
 """The decode loop: draws that have said the same so far share a lane, and each lane is computed once.
 
-A *draw* is one answer that is being sampled, with seed, sampling options and stop sequences of its
-own. A *lane* is a history (prompt, scaling and the tokens since) with a row in the cache, and all
-draws that are there. After each step a lane splits by the tokens its draws chose. So ten draws of
-one prompt cost one prefill and one row until they differ, and a draw's text does not depend on
-which others there are.
+After each step a lane splits by the tokens its draws chose. So ten draws of one prompt cost one
+prefill and one row until they differ, and a draw's text does not depend on which others there are.
 """
 
-from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import nullcontext
@@ -21,111 +17,23 @@ from transformers.cache_utils import DynamicCache
 
 from hneurons_eval.contributions import RegionCapture
 from hneurons_eval.intervention import ScalingTable
+from hneurons_eval.lanes import Draw, Lane, MemoryPlan, Waiting, first_tokens
 from hneurons_eval.passes import is_out_of_memory, prefill
 from hneurons_eval.prompt_states import PromptKey, PromptStore, SharedPrefix, Stretch
 from hneurons_eval.readout import final_states, normaliser_and_entropy
-from hneurons_eval.requests import CapturedAnswer, GenerateRequest, Generation, TokenLogprob
+from hneurons_eval.requests import CapturedAnswer, Generation, TokenLogprob
 from hneurons_eval.row_cache import RowCache, layer_groups
-from hneurons_eval.sampling import choose, row_key, uniform
+from hneurons_eval.sampling import choose, uniform
 from hneurons_eval.spans import token_positions
-from hneurons_eval.step_records import History, StepRecorder, compact, mean_hidden
+from hneurons_eval.step_records import StepRecorder, compact, mean_hidden
 from hneurons_eval.taps import tapped
 
 PREFILL_TOKENS = 16_384
-"""Padded tokens in one pass."""
+"""Most padded tokens in one pass."""
 LIKELY_TOKENS = 128
 """Columns for which room is made at first, where an answer may be longer."""
 COMPACT_EVERY = 16
 REGROW_EVERY = 256
-
-
-@dataclass
-class Draw:
-    """An answer that is being sampled.
-
-    Attributes:
-        request: what was asked for.
-        future: who waits.
-        limit: most tokens to sample; what ends the answer there is `limit_reason`.
-        ending: text and stop reason, once they are known and the last token's contributions are still to come.
-    """
-
-    request: GenerateRequest
-    future: "Future[Generation]"
-    limit: int
-    limit_reason: str
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    ending: tuple[str, str] | None = None
-    key: bytes = b""
-
-    def __post_init__(self) -> None:
-        self.key = row_key(self.request.seed, self.request.draw, self.request.prompt)
-
-    def restart(self) -> None:
-        """Forget what was sampled; the same will be sampled again."""
-        self.tokens, self.logprobs, self.ending = [], [], None
-
-
-@dataclass
-class Lane:
-    """Draws with one history.
-
-    Attributes:
-        draws: at least one.
-        key: their prompt and scaling.
-        length: tokens whose states are in the cache.
-        last: the token to feed next.
-        history: z of the tokens fed since the prefill, if any draw captures.
-        prompt: what the prefill left.
-    """
-
-    draws: list[Draw]
-    key: PromptKey
-    length: int
-    last: int
-    history: History
-    prompt: list[Stretch]
-
-    @property
-    def captures(self) -> bool:
-        """Whether contributions are wanted."""
-        return any(draw.request.capture is not None for draw in self.draws)
-
-    def fork(self, draws: list[Draw], last: int) -> "Lane":
-        """Another lane with this one's history."""
-        return Lane(draws, self.key, self.length, last, list(self.history), self.prompt)
-
-
-class Waiting:
-    """Draws that have not begun, by prompt and scaling, in the order in which each of those came first."""
-
-    def __init__(self) -> None:
-        self._groups: OrderedDict[PromptKey, deque[Draw]] = OrderedDict()
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def add(self, key: PromptKey, draws: Sequence[Draw], *, first: bool = False) -> None:
-        """Queue draws; `first`: before all others."""
-        self._groups.setdefault(key, deque()).extend(draws)
-        self._count += len(draws)
-        if first:
-            self._groups.move_to_end(key, last=False)
-
-    def next(self) -> tuple[PromptKey, deque[Draw]]:
-        """The group whose turn it is."""
-        return next(iter(self._groups.items()))
-
-    def take(self, key: PromptKey, number: int) -> list[Draw]:
-        """Remove the first draws of a group."""
-        group = self._groups[key]
-        taken = [group.popleft() for _ in range(min(number, len(group)))]
-        self._count -= len(taken)
-        if not group:
-            del self._groups[key]
-        return taken
 
 
 @dataclass
@@ -184,8 +92,9 @@ class Batch:
         self._steps = 0
         self._fed = False  # whether the step under way has done its forward pass
         self._most_bytes = most_bytes
-        layers: Any = model.sample_cache.layers
-        self._state_bytes = sum(layer.keys[0, :, :1].nbytes + layer.values[0, :, :1].nbytes for layer in layers)
+        self._likely = LIKELY_TOKENS
+        # What a pass makes is there two or three times before it has its place in the cache.
+        self._pass_tokens = min(PREFILL_TOKENS, max(most_bytes // (8 * self._cache.token_bytes), 1))
         self._record_bytes = model.capture.layout.total * next(model.model.parameters()).element_size()
 
     def add(self, draw: Draw) -> None:
@@ -225,6 +134,7 @@ class Batch:
         half = len(self.lanes) // 2
         self._rows_now = max(1, sum(len(lane.draws) for lane in self.lanes[:half]))
         self._steps = 0
+        self._store.clear()
         # A step that broke off after its forward pass cannot be repeated, so all begin again.
         self._evict(list(range(0 if self._fed else half, len(self.lanes))))
         self._fed = False
@@ -251,42 +161,36 @@ class Batch:
         if not len(self.waiting) or (self.lanes and room < min(len(self.waiting), max(1, self._rows_now // 8))):
             return
         new: list[Lane] = []
-        need = self._cost([draw for lane in self.lanes for draw in lane.draws])
-        while len(self.waiting) and room > 0:
-            key, group = self.waiting.next()
-            each = self._cost([group[0]])
-            number = min(room, len(group), max(0, (self._most_bytes - need) // max(each, 1)))
+        plan = MemoryPlan(self._cache.token_bytes, self._record_bytes, self._likely, self._cache.columns)
+        for draw in (draw for lane in self.lanes for draw in lane.draws):
+            plan.add(draw)
+        for key, group in self.waiting.alike():
+            number = min(room, len(group), plan.fitting(group[0], self._most_bytes))
             if number < 1:
-                if self.lanes or new:
+                if self.lanes or new or room < 1:
                     break
                 number = 1
             draws = [draw for draw in self.waiting.take(key, number) if not draw.future.cancelled()]
             if draws:
-                need += each * len(draws)
+                plan.add(draws[0], len(draws))
                 room -= len(draws)
                 new.append(Lane(draws, key, len(key.tokens) - 1, key.tokens[-1], [], []))
         self._begin(new)
 
-    def _cost(self, draws: Sequence[Draw]) -> int:
-        """Bytes of keys, values and records that draws are likely to take."""
-        total = 0
-        for draw in draws:
-            likely = min(draw.limit, LIKELY_TOKENS)
-            total += self._state_bytes * (len(draw.request.prompt) + likely)
-            if draw.request.capture is not None:
-                total += self._record_bytes * likely
-        return total
-
     def _begin(self, new: list[Lane]) -> None:
         """Prefill lanes and put them into the cache; those for which memory does not suffice wait again."""
+        new = sorted(new, key=lambda lane: lane.length)
+        prefix = self._shared_prefix([lane.key for lane in new])
         while new:
             if self._strict:
                 self._cache = RowCache(self._model.sample_cache)  # even its strides depend on this draw alone
-            part, error = new, self._join(new)
+            part = first_tokens(new, 2 * self._pass_tokens)
+            coming = new
+            error = self._join(part, coming, prefix)
             full = error is not None and is_out_of_memory(error)
-            while error is not None and is_out_of_memory(error) and len(part) > 1:
-                part = part[: len(part) // 2]
-                error = self._join(part)
+            while error is not None and is_out_of_memory(error) and len(coming) > 1:
+                part = coming = part if len(part) < len(coming) else part[: len(part) // 2]
+                error = self._join(part, coming, prefix)
             if error is None:
                 new = new[len(part) :]
             if full and self.lanes:
@@ -301,24 +205,38 @@ class Batch:
                     settle(draw.future, error=error)
                 new = new[len(failed) :]
 
-    def _join(self, part: list[Lane]) -> BaseException | None:
-        """Prefill lanes and put them into the cache, or say what went wrong; then nothing has changed."""
+    def _join(self, part: list[Lane], coming: list[Lane], prefix: tuple[int, ...]) -> BaseException | None:
+        """Prefill lanes and put them into the cache, or say what went wrong; then nothing has changed.
+
+        Args:
+            part: the lanes.
+            coming: those for which room is made, since the others are next.
+            prefix: what all their prompts begin with.
+        """
         try:
-            for lane, stretches in zip(part, self._prefill([lane.key for lane in part]), strict=True):
-                lane.prompt = stretches
-            draws = [draw for lane in part for draw in lane.draws]
-            self._cache.admit(
-                [[stretch.states for stretch in lane.prompt] for lane in part],
-                [lane.length for lane in part],
+            draws = [draw for lane in coming for draw in lane.draws]
+            self._cache.reserve(
                 rows=sum(len(lane.draws) for lane in self.lanes) + len(draws),
-                ahead=max(min(draw.limit, LIKELY_TOKENS) for draw in draws) + 1,
+                longest=max(lane.length for lane in coming),
+                ahead=max(min(draw.limit, self._likely) for draw in draws) + 1,
+            )
+            stretches = self._prefill([lane.key for lane in part], prefix)
+            self._cache.admit(
+                [[stretch.states for stretch in own] for own in stretches], [lane.length for lane in part]
             )
         except BaseException as error:
             return error
+        for lane, own in zip(part, stretches, strict=True):
+            lane.sums = [stretch.sums for stretch in own if stretch.sums is not None]
         self.lanes.extend(part)
         return None
 
-    def _prefill(self, keys: list[PromptKey]) -> list[list[Stretch]]:
+    def _shared_prefix(self, keys: list[PromptKey]) -> tuple[int, ...]:
+        """What all prompts that must be passed over begin with, where that can be shared."""
+        missing = [key.tokens for key in keys if key not in self._store]
+        return self._prefix.of([tokens[:-1] for tokens in missing], max(map(len, missing), default=0))
+
+    def _prefill(self, keys: list[PromptKey], prefix: tuple[int, ...]) -> list[list[Stretch]]:
         """What a pass over each prompt but its last token leaves, as stretches, each distinct one computed once.
 
         The last token is fed by the first step, so that prefilling needs no logits.
@@ -326,8 +244,6 @@ class Batch:
         wanted = dict.fromkeys(keys)
         found = {key: held for key in wanted if (held := self._store.get(key)) is not None}
         missing = sorted((key for key in wanted if key not in found), key=lambda key: len(key.tokens))
-        longest = max((len(key.tokens) for key in missing), default=0)
-        prefix = self._prefix.of([key.tokens[:-1] for key in missing], longest)
         start = 0
         while start < len(missing):
             # One pass takes sums of one kind.
@@ -335,7 +251,7 @@ class Batch:
             while (
                 end < len(missing)
                 and missing[end].sums == missing[start].sums
-                and (end + 1 - start) * len(missing[end].tokens) <= PREFILL_TOKENS
+                and (end + 1 - start) * len(missing[end].tokens) <= self._pass_tokens
             ):
                 end += 1
             part = missing[start:end]
@@ -449,7 +365,8 @@ class Batch:
         if self._steps % REGROW_EVERY == 0:
             self._rows_now = min(self._most_rows, 2 * self._rows_now)
         records = self._record_bytes * sum(len(lane.history) for lane in self.lanes)
-        if len(self.lanes) > 1 and self._cache.nbytes + records > 2 * self._most_bytes:
+        if len(self.lanes) > 1 and self._cache.nbytes + records > 1.5 * self._most_bytes:
+            self._likely *= 2  # answers are longer than was thought
             self._evict(list(range(max(1, len(self.lanes) // 2), len(self.lanes))))
 
     # ---- how an answer ends ----
@@ -498,7 +415,7 @@ class Batch:
             rest = [0, *(1 + place for place in range(count) if place not in inside)]
             other = self._recorder.reduce(lane.history, rest, capture.reduce)
             prompt = self._recorder.reduce(lane.history, [0], capture.reduce)
-            for values in (stretch.sums.numpy() for stretch in lane.prompt if stretch.sums is not None):
+            for values in (sums.numpy() for sums in lane.sums):
                 if capture.reduce == "mean":
                     other, prompt = other + values, prompt + values
                 else:

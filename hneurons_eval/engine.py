@@ -9,8 +9,11 @@ captured = engine.capture(CaptureRequest(tokens=ids, regions=[[4, 5]])).result()
 Requests of any number of callers run in one batch: identical prompts are prefilled once, the
 prefix that all prompts share once for the run, draws that have said the same so far are computed
 once, those that finish leave and waiting ones enter, and each has its own seed, sampling options,
-neurons and alpha. What a draw says does not depend on who shares its batch: in float32 to the
-letter; in half precision rounding may differ with the batch, unless the engine is `strict`.
+neurons and alpha. What a draw says does not depend on who shares its batch, but for rounding, which
+differs with the batch: in float32 only a draw within about 1e-6 of the border between two tokens
+feels it, in half precision many do. A `strict` engine rounds alike whatever else runs.
+
+Rows are admitted as memory allows that was free when the model had been loaded.
 """
 
 import atexit
@@ -31,7 +34,8 @@ from transformers.cache_utils import DynamicCache
 from hneurons_eval.architectures import text_config
 from hneurons_eval.checkpoints import fingerprint, load_model, load_tokenizer, resolve_model
 from hneurons_eval.contributions import RegionCapture
-from hneurons_eval.decoding import Batch, DecodingModel, Draw, settle
+from hneurons_eval.decoding import Batch, DecodingModel, settle
+from hneurons_eval.lanes import Draw
 from hneurons_eval.layout import NeuronLayout, UnsupportedModelError
 from hneurons_eval.memory import available
 from hneurons_eval.passes import TeacherForcing

@@ -118,6 +118,13 @@ class PromptStore:
         self._refused = 0
         self._hits = 0
 
+    def __contains__(self, key: PromptKey) -> bool:
+        return key in self._held
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._held, self._bytes, self._refused, self._hits = {}, 0, 0, 0
+
     def get(self, key: PromptKey) -> list[Stretch] | None:
         """The stretches of a prompt, or None."""
         held = self._held.get(key)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from hneurons_eval.memory import check_allocation
+
 PromptStates = list[tuple[Tensor, Tensor]]
 """Keys and values of a stretch of tokens, for each group of layers: `[layers, heads, tokens, dim]` each."""
 
@@ -42,6 +44,7 @@ class RowCache(Cache):
         groups: layers whose keys and values have one shape, together.
         starts: int64 `[rows]`, the first column of each row.
         first: the first column that any row uses.
+        token_bytes: bytes of one token's keys and values, in all layers.
     """
 
     def __init__(self, sample: DynamicCache) -> None:
@@ -52,6 +55,8 @@ class RowCache(Cache):
         self.length = 0
         self.first = 0
         self.starts = torch.zeros(0, dtype=torch.long)
+        states = take_states(sample, self.groups)
+        self.token_bytes = sum(side[:, :1, :, :1].nbytes for pair in states for side in pair)
         self._home = {layer: (g, i) for g, layers in enumerate(self.groups) for i, layer in enumerate(layers)}
         # [layers of the group, rows, heads, columns, dim]
         self._buffers: PromptStates = [
@@ -59,7 +64,7 @@ class RowCache(Cache):
                 k.new_empty((k.shape[0], 0, k.shape[2], 0, k.shape[4])),
                 v.new_empty((v.shape[0], 0, v.shape[2], 0, v.shape[4])),
             )
-            for k, v in take_states(sample, self.groups)
+            for k, v in states
         ]
 
     def mask(self) -> Tensor:
@@ -79,16 +84,26 @@ class RowCache(Cache):
         """Count the column that was written."""
         self.length += 1
 
-    def admit(self, prompts: list[list[PromptStates]], lengths: list[int], rows: int, ahead: int) -> None:
-        """Add rows.
+    def reserve(self, rows: int, longest: int, ahead: int) -> None:
+        """Make room for rows that are about to be admitted.
+
+        Args:
+            rows: how many rows there may come to be, those in use, the new ones and their forks.
+            longest: tokens of the longest new row.
+            ahead: how many columns these rows are likely to fill.
+
+        Raises:
+            MemoryError: on a CPU, where they would take more than is free; nothing has changed then.
+        """
+        self._make_room(max(rows, self.rows), longest, ahead)
+
+    def admit(self, prompts: list[list[PromptStates]], lengths: list[int]) -> None:
+        """Add rows, for which room has been reserved.
 
         Args:
             prompts: for each new row its stretches of states, in order.
             lengths: tokens of each new row (the sum of its stretches).
-            rows: how many rows there may come to be, the new ones and their forks included.
-            ahead: how many columns these rows are likely to fill.
         """
-        self._make_room(max(rows, self.rows + len(prompts)), max(lengths), ahead)
         for row, (stretches, length) in enumerate(zip(prompts, lengths, strict=True), start=self.rows):
             column = self.length - length
             # Columns before a row's first token are masked, but what is masked must still be a number.
@@ -146,10 +161,14 @@ class RowCache(Cache):
         self._make_room(self.rows, 0, 1)
 
     @property
+    def columns(self) -> int:
+        """Columns that any row uses."""
+        return self.length - self.first
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the columns in use."""
-        per_column = sum(side[:, :1, :, :1].nbytes for pair in self._buffers for side in pair) if self.rows else 0
-        return per_column * self.rows * (self.length - self.first)
+        return self.token_bytes * self.rows * self.columns
 
     def _make_room(self, rows: int, longest: int, ahead: int) -> None:
         """Buffers for `rows` rows, with at least `longest` columns before the next one and `ahead` from it on."""
@@ -157,7 +176,7 @@ class RowCache(Cache):
         if self.rows == 0 and rows <= capacity_rows and longest + ahead <= capacity:
             self.length = self.first = longest
         elif rows > capacity_rows or longest > self.length or self.length + ahead > capacity:
-            self._reshape(max(rows, capacity_rows), longest, ahead)
+            self._reshape(max(rows, min(capacity_rows, 2 * rows)), longest, ahead)
 
     def _reshape(self, capacity_rows: int, longest: int, ahead: int) -> None:
         """New buffers, without the columns that no row uses any more; the rows still end at one column."""
@@ -165,6 +184,9 @@ class RowCache(Cache):
         used = self.length - first
         length = max(used, longest)
         columns = length + max(ahead, 32, length // 4 if self.rows else 0)
+        if self._buffers[0][0].device.type == "cpu":
+            # What a CPU's memory lacks is not refused when it is asked for: the process is killed when it is used.
+            check_allocation(self.token_bytes * capacity_rows * columns, "keys and values")
         shown = slice(length - used, length)
         fresh: PromptStates = []
         for pair in self._buffers:
