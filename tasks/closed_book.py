@@ -8,14 +8,14 @@ from hneurons_eval.scorers.behaviour import CLOSED_BOOK, closed_book_answers
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.tasks.collect import check_questions, question_sample, questions_for, spread
 from hneurons_eval.tasks.detect import named_sets, set_label
-from hneurons_eval.tasks.sweeping import ALPHAS, conditions, sweep_task, swept_sample
+from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, conditions, sweep_task, swept_sample
 
 
 @task
 @checked_arguments
 def closed_book(
     neurons: str = "",
-    alphas: str | float | list[float] | list[str] = ALPHAS,
+    alphas: Alphas = ALPHAS,
     controls: int = 20,
     dataset: str | list[str] = "facts",
     judge: str = "rule",

@@ -8,7 +8,7 @@ from hneurons_eval.behaviours import CounterfactualQuestion, load_faitheval
 from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.behaviour import COMPLIANCE, followed_context
 from hneurons_eval.tasks.collect import check_questions
-from hneurons_eval.tasks.sweeping import ALPHAS, conditions, drawn, series_named, sweep_task, swept_sample
+from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, conditions, drawn, series_named, sweep_task, swept_sample
 
 PROMPTS = {
     "plain": "Answer the question from the context.",
@@ -22,7 +22,7 @@ PROMPTS = {
 @checked_arguments
 def faitheval(
     neurons: str = "",
-    alphas: str | float | list[float] | list[str] = ALPHAS,
+    alphas: Alphas = ALPHAS,
     controls: int = 20,
     dataset: str = "bundled",
     prompt: str = "both",

@@ -12,14 +12,14 @@ from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.behaviour import COMPLIANCE, false_premise
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.tasks.collect import check_questions
-from hneurons_eval.tasks.sweeping import ALPHAS, conditions, sweep_task, swept_sample
+from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, conditions, sweep_task, swept_sample
 
 
 @task
 @checked_arguments
 def falseqa(
     neurons: str = "",
-    alphas: str | float | list[float] | list[str] = ALPHAS,
+    alphas: Alphas = ALPHAS,
     controls: int = 20,
     dataset: str = "bundled",
     judge: str = "rule",

@@ -17,6 +17,7 @@ from hneurons_eval.solvers.generation import stable_seed
 from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import (
     ALPHAS,
+    Alphas,
     Reply,
     Scaled,
     conditions,
@@ -37,7 +38,7 @@ NOTICE = (
 @checked_arguments
 def jailbreak(
     neurons: str = "",
-    alphas: str | float | list[float] | list[str] = ALPHAS,
+    alphas: Alphas = ALPHAS,
     controls: int = 20,
     dataset: str = "hub",
     templates: str = "hub",

@@ -20,7 +20,7 @@ from hneurons_eval.tasks.faitheval import faitheval
 from hneurons_eval.tasks.falseqa import falseqa
 from hneurons_eval.tasks.probe import probe, settings_from
 from hneurons_eval.tasks.stage_logs import LOG_PARAMETERS, Headers, check_hneurons_model, fullest
-from hneurons_eval.tasks.sweeping import parse_alphas
+from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, parse_alphas
 from hneurons_eval.tasks.sycophancy import sycophancy
 
 BEHAVIOURS: dict[str, Callable[..., Task]] = {"falseqa": falseqa, "faitheval": faitheval, "sycophancy": sycophancy}
@@ -57,7 +57,7 @@ def pipeline(
     penalty: str = "l1",
     C: float | str = "auto",
     folds: int = 10,
-    alphas: str | float | list[float] | list[str] = "0,0.5,1,1.5,2,2.5,3",
+    alphas: Alphas = ALPHAS,
     controls: int = 100,
     questions: int = 200,
     sweep_controls: int = 20,

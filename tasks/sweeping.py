@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -27,6 +27,8 @@ from hneurons_eval.scorers.swept import SUMMARY, figures_of, rows_of
 from hneurons_eval.tasks.probe_source import neurons_from, probe_directory_of
 from hneurons_eval.tasks.stage_logs import check_hneurons_model, model_layout
 
+Alphas: TypeAlias = str | float | list[float] | list[str]
+"""Factors as a task takes them: `0,0.5,1`, one number, or a list."""
 ALPHAS = "0,0.5,1,1.5,2,2.5,3"
 
 
@@ -66,7 +68,7 @@ class Conditions:
     about: Mapping[str, Any] = field(hash=False)
 
 
-def conditions(neurons: str, alphas: str | float | list[float] | list[str], controls: int, seed: int) -> Conditions:
+def conditions(neurons: str, alphas: Alphas, controls: int, seed: int) -> Conditions:
     """The conditions of a sweep of the model that is evaluated.
 
     Raises:

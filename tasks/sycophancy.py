@@ -18,6 +18,7 @@ from hneurons_eval.solvers.generation import stable_seed
 from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import (
     ALPHAS,
+    Alphas,
     Reply,
     Scaled,
     conditions,
@@ -43,7 +44,7 @@ CHOICE = GenerateConfig(temperature=0.0)
 @checked_arguments
 def sycophancy(
     neurons: str = "",
-    alphas: str | float | list[float] | list[str] = ALPHAS,
+    alphas: Alphas = ALPHAS,
     controls: int = 20,
     dataset: str = "bundled",
     kind: str = "both",

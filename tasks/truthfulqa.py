@@ -15,6 +15,7 @@ from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, GRADED, truthful
 from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import (
     ALPHAS,
+    Alphas,
     Reply,
     Scaled,
     conditions,
@@ -33,7 +34,7 @@ FORMS = ("mc", "open")
 @checked_arguments
 def truthfulqa(
     neurons: str = "",
-    alphas: str | float | list[float] | list[str] = ALPHAS,
+    alphas: Alphas = ALPHAS,
     controls: int = 20,
     dataset: str = "hub",
     form: str = "both",
