@@ -32,7 +32,8 @@ def page() -> str:
 
 
 def _section(name: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=name)
+    # Within its group, whose settings it has: click keeps on the command which option of help it found first.
+    context = click.Context(command, info_name=name, parent=click.Context(main, **main.context_settings))
     usage = " ".join(command.collect_usage_pieces(context))
     parts = [f"## {name}", "", f"```sh\n{name} {usage}\n```", "", _paragraphs(command.help or "")]
     rows = [_row(option, context) for option in command.params if isinstance(option, click.Option)]
