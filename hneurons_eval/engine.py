@@ -10,8 +10,9 @@ Requests of any number of callers run in one batch: identical prompts are prefil
 prefix that all prompts share once for the run, draws that have said the same so far are computed
 once, those that finish leave and waiting ones enter, and each has its own seed, sampling options,
 neurons and alpha. What a draw says does not depend on who shares its batch, but for rounding, which
-differs with the batch: in float32 only a draw within about 1e-6 of the border between two tokens
-feels it, in half precision many do. A `strict` engine rounds alike whatever else runs.
+differs with the batch and decides where a draw falls next to the border between two tokens. In
+float32 that is rare, unless all of a large vocabulary is drawn from (docs/performance.md); in half
+precision it is common. A `strict` engine rounds alike whatever else runs.
 
 Rows are admitted as memory allows that was free when the model had been loaded.
 """
