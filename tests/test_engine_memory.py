@@ -31,6 +31,9 @@ WIDE = {
 }
 """A model with 32 KiB of keys and values a token, and little else."""
 
+ANY_RUN = 64 * MIB
+"""What a run takes beside keys, values and records, however small its load: logits, sorting, the allocator."""
+
 RUN = """
 import random, sys, threading
 import psutil
@@ -86,7 +89,7 @@ def test_a_load_of_many_times_the_memory_stays_within_it(
         timeout=TIMEOUT,
     )
     assert run.returncode == 0, run.stderr
-    assert int(run.stdout) < spare
+    assert int(run.stdout) < spare + ANY_RUN
 
 
 def test_answers_longer_than_was_thought_make_the_batch_smaller_once(
