@@ -1,7 +1,7 @@
 """The decode loop: draws that have said the same so far share a lane, and each lane is computed once.
 
 After each step a lane splits by the tokens its draws chose. So ten draws of one prompt cost one
-prefill and one row until they differ, and a draw's text does not depend on which others there are.
+prefill and one row until they differ, and but for rounding a draw's text does not depend on which others there are.
 """
 
 from collections.abc import Sequence
@@ -164,12 +164,11 @@ class Batch:
         plan = MemoryPlan(self._cache.token_bytes, self._record_bytes, self._likely, self._cache.columns)
         for draw in (draw for lane in self.lanes for draw in lane.draws):
             plan.add(draw)
-        for key, group in self.waiting.alike():
-            number = min(room, len(group), plan.fitting(group[0], self._most_bytes))
+        for key, group in self.waiting.alike(2 * self._most_rows):
+            fitting = plan.fitting(group[0], self._most_bytes)
+            number = min(room, len(group), fitting if self.lanes or new else max(fitting, 1))
             if number < 1:
-                if self.lanes or new or room < 1:
-                    break
-                number = 1
+                break
             draws = [draw for draw in self.waiting.take(key, number) if not draw.future.cancelled()]
             if draws:
                 plan.add(draws[0], len(draws))
@@ -237,13 +236,12 @@ class Batch:
         return self._prefix.of([tokens[:-1] for tokens in missing], max(map(len, missing), default=0))
 
     def _prefill(self, keys: list[PromptKey], prefix: tuple[int, ...]) -> list[list[Stretch]]:
-        """What a pass over each prompt but its last token leaves, as stretches, each distinct one computed once.
+        """What a pass over each prompt but its last token leaves, as stretches; the prompts differ, the shortest first.
 
         The last token is fed by the first step, so that prefilling needs no logits.
         """
-        wanted = dict.fromkeys(keys)
-        found = {key: held for key in wanted if (held := self._store.get(key)) is not None}
-        missing = sorted((key for key in wanted if key not in found), key=lambda key: len(key.tokens))
+        found = {key: held for key in keys if (held := self._store.get(key)) is not None}
+        missing = [key for key in keys if key not in found]
         start = 0
         while start < len(missing):
             # One pass takes sums of one kind.

@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import islice
 
 from torch import Tensor
 
@@ -93,12 +94,12 @@ class Waiting:
         if first:
             self._groups.move_to_end(key, last=False)
 
-    def alike(self) -> list[tuple[PromptKey, deque[Draw]]]:
-        """The groups in the order in which to begin them: the oldest, then those nearest to it in length.
+    def alike(self, among: int) -> list[tuple[PromptKey, deque[Draw]]]:
+        """The `among` oldest groups as they are to begin: the oldest, then those nearest to it in length.
 
         All rows of a batch have as many columns as the longest, in memory and in every step's attention.
         """
-        groups = list(self._groups.items())
+        groups = list(islice(self._groups.items(), among))
         if groups:
             oldest = len(groups[0][0].tokens)
             groups.sort(key=lambda item: abs(len(item[0].tokens) - oldest))

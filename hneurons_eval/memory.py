@@ -14,7 +14,7 @@ CGROUP = Path("/sys/fs/cgroup")
 _LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
-class NotEnoughMemoryError(ValueError):
+class NotEnoughMemoryError(ValueError, MemoryError):
     """Work that needs more memory than there is; says both figures and what to do."""
 
 
@@ -45,22 +45,4 @@ def check_room(needed: int, what: str, instead: str) -> None:
     if needed > free:
         raise NotEnoughMemoryError(
             f"{what} would take {needed / 2**30:.3g} GiB of memory, and {free / 2**30:.3g} GiB are free; {instead}"
-        )
-
-
-def check_allocation(needed: int, what: str) -> None:
-    """Raise what a device of its own would, where a CPU has less memory than is about to be used.
-
-    Args:
-        needed: bytes.
-        what: they are needed for.
-
-    Raises:
-        MemoryError: names both figures.
-    """
-    free = available()
-    if needed > free:
-        raise MemoryError(
-            f"{what} would take {needed / 2**30:.3g} GiB of memory, and {free / 2**30:.3g} GiB are free; "
-            "shorten the prompts, ask for fewer tokens, or use dtype=bfloat16"
         )

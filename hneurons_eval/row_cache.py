@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from hneurons_eval.memory import check_allocation
+from hneurons_eval.memory import check_room
 
 PromptStates = list[tuple[Tensor, Tensor]]
 """Keys and values of a stretch of tokens, for each group of layers: `[layers, heads, tokens, dim]` each."""
@@ -93,7 +93,7 @@ class RowCache(Cache):
             ahead: how many columns these rows are likely to fill.
 
         Raises:
-            MemoryError: on a CPU, where they would take more than is free; nothing has changed then.
+            NotEnoughMemoryError: on a CPU, where they would take more than is free; nothing has changed then.
         """
         self._make_room(max(rows, self.rows), longest, ahead)
 
@@ -186,7 +186,11 @@ class RowCache(Cache):
         columns = length + max(ahead, 32, length // 4 if self.rows else 0)
         if self._buffers[0][0].device.type == "cpu":
             # What a CPU's memory lacks is not refused when it is asked for: the process is killed when it is used.
-            check_allocation(self.token_bytes * capacity_rows * columns, "keys and values")
+            check_room(
+                self.token_bytes * capacity_rows * columns,
+                "keys and values",
+                "shorten the prompts, ask for fewer tokens, or use dtype=bfloat16",
+            )
         shown = slice(length - used, length)
         fresh: PromptStates = []
         for pair in self._buffers:

@@ -14,7 +14,7 @@ from hneurons_eval import decoding, row_cache
 from hneurons_eval import engine as engines
 from hneurons_eval.engine import Engine, GenerateRequest, Generation
 from hneurons_eval.lanes import Draw, MemoryPlan, Waiting, first_tokens
-from hneurons_eval.memory import check_allocation
+from hneurons_eval.memory import check_room
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.prompt_states import PromptKey
 from hneurons_eval.sampling import SamplingOptions
@@ -139,9 +139,10 @@ def test_those_alike_in_length_begin_together_and_the_oldest_first():
     waiting = Waiting()
     for length in (50, 10, 60, 49, 11, 200):
         waiting.add(PromptKey((5,) * length, 0), [draw(length)])
-    order = [len(key.tokens) for key, _ in waiting.alike()]
+    order = [len(key.tokens) for key, _ in waiting.alike(10)]
     assert order[0] == 50
     assert [abs(length - 50) for length in order] == sorted(abs(length - 50) for length in order)
+    assert {len(key.tokens) for key, _ in waiting.alike(3)} == {50, 10, 60}  # those that came first
 
 
 # --- a machine whose memory runs out -----------------------------------------------------------------------
@@ -172,12 +173,12 @@ def test_a_batch_for_which_memory_lacks_is_made_smaller(
     expected = answers(start(path), requests_of(start(path)))
     asked: list[int] = []
 
-    def limited(needed: int, what: str) -> None:
+    def limited(needed: int, what: str, instead: str) -> None:
         asked.append(needed)
         if needed > 5 * MIB:
             raise MemoryError(what)
 
-    monkeypatch.setattr(row_cache, "check_allocation", limited)
+    monkeypatch.setattr(row_cache, "check_room", limited)
     engine = start(path)
     assert answers(engine, requests_of(engine)) == expected
     assert max(asked) > 5 * MIB  # or nothing would have been refused
@@ -197,11 +198,12 @@ def test_a_row_for_which_memory_lacks_fails_alone_and_says_so(
         doomed.result(TIMEOUT)
 
 
-def test_check_allocation_names_both_figures(monkeypatch: pytest.MonkeyPatch):
+def test_what_is_refused_counts_as_memory_that_ran_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("hneurons_eval.memory.available", lambda: 2**30)
-    check_allocation(2**30, "keys and values")
-    with pytest.raises(MemoryError, match=r"keys and values would take 2 GiB of memory, and 1 GiB are free"):
-        check_allocation(2**31, "keys and values")
+    check_room(2**30, "keys and values", "wait")
+    with pytest.raises(MemoryError, match=r"keys and values would take 2 GiB of memory, and 1 GiB are free") as caught:
+        check_room(2**31, "keys and values", "wait")
+    assert decoding.is_out_of_memory(caught.value)
     assert decoding.is_out_of_memory(MemoryError())
 
 
