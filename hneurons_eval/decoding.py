@@ -23,7 +23,7 @@ from hneurons_eval.prompt_states import PromptKey, PromptStore, SharedPrefix, St
 from hneurons_eval.readout import final_states, normaliser_and_entropy
 from hneurons_eval.requests import CapturedAnswer, Generation, TokenLogprob
 from hneurons_eval.row_cache import RowCache, layer_groups
-from hneurons_eval.sampling import choose, uniform
+from hneurons_eval.sampling import choose, noise_key
 from hneurons_eval.spans import token_positions
 from hneurons_eval.step_records import StepRecorder, compact, mean_hidden
 from hneurons_eval.taps import tapped
@@ -317,8 +317,8 @@ class Batch:
         tokens: list[int] = []
         if draws:
             options = [draw.request.sampling for draw in draws]
-            uniforms = [uniform(d.key, len(d.tokens)) if d.request.sampling.temperature else 0.0 for d in draws]
-            chosen = choose(logits, options, uniforms, rows)
+            keys = [noise_key(d.key, len(d.tokens)) if d.request.sampling.temperature else 0 for d in draws]
+            chosen = choose(logits, options, keys, rows)
             self._note_logprobs(logits, of_draw, chosen)
             tokens = chosen.tolist()
         next_lanes: list[dict[int, list[Draw]]] = [{} for _ in self.lanes]

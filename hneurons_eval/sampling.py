@@ -1,8 +1,14 @@
-"""Draw the next token of each row, with each row's own options, independent of the rest of the batch.
+"""Sample the next token of each sequence, with its own options, whatever else is in the batch.
 
-A row's randomness is one uniform number a token, derived from (seed, draw, prompt, position) by a
-hash, and the token is read off the cumulative distribution in vocabulary order. So a row's text
-depends on nothing but its own logits: not on batch size, position in the batch, or thread.
+A token is sampled by an exponential race (the Gumbel-max trick without its logarithms): each candidate with weight
+`w = exp((logit - highest) / temperature)` gets noise `E` from the exponential distribution, and the largest `w / E`
+wins, which happens with probability `w / sum(w)`. The noise is a hash of seed, number of the sample, prompt, position
+and token id. So rounding of the logits, which depends on the shape of the batch, changes a token only where the two
+best candidates are within rounding of each other.
+
+Without top_k and top_p two races are run instead of one over the whole vocabulary: between blocks of 256 token ids by
+their summed weights, then between the tokens of the block that won. That is the same distribution, and needs some 450
+noise values in place of one for each token id.
 """
 
 import hashlib
@@ -15,10 +21,14 @@ from torch import Tensor
 
 _BLOCK = 256
 _ROWS = 16
+"""Rows worked on at once on a CPU: what is read again lies in the processor's cache."""
 _FLOOR = -80.0
 _NOTHING = float(torch.tensor(_FLOOR).exp()) * 1.001  # a little more, however a processor rounds exp
 _NUCLEUS = 1024
 """Most likely tokens among which top_p is looked for before the whole vocabulary is sorted."""
+
+# The constants of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
+_GOLDEN, _MIX_1, _MIX_2 = (value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
 @dataclass(frozen=True)
@@ -48,118 +58,157 @@ class SamplingOptions:
 
 
 def row_key(seed: int, draw: int, prompt: Sequence[int]) -> bytes:
-    """What a row's random numbers are derived from: 16 bytes."""
+    """Identity of a sample, from which its noise is derived: 16 bytes."""
     state = hashlib.blake2b(struct.pack("<qq", _signed64(seed), draw), digest_size=16)
     state.update(struct.pack(f"<{len(prompt)}i", *prompt))
     return state.digest()
 
 
-def uniform(key: bytes, position: int) -> float:
-    """A number in [0, 1) that is the same for the same row and position."""
+def noise_key(key: bytes, position: int) -> int:
+    """A signed 64-bit integer that selects the noise of one position of a sample."""
     digest = hashlib.blake2b(struct.pack("<q", position), key=key, digest_size=8).digest()
-    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def exponential_noise(keys: Tensor, tokens: Tensor) -> Tensor:
+    """Exponentially distributed noise of each token id under each key: SplitMix64, then the inverse CDF.
+
+    Args:
+        keys: int64 `[samples]`, from `noise_key`.
+        tokens: int64 `[candidates]`, or `[samples, candidates]` where each sample has its own.
+
+    Returns:
+        float32 `[samples, candidates]`, above 0 and finite.
+    """
+    bits = keys[:, None] + tokens * _GOLDEN  # int64 products wrap around
+    bits = (bits ^ ((bits >> 30) & 0x3FFFFFFFF)) * _MIX_1  # the masks make these shifts those of unsigned numbers
+    bits = (bits ^ ((bits >> 27) & 0x1FFFFFFFFF)) * _MIX_2
+    bits = bits ^ ((bits >> 31) & 0x1FFFFFFFF)
+    # 40 bits, so that the small values, which win the races, are as finely spread as float32 allows.
+    uniform = ((bits >> 24) & 0xFFFFFFFFFF).float().mul_(2.0**-40).add_(2.0**-41)
+    return uniform.clamp_max_(1 - 2.0**-24).neg_().log1p_().neg_()
 
 
 def choose(
     logits: Tensor,
     options: Sequence[SamplingOptions],
-    uniforms: Sequence[float],
+    keys: Sequence[int],
     rows: Sequence[int] | None = None,
 ) -> Tensor:
-    """The next token of each draw: int64 `[draws]`.
+    """The next token of each sample: int64 `[samples]`.
 
     Args:
-        logits: `[rows, vocabulary]`, of any float dtype; probabilities are computed in float32 or better.
-        options: of each draw.
-        uniforms: a number in [0, 1) for each draw; not used where the temperature is 0.
-        rows: the row of logits that each draw is from; default one draw a row.
+        logits: `[rows, vocabulary]`, of any float dtype; weights are computed in float32.
+        options: of each sample.
+        keys: the `noise_key` of each sample; not used where the temperature is 0.
+        rows: the row of logits of each sample; default one sample a row.
     """
     device = logits.device
     place = torch.arange(len(options)) if rows is None else torch.tensor(rows, dtype=torch.long)
     tokens = torch.empty(len(options), dtype=torch.long, device=device)
     for option in dict.fromkeys(options):
-        draws = torch.tensor([number for number, own in enumerate(options) if own == option])
-        # What depends on the row alone is worked out once for all draws from it.
-        own, of_draw = place[draws].unique(return_inverse=True)
+        samples = torch.tensor([number for number, own in enumerate(options) if own == option])
+        # What depends on the row alone is computed once for all samples of it.
+        own, of_sample = place[samples].unique(return_inverse=True)
         chosen = logits if len(own) == len(logits) else logits[own.to(device)]
         if option.temperature == 0:
-            found = chosen.argmax(dim=-1)[of_draw.to(device)]
+            found = chosen.argmax(dim=-1)[of_sample.to(device)]
         else:
-            u = torch.tensor([uniforms[number] for number in draws.tolist()], dtype=torch.float64, device=device)
-            found = _draw(chosen, option, u, of_draw.to(device))
-        tokens[draws.to(device)] = found
+            noise = torch.tensor([keys[number] for number in samples.tolist()], dtype=torch.long)
+            found = _sample(chosen, option, noise.to(device), of_sample)
+        if len(samples) == len(options):
+            return found
+        tokens[samples.to(device)] = found
     return tokens
 
 
-def _draw(logits: Tensor, option: SamplingOptions, u: Tensor, rows: Tensor) -> Tensor:
-    """Tokens int64 `[draws]` for uniforms `[draws]`, each from its own of the rows `[rows, vocabulary]`."""
-    temperature = max(option.temperature, 1e-30)  # a quotient by less might overflow
+def _sample(logits: Tensor, option: SamplingOptions, keys: Tensor, rows: Tensor) -> Tensor:
+    """Tokens int64 `[samples]` for keys `[samples]`, each from its own of the rows `[rows, vocabulary]`.
+
+    Args:
+        rows: int64 `[samples]`, on the CPU.
+    """
     vocabulary = logits.shape[-1]
     top_k = min(option.top_k or vocabulary, vocabulary)
     top_p = option.top_p if option.top_p is not None and option.top_p < 1 else None
     if top_k == vocabulary and top_p is None:
-        return _draw_from_all(logits, temperature, u, rows)
+        return _from_all(logits, option, keys, rows)
     keep = top_k if top_k < vocabulary else min(_NUCLEUS, vocabulary)
     values, tokens = logits.topk(keep, dim=-1)  # descending; their order does not depend on the temperature
     highest = values[:, :1].float()
-    values = (values.float() - highest) / temperature
-    if top_k == vocabulary:
-        # Probabilities are of the whole vocabulary; sort all of it only where the nucleus is wider than kept.
-        scaled = (logits.float() - highest) / temperature
-        probabilities = (values.double() - scaled.double().logsumexp(dim=-1, keepdim=True)).exp()
-        if keep < vocabulary and top_p is not None and bool((probabilities.sum(dim=-1) < top_p).any()):
-            values, tokens = scaled.sort(dim=-1, descending=True)
-            probabilities = values.double().softmax(dim=-1)
-    else:
-        probabilities = values.double().softmax(dim=-1)
+    weights = _weights(values, highest, option)
+    wide = torch.tensor([], dtype=torch.long)
     if top_p is not None:
-        before = probabilities.cumsum(dim=-1) - probabilities
-        probabilities = probabilities.masked_fill(before >= top_p, 0.0)
-    # In vocabulary order: two tokens that are nearly as likely may swap ranks by rounding, not places.
-    tokens, order = tokens.sort(dim=-1)
-    probabilities = probabilities.gather(-1, order)[rows]
-    return tokens[rows].gather(-1, _inverse_cdf(probabilities, u)[:, None])[:, 0]
+        if keep == top_k:
+            total = weights.sum(dim=-1, keepdim=True)
+        else:  # probabilities are of the whole vocabulary
+            total = _weights(logits, highest, option).sum(dim=-1, keepdim=True)
+            wide = (weights.sum(dim=-1) < top_p * total[:, 0]).nonzero()[:, 0].cpu()
+        weights = _nucleus(weights, top_p * total)
+    of_sample = rows.to(logits.device)
+    candidates = tokens[of_sample]
+    winner = _race(weights[of_sample], exponential_noise(keys, candidates))
+    found = candidates.gather(-1, winner[:, None])[:, 0]
+    if top_p is not None and len(wide):
+        # The nucleus holds more tokens than were kept: sort all of these rows.
+        samples = torch.isin(rows, wide).nonzero()[:, 0]
+        own = torch.searchsorted(wide, rows[samples])
+        at, again = wide.to(logits.device), samples.to(logits.device)
+        weights, tokens = _weights(logits[at], highest[at], option).sort(dim=-1, descending=True)
+        weights = _nucleus(weights, top_p * weights.sum(dim=-1, keepdim=True))
+        weights = torch.zeros_like(weights).scatter_(-1, tokens, weights)
+        found[again] = _race_of_blocks(weights, keys[again], own.to(logits.device))
+    return found
 
 
-def _draw_from_all(logits: Tensor, temperature: float, u: Tensor, rows: Tensor) -> Tensor:
-    """Inverse CDF over the whole vocabulary in two steps, block then token.
+def _weights(logits: Tensor, highest: Tensor, option: SamplingOptions) -> Tensor:
+    """exp of each logit below the row's highest, over the temperature: float32, at most 1."""
+    weights = logits.to(torch.float32, copy=True).sub_(highest).div_(max(option.temperature, 1e-30))
+    # exp(-80) is nothing beside 1 and is made nothing; below exp(-87) processors turn many times slower
+    # (denormal numbers).
+    return weights.clamp_min_(_FLOOR).exp_().sub_(_NOTHING).clamp_min_(0.0)
 
-    A few rows at a time, so that what is read again lies in the processor's cache.
-    """
-    tokens = torch.empty(len(u), dtype=torch.long, device=logits.device)
-    for start in range(0, len(logits), _ROWS):
-        draws = ((rows >= start) & (rows < start + _ROWS)).nonzero()[:, 0]
-        tokens[draws] = _draw_some(logits[start : start + _ROWS], temperature, u[draws], rows[draws] - start)
+
+def _nucleus(weights: Tensor, mass: Tensor) -> Tensor:
+    """Descending weights, of which those behind the given mass are made 0; the first always stays."""
+    behind = weights.double().cumsum(dim=-1) - weights >= mass
+    behind[:, 0] = False
+    return weights.masked_fill(behind, 0.0)
+
+
+def _from_all(logits: Tensor, option: SamplingOptions, keys: Tensor, rows: Tensor) -> Tensor:
+    """A token of the whole vocabulary for each sample."""
+    device = logits.device
+    size = _ROWS if device.type == "cpu" else len(logits)
+    tokens = torch.empty(len(keys), dtype=torch.long, device=device)
+    for start in range(0, len(logits), size):
+        part = logits[start : start + size]
+        weights = _weights(part, part.amax(dim=-1, keepdim=True).float(), option)
+        if size >= len(logits):
+            return _race_of_blocks(weights, keys, rows.to(device))
+        samples = ((rows >= start) & (rows < start + size)).nonzero()[:, 0]
+        tokens[samples] = _race_of_blocks(weights, keys[samples], rows[samples] - start)
     return tokens
 
 
-def _draw_some(logits: Tensor, temperature: float, u: Tensor, of_draw: Tensor) -> Tensor:
-    rows, vocabulary = logits.shape
-    weights = logits.to(torch.float32, copy=True)
-    # exp(-80) is nothing beside 1 and is made nothing; below exp(-87) processors turn many times slower
-    # (denormal numbers).
-    weights.sub_(weights.amax(dim=-1, keepdim=True)).div_(temperature).clamp_min_(_FLOOR).exp_()
-    weights.sub_(_NOTHING).clamp_min_(0.0)
+def _race_of_blocks(weights: Tensor, keys: Tensor, of_sample: Tensor) -> Tensor:
+    """Tokens int64 `[samples]`: a race between blocks of token ids by weight, then one within the winner."""
+    rows, vocabulary = weights.shape
     if vocabulary % _BLOCK:
         weights = torch.nn.functional.pad(weights, (0, _BLOCK - vocabulary % _BLOCK))
     blocks = weights.view(rows, -1, _BLOCK)
-    sums = blocks.sum(dim=-1).double()[of_draw]  # [draws, blocks]
-    block = _inverse_cdf(sums, u)
-    before = sums.cumsum(dim=-1).gather(-1, block[:, None]) - sums.gather(-1, block[:, None])
-    within = blocks[of_draw, block].double()  # [draws, _BLOCK]
-    # What of u times the total is left in the block, as a share of the block.
-    share = ((u[:, None] * sums.sum(dim=-1, keepdim=True) - before) / sums.gather(-1, block[:, None])).clamp(0, 1)
-    return block * _BLOCK + _inverse_cdf(within, share[:, 0])
+    sums = blocks.sum(dim=-1)
+    # Negative numbers name the blocks, so that their noise is not that of any token.
+    names = torch.arange(-1, -1 - sums.shape[-1], -1, device=weights.device)
+    block = _race(sums[of_sample], exponential_noise(keys, names))
+    tokens = block[:, None] * _BLOCK + torch.arange(_BLOCK, device=weights.device)
+    within = _race(blocks[of_sample, block], exponential_noise(keys, tokens))
+    return block * _BLOCK + within
 
 
-def _inverse_cdf(probabilities: Tensor, u: Tensor) -> Tensor:
-    """Index of the entry in which u times the total falls: int64 `[rows]`."""
-    cumulative = probabilities.cumsum(dim=-1)
-    target = u[:, None] * cumulative[:, -1:]
-    index = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    # u < 1, but u * total may round up to the total: the last entry that has any probability.
-    last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(dim=-1)
-    return torch.minimum(index, last)
+def _race(weights: Tensor, noise: Tensor) -> Tensor:
+    """Index of the winner of each row, each with a probability in proportion to its weight: int64 `[samples]`."""
+    return (weights / noise).argmax(dim=-1)
 
 
 def _signed64(seed: int) -> int:

@@ -23,7 +23,7 @@ from hneurons_eval.intervention import scaled
 from hneurons_eval.layout import UnsupportedModelError
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
 from hneurons_eval.prompt_states import PromptStore
-from hneurons_eval.sampling import SamplingOptions, choose, row_key, uniform
+from hneurons_eval.sampling import SamplingOptions, choose, noise_key, row_key
 
 WARM = SamplingOptions(1.0)
 TIMEOUT = 60
@@ -248,8 +248,8 @@ def test_sampled_text_is_that_of_a_plain_loop(tiny: Engine, reference: Any, opti
     for position in range(8):
         with torch.no_grad():
             logits = reference(torch.tensor([[*request.prompt, *tokens]])).logits[:, -1]
-        u = uniform(row_key(3, 2, request.prompt), position)
-        tokens += choose(logits, [option], [u]).tolist()
+        key = noise_key(row_key(3, 2, request.prompt), position)
+        tokens += choose(logits, [option], [key]).tolist()
     assert list(tiny.generate(request).result(TIMEOUT).tokens) == tokens
 
 
