@@ -82,7 +82,7 @@ def save_neurons(neurons: NeuronSet) -> str:
 
 
 def find_neurons(reference: str | Mapping[str, Any] | Path) -> NeuronSet:
-    """The neurons that a file, a probe directory, or the digest of a kept set names.
+    """The neurons that a file, a probe directory, or the digest of a kept set names: of either sign.
 
     Raises:
         NeuronSetError: there are none, or they cannot be read.
@@ -96,6 +96,28 @@ def find_neurons(reference: str | Mapping[str, Any] | Path) -> NeuronSet:
             )
         return NeuronSet.load(path)
     return NeuronSet.load(text)
+
+
+def neurons_to_scale(reference: str | Mapping[str, Any] | Path, sign: str = "positive") -> NeuronSet:
+    """The neurons that are scaled where a reference names some.
+
+    Args:
+        reference: as in `find_neurons`. A digest names a set that was kept to be scaled, and is taken whole.
+        sign: of the weights; `positive` are the H-neurons, which the paper scales.
+
+    Raises:
+        NeuronSetError: there are none, or they cannot be read.
+        ValueError: another sign.
+    """
+    found = find_neurons(reference)
+    if _KEY.fullmatch(str(reference)):
+        return found
+    chosen = found.of_sign(sign)
+    if len(found) and not len(chosen):
+        raise NeuronSetError(
+            f"{reference} holds {len(found)} neurons, none of them with a {sign} weight; choose another sign"
+        )
+    return chosen
 
 
 def probe_directory(key: str) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
-from hneurons_eval.artifacts import find_neurons
+from hneurons_eval.artifacts import neurons_to_scale
 from hneurons_eval.checkpoints import resolve_model
 from hneurons_eval.intervention import scaled
 from hneurons_eval.neurons import check_alpha
@@ -33,19 +33,25 @@ class ScaledLM(_HFLM):
         pretrained: a Hub id, a local directory, or the bundled name.
         neurons: a neuron file, a probe directory, or the digest of a kept set; None is the plain model.
         alpha: what to multiply them by; goes with `neurons`.
+        sign: of the weights of the neurons that are scaled: `positive` (the H-neurons), `negative` or `both`.
         options: what `hf` takes.
 
     Raises:
-        ValueError: one of `neurons` and `alpha` without the other; or as `find_neurons`, `check_alpha`, `scaled`.
+        ValueError: one of `neurons` and `alpha` without the other; or as `neurons_to_scale`, `check_alpha`, `scaled`.
     """
 
     def __init__(
-        self, pretrained: str, neurons: str | None = None, alpha: float | str | None = None, **options: Any
+        self,
+        pretrained: str,
+        neurons: str | None = None,
+        alpha: float | str | None = None,
+        sign: str = "positive",
+        **options: Any,
     ) -> None:
         if (neurons is None) != (alpha is None):
             missing = "alpha=NUMBER" if alpha is None else "neurons=FILE"
             raise ValueError(f"neurons and alpha go together; add {missing} to the model args")
-        chosen = None if neurons is None else find_neurons(neurons)
+        chosen = None if neurons is None else neurons_to_scale(neurons, sign)
         factor = 1.0 if alpha is None else check_alpha(alpha)
         super().__init__(pretrained=resolve_model(pretrained), **options)
         self._scaling = ExitStack()

@@ -70,8 +70,8 @@ def write_repository(
     if isinstance(thing, Probe):
         thing.save(target)
         if thing.penalty_ == "l1":
-            neurons = about.neurons or thing.neurons()
-            if neurons != thing.neurons():
+            neurons = about.neurons or thing.neurons("both")
+            if neurons != thing.neurons("both"):
                 raise HubError("the neurons in `about` are not those of the probe; leave them out")
     if neurons is not None:
         neurons.save(target / NEURONS)
@@ -149,7 +149,7 @@ def load_neurons(name: str | Path, revision: str | None = None) -> NeuronSet:
     if (directory / NEURONS).is_file():
         return NeuronSet.load(directory / NEURONS)
     if (directory / PROBE[0]).is_file():
-        return Probe.load(directory).neurons()
+        return Probe.load(directory).neurons("both")
     raise HubError(f"{name} holds neither {NEURONS} nor {PROBE[0]}; it is no repository of neurons or of a probe")
 
 

@@ -2,6 +2,7 @@
 
 ```python
 neurons = NeuronSet.load("neurons.json")   # or a probe's directory
+neurons.positive, neurons.negative         # by the sign of the probe's weights; the positive ones are the H-neurons
 neurons.save("copy.json")
 flat = neurons.flat(layout)                # checked against the model's layout
 neurons = NeuronSet.from_pretrained("owner/name")  # from the Hub; `push` puts them there
@@ -14,10 +15,10 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from hneurons_eval.layout import NeuronLayout
 
 FORMAT = "hneurons-neurons"
 VERSION = 1
+Sign = Literal["positive", "negative", "both"]
+"""Which of a probe's neurons are meant, by the sign of their weights."""
+SIGNS: tuple[Sign, ...] = get_args(Sign)
 _LARGEST = 2**53
 MAX_NEURONS = 50_000_000
 """More entries than any model has neurons; a file that claims more is not read."""
@@ -122,6 +126,35 @@ class NeuronSet:
         pairs = np.stack([self.layers, self.indices], axis=1).astype("<i8")
         return hashlib.sha256(pairs.tobytes()).hexdigest()
 
+    @property
+    def positive(self) -> "NeuronSet":
+        """The neurons with a positive weight: the H-neurons of Gao et al. (2025), section 2.3. All, without weights."""
+        return self if self.weights is None else self._where(self.weights > 0)
+
+    @property
+    def negative(self) -> "NeuronSet":
+        """The neurons with a negative weight, which speak for a faithful answer. None, without weights."""
+        return self._where(np.zeros(len(self), np.bool_) if self.weights is None else self.weights < 0)
+
+    def of_sign(self, sign: str) -> "NeuronSet":
+        """The `positive` or `negative` neurons, or `both`: this set.
+
+        Raises:
+            ValueError: another sign.
+        """
+        if sign not in SIGNS:
+            raise ValueError(f"sign should be {', '.join(SIGNS[:-1])} or {SIGNS[-1]}, found {sign!r}")
+        return self if sign == "both" else self.positive if sign == "positive" else self.negative
+
+    def _where(self, kept: np.ndarray) -> "NeuronSet":
+        return replace(
+            self,
+            layers=self.layers[kept],
+            indices=self.indices[kept],
+            weights=None if self.weights is None else self.weights[kept],
+            stability=None if self.stability is None else self.stability[kept],
+        )
+
     def flat(self, layout: NeuronLayout) -> np.ndarray:
         """Flat indices in a model's layout: int64 `[neurons]`.
 
@@ -164,7 +197,7 @@ class NeuronSet:
 
     @classmethod
     def load(cls, path: str | Path) -> "NeuronSet":
-        """Read a neuron file, or the positive weights of the probe in a directory.
+        """Read a neuron file, or the neurons with a weight of the probe in a directory; `positive` are its H-neurons.
 
         Raises:
             NeuronSetError: missing, not JSON, of another format, or with fields that do not fit.
@@ -173,7 +206,7 @@ class NeuronSet:
         if os.path.isdir(path):  # False, where Path.is_dir raises, for a name that is too long for a file
             from hneurons_eval.probe import Probe
 
-            return Probe.load(path).neurons()
+            return Probe.load(path).neurons("both")
         if not os.path.isfile(path):
             raise NeuronSetError(f"no neuron file at {path}; give a neuron JSON file or a probe directory")
         try:

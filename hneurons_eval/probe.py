@@ -4,7 +4,7 @@
 data = training_matrix(answer_X, other_X, hallucinated, mode="3-vs-1", groups=question)
 probe = Probe(penalty="l1", C=1.0).fit(*data[:3], widths=layout.widths, model="org/model")
 probe.predict_proba(answer_X)[:, 1]        # P(hallucinated)
-probe.neurons()                            # NeuronSet: the positive weights are the H-Neurons
+probe.neurons()                            # NeuronSet: the H-neurons, those with a positive weight
 probe.save("probe"), Probe.load("probe")   # JSON and safetensors
 ```
 
@@ -35,7 +35,7 @@ from hneurons_eval.l1_path import grouped_folds as grouped_folds
 from hneurons_eval.l2 import decide, fit_l2
 
 if TYPE_CHECKING:
-    from hneurons_eval.neurons import NeuronSet
+    from hneurons_eval.neurons import NeuronSet, Sign
 
 Floats = NDArray[np.float64]
 FORMAT = "hneurons-probe"
@@ -183,21 +183,31 @@ class Probe:
         """1 where the probability of label 1 is above the threshold, [rows]."""
         return (self.predict_proba(X)[:, 1] > self.threshold_).astype(np.int64)
 
-    def neurons(self) -> "NeuronSet":
-        """The H-Neurons: those with a positive weight, with their weights."""
+    def neurons(self, sign: "Sign" = "positive") -> "NeuronSet":
+        """The neurons with a weight of one sign, with their weights.
+
+        Args:
+            sign: `positive` (the H-neurons of Gao et al. 2025, section 2.3), `negative`, or `both`: all that the
+                probe uses, which is what a neuron file holds.
+
+        Raises:
+            ProbeError: not fitted.
+            ValueError: another sign.
+        """
         from hneurons_eval.layout import NeuronLayout
         from hneurons_eval.neurons import NeuronSet
 
         if not hasattr(self, "coef_"):
             raise ProbeError("this probe is not fitted: call fit, or Probe.load.")
-        flat = np.flatnonzero(self.coef_ > 0)
+        flat = np.flatnonzero(self.coef_)
         chosen_by = {
-            "method": f"{self.penalty_} probe, positive weights",
+            "method": f"{self.penalty_} probe",
             "C": self.C_,
             "probe": hashlib.sha256(self.coef_.astype("<f8").tobytes()).hexdigest(),
         }
         layout = NeuronLayout(self.widths)
-        return NeuronSet.from_flat(flat, layout, self.coef_[flat], self.model, chosen_by | self.metadata)
+        found = NeuronSet.from_flat(flat, layout, self.coef_[flat], self.model, chosen_by | self.metadata)
+        return found.of_sign(sign)
 
     def top_neurons(self, X: NDArray[Any], most: int = 5) -> list[list[tuple[int, int, float, float]]]:
         """The neurons that weighed most in each answer: (layer, index, weight, contribution), the weightiest first.

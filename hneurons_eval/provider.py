@@ -10,6 +10,7 @@ asks for contributions with `capture`:
 ```python
 output = await model.generate(messages, config=GenerateConfig(extra_body={"hneurons": {
     "neurons": "neurons.json",       # file, probe directory, or digest of a kept set; None for none
+    "sign": "positive",              # of the weights of the neurons that are scaled: positive, negative, both
     "alpha": 0.0,
     "capture": {
         "span": "rule",              # or "response", or [start, end] in characters of the response
@@ -71,7 +72,7 @@ from hneurons_eval.answer_risk import GivenAnswer, RiskSpec, risk_probe
 from hneurons_eval.artifacts import (
     content_key,
     features_root,
-    find_neurons,
+    neurons_to_scale,
 )
 from hneurons_eval.contributions import REDUCTIONS, Reduce
 from hneurons_eval.engine import Engine, get_engine
@@ -157,6 +158,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         start: starts the engine, or finds the one that runs; called when everything else has been checked.
         revision, dtype: of the checkpoint, as the user gave them.
         risk: directory of a probe that judges every answer, or None.
+        sign: of the weights of the neurons that are scaled: `positive` (the H-neurons), `negative` or `both`.
 
     Raises:
         Refused: alpha without neurons, neurons or a probe that cannot be read or do not fit, or what `start` refuses.
@@ -173,6 +175,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         revision: str | None,
         dtype: str,
         risk: str | None = None,
+        sign: str = "positive",
     ) -> None:
         with refusing():
             if alpha is not None and neurons is None:
@@ -180,7 +183,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
                     "alpha is given without neurons; add -M neurons=FILE (a neuron file or probe directory)"
                 )
             self.alpha = 1.0 if alpha is None else check_alpha(alpha)
-            self.neurons = None if neurons is None else find_neurons(neurons)
+            self.neurons = None if neurons is None else neurons_to_scale(neurons, sign)
             self.risk = None if risk is None else RiskSpec(risk_probe(str(risk)).directory)
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
             self.engine = start()
@@ -311,11 +314,14 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         body = (config.extra_body or {}).get("hneurons", {})
         if not isinstance(body, Mapping):
             raise ValueError(f"extra_body hneurons should be an object, found {type(body).__name__}")
-        known = ("neurons", "alpha", "capture", "risk", "ahead", "likelihood", "completion")
+        known = ("neurons", "alpha", "sign", "capture", "risk", "ahead", "likelihood", "completion")
         _refuse_unknown(body, known, "extra_body hneurons")
         neurons = self.neurons
         if "neurons" in body:
-            neurons = None if body["neurons"] is None else _kept_neurons(str(body["neurons"]))
+            named, sign = body["neurons"], str(body.get("sign", "positive"))
+            neurons = None if named is None else _kept_neurons(str(named), sign)
+        elif "sign" in body:
+            raise ValueError("extra_body gives sign but no neurons; add neurons")
         alpha = check_alpha(body["alpha"]) if "alpha" in body else self.alpha
         if "alpha" in body and neurons is None and alpha != 1.0:
             raise ValueError("extra_body gives alpha but there are no neurons; add neurons")
@@ -543,6 +549,7 @@ class HNeuronsAPI(NeuronsAPI[Engine]):
         config: GenerateConfig | None = None,
         neurons: str | None = None,
         alpha: float | str | None = None,
+        sign: str = "positive",
         dtype: str = "auto",
         device: str | None = None,
         revision: str | None = None,
@@ -556,7 +563,7 @@ class HNeuronsAPI(NeuronsAPI[Engine]):
             if unknown:
                 raise ValueError(
                     f"unknown model args {', '.join(sorted(unknown))}; "
-                    "there are neurons, alpha, risk, dtype, device, revision, threads, strict and trust_remote_code"
+                    "there are neurons, alpha, sign, risk, dtype, device, revision, threads, strict and trust_remote_code"
                 )
 
         def start() -> Engine:
@@ -570,7 +577,7 @@ class HNeuronsAPI(NeuronsAPI[Engine]):
                 trust_remote_code=trust_remote_code,
             )
 
-        super().__init__(model_name, api_key, config, neurons, alpha, start, revision, dtype, risk)
+        super().__init__(model_name, api_key, config, neurons, alpha, start, revision, dtype, risk, sign)
 
 
 def _condition(neurons: NeuronSet | None, alpha: float) -> dict[str, Any]:
@@ -604,8 +611,8 @@ def _pointer(key: str, extras: Mapping[str, np.ndarray], answer: Sequence[int]) 
 
 
 @functools.lru_cache(maxsize=4096)
-def _kept_neurons(reference: str) -> NeuronSet:
-    return find_neurons(reference)
+def _kept_neurons(reference: str, sign: str) -> NeuronSet:
+    return neurons_to_scale(reference, sign)
 
 
 def _is_completion(config: GenerateConfig) -> bool:

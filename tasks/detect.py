@@ -174,7 +174,7 @@ def classified(source: ProbeSource, baselines: "Baselines | None", found: Mappin
         "probe": source.summary,
     }
     if probe.penalty == "l1":
-        result["selected"] = pack(answer[0, probe.coef_ > 0])
+        result["selected"] = pack(answer[0, probe.coef_ != 0])
     if baselines is not None:
         hidden = row.extras.get("hidden")
         scalars = scalar_inputs([found])

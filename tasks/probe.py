@@ -244,7 +244,7 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
     )
     directory = probe_directory(key)
     summary = await anyio.to_thread.run_sync(_keep, identified, rows, settings, layout.total, directory)
-    chosen = np.flatnonzero(identified.probe.coef_ > 0) if settings.penalty == "l1" else np.zeros(0, np.int64)
+    chosen = np.flatnonzero(identified.probe.coef_) if settings.penalty == "l1" else np.zeros(0, np.int64)
     answers = search.data.answers
     return Found(identified, summary, answers[:, chosen], identified.probe.top_neurons(answers))
 
@@ -357,17 +357,18 @@ def _keep(
     }
     if settings.penalty == "l1":
         assert identified.stability is not None
-        neurons = probe.neurons()
+        neurons = probe.neurons("both")
         neurons = replace(neurons, stability=identified.stability[neurons.flat(NeuronLayout(probe.widths))])
         assert neurons.stability is not None
         file = directory.parent / f"{directory.name}.neurons.json"
         neurons.save(file)
         summary |= {
             "neurons": len(neurons),
+            "positive_neurons": len(neurons.positive),
             "share": len(neurons) / total,
             "stable_neurons": int((neurons.stability > 0.5).sum()),
             "neurons_file": str(file),
-            "neurons_digest": save_neurons(neurons),
+            "neurons_digest": save_neurons(neurons.positive),
         }
     return summary
 

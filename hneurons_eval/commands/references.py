@@ -63,7 +63,7 @@ def _of_probe(name: str, probe: "Probe", file: Path | None) -> Named:
     """A probe with its neurons, from the file that says how stable they are where it is of this probe."""
     if probe.penalty_ != "l1":
         return Named(name, None, probe)
-    neurons = probe.neurons()
+    neurons = probe.neurons("both")
     if file is not None and file.is_file() and (kept := NeuronSet.load(file)) == neurons:
         neurons = kept
     return Named(name, neurons, probe)

@@ -27,7 +27,7 @@ def probe_account(identified: Identified, labels: Sequence[int]) -> str:
         names = list(identified.curve[0])
         points = [[f"{point[name]:.4g}" for name in names] for point in identified.curve]
         parts.append(table([name.replace("_", " ") for name in names], points))
-    if identified.stability is not None and len(neurons := probe.neurons()):
+    if identified.stability is not None and len(neurons := probe.neurons("both")):
         parts.append(picture(figures.neurons_by_layer(neurons.layers, probe.widths), "neurons by layer"))
         flat = neurons.flat(NeuronLayout(probe.widths))
         weights, stability = probe.coef_[flat], identified.stability[flat]

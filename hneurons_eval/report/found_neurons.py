@@ -52,7 +52,7 @@ def found_neurons(summary: Mapping[str, Any], near: Sequence[Path]) -> FoundNeur
     if directory := _located(summary.get("directory"), near):
         try:
             probe = Probe.load(directory)
-            neurons = probe.neurons() if probe.penalty_ == "l1" else None
+            neurons = probe.neurons("both") if probe.penalty_ == "l1" else None
             files.append(str(directory))
         except (ProbeError, NeuronSetError, ValueError, OSError):
             probe = None

@@ -29,7 +29,7 @@ class HNeuronsVLLMAPI(NeuronsAPI[JobEngine]):
         base_url: of a server with the plugin, which is used in place of a vLLM in this process; Inspect's
             `--model-base-url`, else the environment's `HNEURONS_VLLM_BASE_URL`.
         api_key: of that server; else the environment's `HNEURONS_VLLM_API_KEY`.
-        neurons, alpha, risk, dtype, revision, trust_remote_code: as of `hneurons/`.
+        neurons, alpha, sign, risk, dtype, revision, trust_remote_code: as of `hneurons/`.
         options: vLLM's engine args by name, such as `tensor_parallel_size`, `max_model_len`, `max_num_seqs`,
             `gpu_memory_utilization`, `kv_cache_memory_bytes`; a server has its own.
     """
@@ -42,6 +42,7 @@ class HNeuronsVLLMAPI(NeuronsAPI[JobEngine]):
         config: GenerateConfig | None = None,
         neurons: str | None = None,
         alpha: float | str | None = None,
+        sign: str = "positive",
         risk: str | None = None,
         dtype: str = "auto",
         revision: str | None = None,
@@ -66,4 +67,4 @@ class HNeuronsVLLMAPI(NeuronsAPI[JobEngine]):
                 model_name, url, key, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code
             )
 
-        super().__init__(model_name, api_key, config, neurons, alpha, start, revision, dtype, risk)
+        super().__init__(model_name, api_key, config, neurons, alpha, start, revision, dtype, risk, sign)
