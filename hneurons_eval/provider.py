@@ -563,7 +563,7 @@ class HNeuronsAPI(NeuronsAPI[Engine]):
             if unknown:
                 raise ValueError(
                     f"unknown model args {', '.join(sorted(unknown))}; "
-                    "there are neurons, alpha, sign, risk, dtype, device, revision, threads, strict and trust_remote_code"
+                    "there are neurons, alpha, sign, risk, dtype, device, revision, threads, strict, trust_remote_code"
                 )
 
         def start() -> Engine:
