@@ -132,8 +132,8 @@ class Identified:
         neurons_by_fold: number selected in each outer fold.
         scores: the same probabilities by everything the probe is compared with.
         baselines: all of that fitted on all answers, for new ones.
-        stability: float64 `[neurons]`, share of the half-samples in which a neuron has a weight of the sign that it has in
-            the probe; None with `l2`.
+        stability: float64 `[neurons]`, share of the half-samples in which a neuron has a weight of the sign that it
+            has in the probe; None with `l2`.
         curve: for each C of the grid: neurons selected on all rows, held-out accuracy and AUROC, suppressed accuracy.
         folds: test answers of each outer fold.
     """
