@@ -1,4 +1,4 @@
-"""What the probe has to beat: linear classifiers on other neurons, and on what needs no neurons at all.
+"""What the probe has to beat: linear classifiers on other neurons, and on numbers that need no neurons at all.
 
 ```python
 inputs = Inputs(answers=X, scalars={"length": lengths}, hidden=states, prompt=gram(prompts))
@@ -10,6 +10,7 @@ kept.save("baselines.safetensors"); Baselines.load("baselines.safetensors").scor
 All are logistic regressions with an L2 penalty and a free intercept. Those on few numbers (a set of neurons,
 a length, the hidden state) see columns of mean 0 and deviation 1 in their training rows, so that each has its
 best chance whatever its scale; the dense ones on all neurons see contributions as they are, as in the paper.
+The probe's neurons and the control sets are fitted in the same way, on the probe's own training rows.
 """
 
 import hashlib
@@ -26,16 +27,21 @@ from threadpoolctl import threadpool_limits
 
 from hneurons_eval.files import write_atomically
 from hneurons_eval.l2 import decide, fit_gram, fit_l2, gram, transposed_product
+from hneurons_eval.set_classifiers import SetClassifiers, fit_sets
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 FORMAT = "hneurons-baselines"
-VERSION = 1
+VERSION = 2
 HIDDEN_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 """C of the classifier on the hidden state, times its size; chosen on training rows."""
 INNER_FOLDS = 3
-MOST_AT_ONCE = 4_000_000
-"""Numbers that are fitted to at once; a few times 32 MB."""
+ALL_SCALARS = "scalars"
+"""The baseline on all scalars jointly."""
+WITH_PROBE = "scalars_and_probe"
+"""The same and the probe's log-odds: what the probe adds is the difference of the two."""
+PROBE_SET, POSITIVE_SET = "probe", "positive"
+"""The two selections that are compared with control sets: all neurons with a weight, and the H-neurons."""
 
 
 class BaselineError(ValueError):
@@ -51,6 +57,7 @@ class Inputs:
         scalars: one number an answer, by name: `[answers]` each.
         hidden: mean final hidden state over the answer's tokens, `[answers, hidden size]`, or None.
         prompt: Gram matrix of the contributions over the prompt's tokens, float64 `[answers, answers]`, or None.
+        training: the probe's training rows; None where these are the answers.
         dense: Gram matrix of the probe's training rows, float64 `[rows, rows]`, of which the first are the answers;
             None leaves the dense classifier out.
     """
@@ -59,20 +66,53 @@ class Inputs:
     scalars: Mapping[str, ArrayLike] = field(default_factory=dict)
     hidden: NDArray[Any] | None = None
     prompt: Floats | None = None
+    training: "Training | None" = None
     dense: Floats | None = None
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The probe's neurons, and sets to compare them with.
+class Training:
+    """The rows that the probe is trained on: those of the answers, and with mode `3-vs-1` of all other tokens.
 
     Attributes:
-        chosen: flat indices; may be empty.
-        controls: by kind (`uniform`, `layer`, `contribution`), sets of equal size: int64 `[sets, size]`.
+        X: contributions `[rows, neurons]`, of which the first are the answers.
+        labels: 1 = tokens of a hallucinated answer, `[rows]`.
+        answers: the answer that each row is of, `[rows]`.
+    """
+
+    X: NDArray[Any]
+    labels: Ints
+    answers: Ints
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Neurons, and sets of equal size to compare them with.
+
+    Attributes:
+        chosen: flat indices.
+        controls: by kind (`controls.KINDS`): int64 `[sets, size]`.
     """
 
     chosen: Ints
     controls: Mapping[str, Ints]
+
+
+Selection = Mapping[str, Compared]
+"""What is compared with control sets: `probe` (all neurons with a weight) and `positive` (the H-neurons)."""
+
+
+@dataclass(frozen=True)
+class ComparedScores:
+    """Probabilities of being hallucinated, by classifiers that are all fitted in the same way.
+
+    Attributes:
+        chosen: by the neurons, `[answers]`; NaN where there are none.
+        controls: by the sets of each kind, `[sets, answers]`.
+    """
+
+    chosen: Floats
+    controls: Mapping[str, Floats]
 
 
 @dataclass
@@ -80,29 +120,38 @@ class Scores:
     """Probabilities of being hallucinated.
 
     Attributes:
-        plain: by name (each scalar, `hidden`, `prompt`, `dense`): `[answers]`.
-        refit: by a classifier on the probe's neurons like those on the control sets; NaN where there are none.
-        controls: by kind: `[sets, answers]`.
+        plain: by name (each scalar, `scalars`, `scalars_and_probe`, `hidden`, `prompt`, `dense`): `[answers]`.
+        sets: of each selection.
     """
 
     plain: dict[str, Floats]
-    refit: Floats
-    controls: dict[str, Floats]
+    sets: dict[str, ComparedScores]
 
 
 def scalar_inputs(details: Sequence[Mapping[str, Any]]) -> dict[str, Floats]:
     """What needs no neurons, from what was noted of each answer: lengths, and how sure the model was of the answer.
 
+    `logprob` and `entropy` are means over the answer's tokens; `sequence_logprob` and `sequence_entropy` are sums,
+    `min_logprob` is the least likely token's. Entropies are of the softmax at temperature 1, before top-k and top-p.
+
     Args:
-        details: with `response_tokens`, `prompt_tokens`, `answer_logprob` and `answer_entropy`, for each answer.
+        details: with `response_tokens`, `prompt_tokens`, `answer_tokens`, `answer_logprob`, `answer_min_logprob` and
+            `answer_entropy`, for each answer.
     """
-    names = {
-        "length": "response_tokens",
-        "question_length": "prompt_tokens",
-        "logprob": "answer_logprob",
-        "entropy": "answer_entropy",
+
+    def column(key: str) -> Floats:
+        return np.array([detail[key] for detail in details], np.float64)
+
+    tokens, logprob, entropy = column("answer_tokens"), column("answer_logprob"), column("answer_entropy")
+    return {
+        "length": column("response_tokens"),
+        "question_length": column("prompt_tokens"),
+        "logprob": logprob,
+        "sequence_logprob": logprob * tokens,
+        "min_logprob": column("answer_min_logprob"),
+        "entropy": entropy,
+        "sequence_entropy": entropy * tokens,
     }
-    return {name: np.array([detail[key] for detail in details], np.float64) for name, key in names.items()}
 
 
 def out_of_fold(
@@ -110,7 +159,7 @@ def out_of_fold(
     labels: ArrayLike,
     folds: Sequence[Ints],
     selections: Sequence[Selection],
-    rows: tuple[ArrayLike, ArrayLike] | None = None,
+    decisions: Sequence[Floats] | None = None,
     groups: ArrayLike | None = None,
 ) -> Scores:
     """Each answer's scores by classifiers fitted without its fold.
@@ -119,45 +168,67 @@ def out_of_fold(
         inputs: of all answers.
         labels: 1 = hallucinated, `[answers]`.
         folds: test answers of each fold.
-        selections: of each fold, made from its training answers; all with the same kinds and numbers of sets.
-        rows: label and answer of each row of `inputs.dense`; None where its rows are the answers.
+        selections: of each fold, made from its training answers; all with the same names, kinds and numbers of sets.
+        decisions: of each fold the probe's log-odds `[answers]`: of its test answers by the fold's probe, of its
+            training answers by probes that did not see them. None leaves `scalars_and_probe` out.
         groups: of answers, kept whole when the strength for the hidden state is chosen; None: each its own.
 
     Raises:
         ValueError: lengths that do not fit, values that are not finite, training rows of one class only.
     """
     y = _labels(labels, inputs)
-    row_labels, answer_of = (y, np.arange(len(y))) if rows is None else (np.asarray(part) for part in rows)
-    row_labels = np.asarray(row_labels, np.float64)
+    training = inputs.training or Training(inputs.answers, y.astype(np.int64), np.arange(len(y)))
+    row_labels = training.labels.astype(np.float64)
     members = np.arange(len(y)) if groups is None else np.asarray(groups)
     names = [*inputs.scalars, *(name for name in ("hidden", "prompt", "dense") if getattr(inputs, name) is not None)]
+    names += [ALL_SCALARS] if len(inputs.scalars) > 1 else []
+    names += [WITH_PROBE] if inputs.scalars and decisions is not None else []
     plain = {name: np.full(len(y), np.nan) for name in names}
-    refit = np.full(len(y), np.nan)
-    controls = {kind: np.full((len(sets), len(y)), np.nan) for kind, sets in selections[0].controls.items()}
+    sets = {
+        name: ComparedScores(
+            np.full(len(y), np.nan),
+            {kind: np.full((len(drawn), len(y)), np.nan) for kind, drawn in one.controls.items()},
+        )
+        for name, one in selections[0].items()
+    }
     with threadpool_limits(1, "blas"):
         for number, (test, selection) in enumerate(zip(folds, selections, strict=True)):
             train = np.setdiff1d(np.arange(len(y)), test)
             if len(set(y[train].tolist())) < 2:
                 raise ValueError(f"the training rows of fold {number} do not hold both classes.")
-            for name, values in inputs.scalars.items():
-                column = np.asarray(values, np.float64)[:, None]
-                plain[name][test] = _standardised(column[train], y[train])(column[test])
+            columns = _scalar_columns(inputs.scalars, None if decisions is None else decisions[number])
+            for name, values in columns.items():
+                plain[name][test] = _standardised(values[train], y[train])(values[test])
             if inputs.hidden is not None:
                 model = _on_hidden(inputs.hidden[train], y[train], members[train])
                 plain["hidden"][test] = model(inputs.hidden[test])
             if inputs.prompt is not None:
                 a, b = fit_gram(inputs.prompt[np.ix_(train, train)], y[train])
                 plain["prompt"][test] = expit(inputs.prompt[np.ix_(test, train)] @ a + b)
+            used = np.flatnonzero(np.isin(training.answers, train))
             if inputs.dense is not None:
-                used = np.flatnonzero(np.isin(answer_of, train))
                 a, b = fit_gram(inputs.dense[np.ix_(used, used)], row_labels[used])
                 plain["dense"][test] = expit(inputs.dense[np.ix_(test, used)] @ a + b)
-            if selection.chosen.size:
-                sets = _fit_sets(inputs.answers, selection.chosen[None], y, train)
-                refit[test] = sets.scores(inputs.answers[test])[0]
-            for kind, chosen in selection.controls.items():
-                controls[kind][:, test] = _fit_sets(inputs.answers, chosen, y, train).scores(inputs.answers[test])
-    return Scores(plain, refit, controls)
+            for name, one in selection.items():
+                if not one.chosen.size:
+                    continue
+                found = fit_sets(training.X, one.chosen[None], row_labels, used)
+                sets[name].chosen[test] = found.scores(inputs.answers[test])[0]
+                for kind, drawn in one.controls.items():
+                    found = fit_sets(training.X, drawn, row_labels, used)
+                    sets[name].controls[kind][:, test] = found.scores(inputs.answers[test])
+    return Scores(plain, sets)
+
+
+def _scalar_columns(scalars: Mapping[str, ArrayLike], decisions: Floats | None) -> dict[str, Floats]:
+    """What each baseline on scalars sees, `[answers, numbers]`: each alone, all jointly, and these with the probe."""
+    found = {name: np.asarray(values, np.float64)[:, None] for name, values in scalars.items()}
+    together = np.concatenate([*found.values()], axis=1) if found else np.zeros((0, 0))
+    if len(found) > 1:
+        found[ALL_SCALARS] = together
+    if len(together) and decisions is not None:
+        found[WITH_PROBE] = np.column_stack([together, decisions])
+    return found
 
 
 # ---- classifiers for answers still to come ----
@@ -176,23 +247,11 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class SetClassifiers:
-    """A linear classifier on each of several sets of neurons.
+class ComparedClassifiers:
+    """Classifiers on some neurons and on the control sets, all fitted in the same way."""
 
-    Attributes:
-        neurons: flat indices, int64 `[sets, size]`.
-        weights: float64 `[sets, size]`.
-        intercepts: float64 `[sets]`.
-    """
-
-    neurons: Ints
-    weights: Floats
-    intercepts: Floats
-
-    def scores(self, answers: NDArray[Any]) -> Floats:
-        """Probabilities of label 1: `[sets, answers]`, from contributions `[answers, neurons]`."""
-        picked = np.asarray(answers[:, self.neurons], np.float64)  # [answers, sets, size]
-        return expit(np.einsum("ask,sk->sa", picked, self.weights) + self.intercepts[:, None])
+    chosen: SetClassifiers
+    controls: Mapping[str, SetClassifiers]
 
 
 @dataclass(frozen=True)
@@ -200,15 +259,13 @@ class Baselines:
     """Classifiers fitted on all training answers.
 
     Attributes:
-        linear: by name: on each scalar, on `hidden`, on `prompt` and `dense` (contributions over the prompt's and
-            the answer's tokens).
-        refit: on the probe's neurons, or None.
-        controls: by kind.
+        linear: by name: on each scalar, on `scalars` jointly and with the probe's log-odds (`scalars_and_probe`, the
+            last number), on `hidden`, on `prompt` and `dense` (contributions over the tokens of prompt and answer).
+        sets: of each selection.
     """
 
     linear: Mapping[str, Linear]
-    refit: SetClassifiers | None
-    controls: Mapping[str, SetClassifiers]
+    sets: Mapping[str, ComparedClassifiers]
 
     def scores(
         self,
@@ -216,6 +273,7 @@ class Baselines:
         scalars: Mapping[str, ArrayLike],
         hidden: NDArray[Any] | None,
         prompt: NDArray[Any] | None,
+        decisions: Floats | None = None,
     ) -> Scores:
         """Scores of new answers; a baseline whose input is not given is left out.
 
@@ -224,12 +282,13 @@ class Baselines:
             scalars: by name, `[answers]` each.
             hidden: `[answers, hidden size]`.
             prompt: contributions over the prompt's tokens, `[answers, neurons]`.
+            decisions: the probe's log-odds, `[answers]`.
 
         Raises:
             BaselineError: inputs of another width than those trained on.
         """
         given: dict[str, NDArray[Any] | None] = {"hidden": hidden, "prompt": prompt, "dense": answers}
-        given |= {name: np.asarray(values, np.float64)[:, None] for name, values in scalars.items()}
+        given |= _scalar_columns(scalars, decisions)
         plain = {}
         for name, model in self.linear.items():
             values = given.get(name)
@@ -238,11 +297,15 @@ class Baselines:
             if values.shape[1] != len(model.weights):
                 raise BaselineError(f"{name} has {values.shape[1]} numbers, the baseline took {len(model.weights)}")
             plain[name] = model(values)
-        nothing = np.full(len(answers), np.nan)
         return Scores(
             plain,
-            nothing if self.refit is None else self.refit.scores(answers)[0],
-            {kind: sets.scores(answers) for kind, sets in self.controls.items()},
+            {
+                name: ComparedScores(
+                    one.chosen.scores(answers)[0],
+                    {kind: sets.scores(answers) for kind, sets in one.controls.items()},
+                )
+                for name, one in self.sets.items()
+            },
         )
 
     def save(self, path: Path) -> None:
@@ -250,10 +313,11 @@ class Baselines:
         tensors: dict[str, NDArray[Any]] = {}
         for name, model in self.linear.items():
             # Dense weights are many, and only order and size of the score matter: float32.
-            kind = np.float32 if len(model.weights) > 1 else np.float64
+            kind = np.float32 if len(model.weights) > 100 else np.float64
             tensors[f"linear.{name}.weights"] = model.weights.astype(kind)
             tensors[f"linear.{name}.intercept"] = np.array([model.intercept])
-        sets = dict(self.controls) | ({} if self.refit is None else {"refit": self.refit})
+        sets = {f"{name}.chosen": one.chosen for name, one in self.sets.items()}
+        sets |= {f"{name}.{kind}": drawn for name, one in self.sets.items() for kind, drawn in one.controls.items()}
         for name, one in sets.items():
             tensors[f"sets.{name}.neurons"] = one.neurons
             tensors[f"sets.{name}.weights"] = one.weights
@@ -262,7 +326,7 @@ class Baselines:
             "format": FORMAT,
             "version": str(VERSION),
             "linear": json.dumps(list(self.linear)),
-            "sets": json.dumps(list(sets)),
+            "sets": json.dumps({name: list(one.controls) for name, one in self.sets.items()}),
             "sha256": _tensors_hash(tensors),
         }
         content = _with_metadata(tensors, about)
@@ -283,7 +347,7 @@ class Baselines:
                 if about.get("format") != FORMAT or about.get("version") != str(VERSION):
                     raise BaselineError(f"{path} is not a file of baselines of version {VERSION}; run probe again")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                linear, sets = json.loads(about["linear"]), json.loads(about["sets"])
+                linear, kinds = json.loads(about["linear"]), json.loads(about["sets"])
             if about.get("sha256", _tensors_hash(tensors)) != _tensors_hash(tensors):
                 raise BaselineError(f"{path} is damaged: its numbers are not those of its sha256; run probe again")
             if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
@@ -295,15 +359,21 @@ class Baselines:
                 )
                 for name in linear
             }
-            found = {
-                name: SetClassifiers(*(tensors[f"sets.{name}.{part}"] for part in ("neurons", "weights", "intercepts")))
-                for name in sets
+
+            def read(name: str) -> SetClassifiers:
+                return SetClassifiers(
+                    *(tensors[f"sets.{name}.{part}"] for part in ("neurons", "weights", "intercepts"))
+                )
+
+            sets = {
+                name: ComparedClassifiers(read(f"{name}.chosen"), {kind: read(f"{name}.{kind}") for kind in own})
+                for name, own in kinds.items()
             }
         except BaselineError:
             raise
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise BaselineError(f"{path} cannot be read ({error}); run the probe task again") from None
-        return cls(models, found.pop("refit", None), found)
+        return cls(models, sets)
 
 
 def _with_metadata(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
@@ -330,8 +400,8 @@ def fit_baselines(
     inputs: Inputs,
     labels: ArrayLike,
     selection: Selection,
-    training: tuple[NDArray[Any], ArrayLike] | None = None,
     prompt: "Linear | None" = None,
+    decisions: Floats | None = None,
     groups: ArrayLike | None = None,
 ) -> Baselines:
     """All baselines fitted on all answers.
@@ -340,29 +410,34 @@ def fit_baselines(
         inputs: as in `out_of_fold`.
         labels: 1 = hallucinated, `[answers]`.
         selection: the final probe's neurons and their control sets.
-        training: the probe's training matrix `[rows, neurons]`, of which `inputs.dense` is the Gram matrix, and its
-            labels.
         prompt: the classifier on contributions over the prompt's tokens (`prompt_model`), fitted where these were at
             hand.
+        decisions: log-odds of each answer by probes that did not see it, `[answers]`; None leaves `scalars_and_probe`
+            out.
         groups: as in `out_of_fold`.
     """
     y = _labels(labels, inputs)
-    everything = np.arange(len(y))
-    linear: dict[str, Linear] = {}
+    training = inputs.training or Training(inputs.answers, y.astype(np.int64), np.arange(len(y)))
+    row_labels, rows = training.labels.astype(np.float64), np.arange(len(training.X))
     with threadpool_limits(1, "blas"):
-        for name, values in inputs.scalars.items():
-            linear[name] = _standardised(np.asarray(values, np.float64)[:, None], y)
+        columns = _scalar_columns(inputs.scalars, decisions)
+        linear = {name: _standardised(values, y) for name, values in columns.items()}
         if inputs.hidden is not None:
-            linear["hidden"] = _on_hidden(inputs.hidden, y, everything if groups is None else np.asarray(groups))
+            linear["hidden"] = _on_hidden(inputs.hidden, y, np.arange(len(y)) if groups is None else np.asarray(groups))
         if prompt is not None:
             linear["prompt"] = prompt
-        if inputs.dense is not None and training is not None:
-            X, row_labels = training
-            a, b = fit_gram(inputs.dense, np.asarray(row_labels, np.float64))
-            linear["dense"] = Linear(transposed_product(X, a), b)
-        refit = _fit_sets(inputs.answers, selection.chosen[None], y, everything) if selection.chosen.size else None
-        controls = {kind: _fit_sets(inputs.answers, sets, y, everything) for kind, sets in selection.controls.items()}
-    return Baselines(linear, refit, controls)
+        if inputs.dense is not None:
+            a, b = fit_gram(inputs.dense, row_labels)
+            linear["dense"] = Linear(transposed_product(training.X, a), b)
+        sets = {
+            name: ComparedClassifiers(
+                fit_sets(training.X, one.chosen[None], row_labels, rows),
+                {kind: fit_sets(training.X, drawn, row_labels, rows) for kind, drawn in one.controls.items()},
+            )
+            for name, one in selection.items()
+            if one.chosen.size
+        }
+    return Baselines(linear, sets)
 
 
 def prompt_model(prompts: NDArray[Any], labels: ArrayLike) -> tuple[Floats, Linear]:
@@ -411,61 +486,3 @@ def _on_hidden(X: NDArray[Any], y: Floats, groups: NDArray[Any]) -> Linear:
             p = np.clip(_standardised(X[train], y[train], float(C))(X[test]), 1e-12, 1 - 1e-12)
             losses[k] -= float((y[test] * np.log(p) + (1 - y[test]) * np.log1p(-p)).sum())
     return _standardised(X, y, float(strengths[np.argmin(losses)]))
-
-
-def _fit_sets(X: NDArray[Any], sets: Ints, y: Floats, train: Ints) -> SetClassifiers:
-    """An L2 logistic regression (C = 1) on each set's standardised columns, several of them at once."""
-    some = max(1, MOST_AT_ONCE // (len(train) * sets.shape[1]))
-    if len(sets) > some:
-        parts = [_fit_sets(X, sets[k : k + some], y, train) for k in range(0, len(sets), some)]
-        weights = np.concatenate([part.weights for part in parts])
-        return SetClassifiers(sets, weights, np.concatenate([part.intercepts for part in parts]))
-    Z = np.asarray(X[train[:, None, None], sets[None]], np.float64).transpose(1, 0, 2)  # [sets, rows, size]
-    mean, deviation = Z.mean(axis=1), Z.std(axis=1)
-    scale = np.where(deviation > 0, deviation, 1.0)
-    Z = (Z - mean[:, None]) / scale[:, None]
-    v = _newton(np.concatenate([Z, np.ones((*Z.shape[:2], 1))], axis=2), y[train])
-    weights = v[:, :-1] / scale
-    return SetClassifiers(sets, weights, v[:, -1] - (weights * mean).sum(axis=1))
-
-
-def _newton(Z: Floats, y: Floats) -> Floats:
-    """argmin over v of sum of log-losses + |v|^2 / 2 without the last column, the intercept's.
-
-    Args:
-        Z: `[sets, rows, columns]`.
-        y: `[rows]`.
-
-    Returns:
-        `[sets, columns]`.
-    """
-    count, _, columns = Z.shape
-    ridge = np.append(np.ones(columns - 1), 0.0)
-    v = np.zeros((count, columns))
-
-    def objective(v: Floats) -> Floats:
-        z = np.einsum("snk,sk->sn", Z, v)
-        return (np.logaddexp(0.0, z) - y * z).sum(axis=1) + (ridge * v**2).sum(axis=1) / 2
-
-    value = objective(v)
-    for _ in range(100):
-        p = expit(np.einsum("snk,sk->sn", Z, v))
-        gradient = np.einsum("snk,sn->sk", Z, p - y) + ridge * v
-        curved = np.maximum(p * (1 - p), 1e-12)
-        hessian = np.matmul((Z * curved[:, :, None]).transpose(0, 2, 1), Z)
-        hessian[:, np.arange(columns), np.arange(columns)] += ridge + 1e-12
-        step = np.linalg.solve(hessian, -gradient[:, :, None])[:, :, 0]
-        size = np.ones(count)
-        reached = objective(v + step)
-        while ((worse := reached > value) & (size > 1e-6)).any():
-            size[worse] /= 2
-            reached = np.where(worse, objective(v + size[:, None] * step), reached)
-            if size.min() <= 1e-6:
-                break
-        better = reached <= value
-        gained = np.where(better, value - reached, 0.0)
-        v = np.where(better[:, None], v + size[:, None] * step, v)
-        value = np.where(better, reached, value)
-        if (gained <= 1e-12 * (1 + np.abs(value))).all():
-            break
-    return v

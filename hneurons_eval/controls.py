@@ -10,39 +10,149 @@ Sets are ascending flat (layer-major) indices and never hold a neuron of the ref
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Ints = NDArray[np.int64]
-KINDS = ("uniform", "layer", "contribution")
-"""How control sets are drawn: from the whole model, with as many in each layer, with as much contribution."""
+Floats = NDArray[np.float64]
+KINDS = ("uniform", "layer", "contribution", "sd")
+"""Kinds of control sets: from the whole model; with as many neurons in each layer; with like mean contributions; with
+contributions of like standard deviation, which an L1 fit on raw columns prefers whatever the label."""
+NEIGHBOURS = 50
+"""Neurons nearest in rank from which a matched one is drawn."""
+TRIES = 8
+"""Draws from one window before it is doubled."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Mean and standard deviation of every neuron's contribution over some answers: float64 `[neurons]` each."""
+
+    mean: Floats
+    deviation: Floats
+
+    @classmethod
+    def of(cls, answers: NDArray[Any]) -> "Activity":
+        """Of contributions `[answers, neurons]`, without a copy of them in float64."""
+        mean = answers.mean(axis=0, dtype=np.float64)
+        squares = np.zeros(answers.shape[1])
+        for start in range(0, len(answers), 64):
+            squares += ((answers[start : start + 64] - mean) ** 2).sum(axis=0)
+        return cls(mean, np.sqrt(squares / len(answers)))
 
 
 def control_sets(
-    chosen: ArrayLike, widths: Sequence[int], mean_contribution: ArrayLike, n: int, seed: int = 0
+    reference: ArrayLike,
+    widths: Sequence[int],
+    activity: Activity,
+    n: int,
+    seed: int = 0,
+    exclude: ArrayLike | None = None,
 ) -> dict[str, Ints]:
-    """n sets of each kind, as large as the reference: int64 `[n, size]` by kind.
+    """n sets of each of `KINDS`, as large as the reference: int64 `[n, size]` by kind.
 
-    An empty reference is compared with sets of one neuron. A kind of which there are too few neurons is left out.
+    Set number i replaces each neuron by one that depends on the seed, i and the neuron alone, unless that one is
+    excluded or taken. So the sets of two references (those of two folds) share as many neurons as the references do.
 
     Args:
-        chosen: flat indices of the reference.
+        reference: flat indices, at least one.
         widths: neurons in each layer.
-        mean_contribution: `[neurons]`.
+        activity: of every neuron.
+        n: sets of each kind.
+        seed: of the replacements.
+        exclude: flat indices that no set may hold; default the reference.
+
+    Returns:
+        by kind; a kind of which there are too few neurons is left out.
 
     Raises:
-        ValueError: the reference is more than half of the model; an index or a mean that does not fit.
+        ValueError: an empty reference; an index or an activity that does not fit.
     """
-    reference = np.unique(np.asarray(chosen, np.int64))
-    sets = {"uniform": random_sets(widths, max(1, reference.size), n, seed, reference)}
-    # The other kinds need something to be like.
-    like = reference if reference.size else sets["uniform"][0]
-    layers, counts = np.unique(np.searchsorted(np.cumsum(widths), like, side="right"), return_counts=True)
-    if (2 * counts <= np.asarray(widths)[layers]).all():
-        sets["layer"] = layer_matched_sets(like, widths, n, seed)
-    sets["contribution"] = contribution_matched_sets(like, mean_contribution, n, seed)
-    return {kind: np.stack(drawn) for kind, drawn in sets.items()}
+    chosen = np.unique(np.asarray(reference, np.int64))
+    total, edges = int(sum(widths)), np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+    outside = np.unique(chosen if exclude is None else np.asarray(exclude, np.int64))
+    if not chosen.size or chosen[0] < 0 or chosen[-1] >= total or len(activity.mean) != total:
+        raise ValueError(f"{chosen.size} neurons and {len(activity.mean)} activities do not fit {total} neurons.")
+    layers = np.searchsorted(edges, chosen, side="right") - 1
+    busy = np.bincount(layers, minlength=len(widths)) + np.histogram(outside, edges)[0]
+    found: dict[str, Ints] = {}
+    everything = np.arange(total)
+    if chosen.size + outside.size <= total:
+        found["uniform"] = _replaced(chosen, everything, np.zeros(chosen.size, np.int64), total, n, seed, outside)
+        if (busy <= np.asarray(widths))[layers].all():
+            found["layer"] = _replaced(
+                chosen, everything, edges[layers], np.asarray(widths)[layers], n, seed + 1, outside
+            )
+        for offset, (kind, values) in enumerate((("contribution", activity.mean), ("sd", activity.deviation)), start=2):
+            order = np.argsort(values, kind="stable")
+            place = np.empty(total, np.int64)
+            place[order] = everything
+            start = np.clip(place[chosen] - NEIGHBOURS // 2, 0, max(0, total - NEIGHBOURS - 1))
+            found[kind] = _replaced(
+                chosen, order, start, min(NEIGHBOURS + 1, total), n, seed + offset, outside, grow=True
+            )
+    return found
+
+
+def _replaced(
+    reference: Ints,
+    order: Ints,
+    starts: Ints,
+    widths: Any,
+    n: int,
+    seed: int,
+    exclude: Ints,
+    grow: bool = False,
+) -> Ints:
+    """n sets in which each neuron of the reference is replaced by one of its window: int64 `[n, size]`, ascending.
+
+    Args:
+        reference: flat indices.
+        order: all neurons, in the order in which windows are cut.
+        starts, widths: the window of each reference neuron in that order.
+        grow: double a window from which `TRIES` draws were not free.
+    """
+    spans = np.broadcast_to(np.asarray(widths, np.int64), reference.shape)
+    tries = 8 * TRIES
+    drawn = _hashed(seed, n, reference, tries)  # [n, size, tries] in [0, 1)
+    total, sets = len(order), np.empty((n, reference.size), np.int64)
+    outside = set(exclude.tolist())
+    windows = list(zip(starts.tolist(), spans.tolist(), strict=True))
+    for number in range(n):
+        taken = set(outside)
+        for at, (start, width) in enumerate(windows):
+            for turn in range(tries):
+                wide = min(width << (turn // TRIES), total) if grow else width
+                first = min(max(0, start - (wide - width) // 2), total - wide) if grow else start
+                one = int(order[first + int(drawn[number, at, turn] * wide)])
+                if one not in taken:
+                    break
+            else:  # crowded: the first that is free
+                near = order[start : start + width] if not grow else order
+                one = next(int(one) for one in near if int(one) not in taken)
+            taken.add(one)
+            sets[number, at] = one
+    return np.sort(sets, axis=1)
+
+
+def _hashed(seed: int, n: int, neurons: Ints, tries: int) -> Floats:
+    """Numbers in [0, 1) that depend on seed, set, neuron and try alone (SplitMix64): `[n, neurons, tries]`."""
+    mask = np.uint64(2**64 - 1)
+
+    def mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9) & mask
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB) & mask
+        return bits ^ (bits >> np.uint64(31))
+
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        bits = mixed(np.arange(n, dtype=np.uint64) * golden + np.uint64(seed % 2**63))[:, None]
+        bits = mixed(bits + neurons.astype(np.uint64)[None] * golden)[:, :, None]
+        bits = mixed(bits + np.arange(1, tries + 1, dtype=np.uint64) * golden)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def random_sets(

@@ -1,30 +1,63 @@
-"""Figures of detection, from per-answer results: estimates with 95 % intervals.
+"""Figures of detection, from per-answer results: estimates with 95 % intervals, and differences between classifiers.
 
 Everything here takes plain arrays and returns flat dicts of numbers, which Inspect logs as metrics:
 `name`, `name_low` and `name_high` are an estimate and its interval.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata, t
 
+from hneurons_eval.reliability import calibration
 from hneurons_eval.statistics import (
-    Statistic,
+    Interval,
     auroc,
     auroc_statistic,
-    brier,
     flat,
     interval_if_known,
-    mean_statistic,
     permutation_p,
-    stratified_auroc,
+    resample_weights,
 )
 
+Floats = NDArray[np.float64]
 LABELS = {"faithful": 0, "hallucinated": 1}
 """What a label of an answer is as a number."""
 SMALLEST_STRATUM = 5
 """Relations with fewer answers of either class are left out of the mean within relations."""
+RESAMPLES = 2000
+PERMUTATIONS = 2000
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What was detected, by answer.
+
+    Attributes:
+        labels: 1 = hallucinated; `[answers]`.
+        probabilities: of being hallucinated, by a probe that did not see the answer.
+        predictions: 1 where above the threshold.
+        questions: of each answer; the unit of resampling.
+        relations: of each answer, or None. With relations, AUROCs are the mean within relations that have at least
+            five answers of either class.
+        baselines: scores by anything but the whole probe, by name: `[answers]` each.
+        sets: of each selection (`probe`, `positive`), probabilities by its neurons refitted `[answers]`, and by the
+            control sets of each kind `[sets, answers]`.
+        folds: the fold that each answer was tested in, where classifiers were fitted anew for each fold: their scores
+            are compared within a fold only. None: one classifier.
+    """
+
+    labels: ArrayLike
+    probabilities: ArrayLike
+    predictions: ArrayLike
+    questions: Sequence[Any]
+    relations: Sequence[Any]
+    baselines: Mapping[str, ArrayLike] = field(default_factory=dict)
+    sets: Mapping[str, tuple[ArrayLike, Mapping[str, ArrayLike]]] = field(default_factory=dict)
+    folds: Sequence[Any] | None = None
 
 
 def usable_strata(labels: ArrayLike, strata: ArrayLike, least: int = SMALLEST_STRATUM) -> NDArray[np.bool_]:
@@ -38,123 +71,187 @@ def usable_strata(labels: ArrayLike, strata: ArrayLike, least: int = SMALLEST_ST
     return keep
 
 
-def within_strata_statistic(labels: ArrayLike, scores: ArrayLike, strata: ArrayLike) -> Statistic:
-    """The mean over strata of the AUROC in each, as a function of row weights."""
-    y, s, members = np.asarray(labels), np.asarray(scores), np.asarray(strata)
-    parts = [
-        (rows, auroc_statistic(y[rows], s[rows]))
-        for stratum in np.unique(members)
-        if len(set(y[(rows := np.flatnonzero(members == stratum))].tolist())) == 2
-    ]
-    if not parts:
-        raise ValueError("no stratum has both classes")
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = np.stack([own(weights[:, rows]) for rows, own in parts])  # [strata, resamples]
-        known = np.isfinite(values)
-        # NaN where a resample leaves no stratum with both classes.
-        return np.where(known, values, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
-
-    return statistic
-
-
-def detection(
-    labels: Sequence[int],
-    probabilities: Sequence[float],
-    predictions: Sequence[int],
-    questions: Sequence[str],
-    relations: Sequence[str | None],
-    baselines: Mapping[str, ArrayLike],
-    controls: Mapping[str, ArrayLike] | None = None,
-    refit: Sequence[float] | None = None,
-    seed: int = 0,
-) -> dict[str, float]:
-    """How well hallucinated answers are told from faithful ones.
+def rank_within(scores: ArrayLike, folds: Sequence[Any] | None) -> Floats:
+    """Scores as ranks from 0 to 1 within each fold, so that classifiers of different scale can be pooled.
 
     Args:
-        labels: 1 = hallucinated; `[answers]`.
-        probabilities: of being hallucinated, by a probe that did not see the answer.
-        predictions: 1 where above the threshold.
-        questions: of each answer; the unit of resampling.
-        relations: of each answer, or None. With relations, AUROCs are the mean within relations that have
-            at least five answers of either class.
-        baselines: scores by anything but the probe, by name: `[answers]` each.
-        controls: probabilities by other neuron sets of equal size, by kind: `[sets, answers]` each.
-        refit: probabilities by the selected neurons fitted in the same way as the control sets.
+        scores: `[answers]`.
+        folds: of each answer; None leaves the scores as they are.
+    """
+    values = np.asarray(scores, np.float64)
+    if folds is None:
+        return values
+    members, ranked = np.asarray(folds), np.empty(len(values))
+    for fold in np.unique(members):
+        here = members == fold
+        ranked[here] = (rankdata(values[here]) - 0.5) / here.sum()
+    return ranked
+
+
+class StratifiedAuroc:
+    """AUROCs within strata under the same bootstrap resamples for every score, so that differences are paired.
+
+    Args:
+        labels: 1 = hallucinated, `[answers]`; both classes in each stratum.
+        strata: the relation of each answer (or one stratum for all).
+        clusters: the question of each answer, the unit of resampling.
+        seed: of the resamples.
+    """
+
+    def __init__(self, labels: NDArray[np.int64], strata: NDArray[Any], clusters: NDArray[Any], seed: int = 0) -> None:
+        self._labels = labels
+        self._rows = [np.flatnonzero(strata == one) for one in np.unique(strata)]
+        drawn = np.concatenate([*resample_weights(clusters, RESAMPLES, seed)])
+        self._weights = np.concatenate([np.ones((1, len(labels))), drawn])  # the data themselves first
+        self._pairs = np.array([labels[rows].sum() * (1 - labels[rows]).sum() for rows in self._rows], np.float64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def of(self, scores: ArrayLike) -> Floats:
+        """AUROC of each stratum, of the data and then of each resample: `[strata, 1 + resamples]`; NaN: one class."""
+        values = np.asarray(scores, np.float64)
+        return np.stack(
+            [auroc_statistic(self._labels[rows], values[rows])(self._weights[:, rows]) for rows in self._rows]
+        )
+
+    def mean(self, scores: ArrayLike) -> float:
+        """The mean over strata of the AUROC of the data."""
+        values = np.asarray(scores, np.float64)
+        return float(np.mean([auroc(self._labels[rows], values[rows]) for rows in self._rows]))
+
+    def figures(self, name: str, values: Floats) -> dict[str, float]:
+        """The mean over strata of AUROCs, or of differences of them, with intervals.
+
+        Args:
+            name: of the figure.
+            values: as `of` gives them, `[strata, 1 + resamples]`.
+
+        Returns:
+            `name` with `_low` and `_high` (questions resampled, strata fixed), and with at least three strata
+            `_relations_low` and `_relations_high` (a t interval over strata: what other relations might give).
+        """
+        known = np.isfinite(values)
+        means = np.where(known, values, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+        drawn = means[1:][np.isfinite(means[1:])]
+        low, high = np.quantile(drawn, [0.025, 0.975]) if drawn.size > RESAMPLES / 2 else (np.nan, np.nan)
+        found = flat(name, Interval(float(means[0]), float(low), float(high)))
+        if len(self) >= 3:
+            own = values[:, 0]
+            half = float(t.ppf(0.975, len(own) - 1) * own.std(ddof=1) / np.sqrt(len(own)))
+            found |= {
+                f"{name}_relations_low": float(own.mean()) - half,
+                f"{name}_relations_high": float(own.mean()) + half,
+            }
+        return found
+
+    def weighted(self, values: Floats) -> float:
+        """The mean over strata, each weighted by its number of (hallucinated, faithful) pairs."""
+        return float(np.average(values[:, 0], weights=self._pairs))
+
+    def permutation_p(self, scores: ArrayLike, seed: int = 0) -> float:
+        """One-sided p of a mean AUROC above .5: labels permuted within strata, `PERMUTATIONS` times."""
+        values, rng = np.asarray(scores, np.float64), np.random.default_rng(seed)
+        total, observed = np.zeros(PERMUTATIONS), 0.0
+        for rows in self._rows:
+            y, ranks = self._labels[rows], rankdata(values[rows])
+            ones = int(y.sum())
+            least, pairs = ones * (ones + 1) / 2, ones * (len(rows) - ones)
+            shuffled = rng.permuted(np.broadcast_to(ranks, (PERMUTATIONS, len(rows))), axis=1)
+            total += (shuffled[:, :ones].sum(axis=1) - least) / pairs
+            observed += float((ranks[y == 1].sum() - least) / pairs)
+        return permutation_p(observed, np.where(np.abs(total - observed) < 1e-9, observed, total))
+
+
+def detection(found: Detected, seed: int = 0) -> dict[str, float]:
+    """How well hallucinated answers are told from faithful ones, and better than what.
 
     Returns:
-        `auroc` (within relations where there are relations), `auroc_pooled`, `accuracy`, each with interval;
-        `brier` and `calibration_error`; `<name>_auroc` of each baseline; of each kind of control sets the mean and
-        middle 95 % (`<kind>_auroc`), and the permutation p of the probe (`<kind>_p`) and of its neurons refitted in
-        the way of the sets (`<kind>_p_refit`). Little more than counts where a class is missing.
+        Of the probe: `auroc` (within relations where there are relations; see `StratifiedAuroc.figures`),
+        `auroc_weighted` (relations weighted by pairs), `auroc_p` (labels permuted within relations), `auroc_pooled`
+        (over all answers, ranked within folds), `accuracy`, `balanced_accuracy`, `majority_accuracy`, and what
+        `reliability.calibration` gives.
+        Of each baseline: `<name>_auroc`, and `<name>_difference`: the probe's AUROC minus it, paired.
+        `added`: AUROC of all scalars and the probe minus that of all scalars.
+        Of each selection (`probe`, `positive`): `<selection>_refit_auroc`; of each kind of control sets
+        `<selection>_<kind>_sets`, their mean AUROC and middle 95 % (`<selection>_<kind>_auroc`), and the one-sided
+        p `<selection>_<kind>_p` that a set does as well; `<selection>_p`: the largest of these p, which holds for all
+        kinds at once.
+        Little more than counts where a class is missing.
     """
-    y, p = np.asarray(labels), np.asarray(probabilities, float)
-    clusters = np.asarray(questions)
-    found: dict[str, float] = {"answers": len(y), "hallucinated": int(y.sum())}
+    y, p = np.asarray(found.labels), np.asarray(found.probabilities, np.float64)
+    clusters = np.asarray(found.questions)
+    figures: dict[str, float] = {"answers": len(y), "hallucinated": int(y.sum())}
     if len(set(y.tolist())) < 2:
-        return found
-    grouped = all(relation is not None for relation in relations)
-    strata = np.asarray([str(relation) for relation in relations]) if grouped else np.zeros(len(y), int)
+        return figures
+    grouped = all(relation is not None for relation in found.relations)
+    strata = np.asarray([str(relation) for relation in found.relations]) if grouped else np.zeros(len(y), int)
     keep = usable_strata(y, strata, SMALLEST_STRATUM if grouped else 1)
-    found |= flat("auroc_pooled", interval_if_known(auroc_statistic(y, p), clusters, seed=seed))
+    pooled = interval_if_known(auroc_statistic(y, rank_within(p, found.folds)), clusters, seed=seed)
+    figures |= flat("auroc_pooled", pooled)
     if not keep.any():
-        return found
+        return figures
 
-    def own(scores: ArrayLike) -> Statistic:
-        return within_strata_statistic(y[keep], np.asarray(scores, float)[keep], strata[keep])
+    def ranked(scores: ArrayLike) -> Floats:
+        return rank_within(scores, found.folds)[keep]
 
+    within = StratifiedAuroc(y[keep], strata[keep], clusters[keep], seed)
+    own = within.of(ranked(p))
     if grouped:
-        found |= {"relations": len(np.unique(strata[keep])), "answers_in_relations": int(keep.sum())}
-    found |= flat("auroc", interval_if_known(own(p), clusters[keep], seed=seed))
-    correct = (np.asarray(predictions) == y).astype(float)
-    found |= flat("accuracy", interval_if_known(mean_statistic(correct), clusters, seed=seed))
-    found["majority_accuracy"] = float(max(y.mean(), 1 - y.mean()))
-    found |= {"brier": brier(y, p), "calibration_error": calibration_error(y, p)}
-    for name, scores in baselines.items():
-        if np.isfinite(np.asarray(scores, float)).all():
-            found |= flat(f"{name}_auroc", interval_if_known(own(scores), clusters[keep], seed=seed))
-    again = None
-    if refit is not None and np.isfinite(np.asarray(refit, float)[keep]).all():
-        found |= flat("refit_auroc", interval_if_known(own(refit), clusters[keep], seed=seed))
-        again = found["refit_auroc"]
-    for kind, scores in (controls or {}).items():
-        aurocs = np.array([stratified_auroc(y[keep], c[keep], strata[keep]) for c in np.asarray(scores, float)])
-        found |= {
-            f"{kind}_sets": len(aurocs),
-            f"{kind}_auroc": float(aurocs.mean()),
-            f"{kind}_auroc_low": float(np.quantile(aurocs, 0.025)),
-            f"{kind}_auroc_high": float(np.quantile(aurocs, 0.975)),
-            f"{kind}_p": permutation_p(found["auroc"], aurocs),
+        figures |= {"relations": len(within), "answers_in_relations": int(keep.sum())}
+    figures |= within.figures("auroc", own)
+    figures |= {"auroc_weighted": within.weighted(own), "auroc_p": within.permutation_p(ranked(p), seed)}
+    figures |= _calls(y, np.asarray(found.predictions), clusters, seed)
+    figures |= calibration(y, p, seed)
+    by_name = {name: np.asarray(scores, np.float64) for name, scores in found.baselines.items()}
+    by_name = {name: within.of(ranked(scores)) for name, scores in by_name.items() if np.isfinite(scores).all()}
+    for name, values in by_name.items():
+        figures |= within.figures(f"{name}_auroc", values)
+        figures |= within.figures(f"{name}_difference", own - values)
+    if {"scalars", "scalars_and_probe"} <= by_name.keys():
+        figures |= within.figures("added", by_name["scalars_and_probe"] - by_name["scalars"])
+    for selection, (chosen, controls) in found.sets.items():
+        figures |= _against_sets(selection, chosen, controls, within, ranked)
+    return figures
+
+
+def _calls(y: NDArray[Any], predictions: NDArray[Any], clusters: NDArray[Any], seed: int) -> dict[str, float]:
+    """Accuracy, balanced accuracy and the accuracy of the majority class."""
+    right = (predictions == y).astype(float)
+
+    def balanced(weights: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            shares = [(weights[:, y == k] @ right[y == k]) / weights[:, y == k].sum(axis=1) for k in (0, 1)]
+        return (shares[0] + shares[1]) / 2
+
+    return {
+        **flat(
+            "accuracy", interval_if_known(lambda weights: weights @ right / weights.sum(axis=1), clusters, seed=seed)
+        ),
+        **flat("balanced_accuracy", interval_if_known(balanced, clusters, seed=seed)),
+        "majority_accuracy": float(max(y.mean(), 1 - y.mean())),
+    }
+
+
+def _against_sets(
+    selection: str, chosen: ArrayLike, controls: Mapping[str, ArrayLike], within: StratifiedAuroc, ranked: Any
+) -> dict[str, float]:
+    if not np.isfinite(np.asarray(chosen, np.float64)).all():
+        return {}
+    figures = within.figures(f"{selection}_refit_auroc", within.of(ranked(chosen)))
+    refit, ps = figures[f"{selection}_refit_auroc"], []
+    for kind, scores in controls.items():
+        name = f"{selection}_{kind}"
+        aurocs = np.array([within.mean(ranked(one)) for one in np.asarray(scores, np.float64)])
+        ps.append(permutation_p(refit, aurocs))
+        figures |= {
+            f"{name}_sets": len(aurocs),
+            f"{name}_auroc": float(aurocs.mean()),
+            f"{name}_auroc_low": float(np.quantile(aurocs, 0.025)),
+            f"{name}_auroc_high": float(np.quantile(aurocs, 0.975)),
+            f"{name}_p": ps[-1],
         }
-        if again is not None:
-            found[f"{kind}_p_refit"] = permutation_p(again, aurocs)
-    return found
-
-
-def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> list[tuple[float, float, int]]:
-    """Mean probability, share of hallucinated answers, and number of answers, in bins of equal numbers of answers."""
-    y, p = np.asarray(labels), np.asarray(probabilities, float)
-    order = np.argsort(p, kind="stable")
-    parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
-    return [(float(p[part].mean()), float(y[part].mean()), len(part)) for part in parts]
-
-
-def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
-    """Mean distance of probability and share over the bins of `reliability`, weighted by answers."""
-    found = reliability(labels, probabilities, bins)
-    total = sum(count for _, _, count in found)
-    return sum(abs(mean - share) * count for mean, share, count in found) / total
-
-
-def relation_aurocs(
-    labels: Sequence[int], probabilities: Sequence[float], relations: Sequence[str]
-) -> dict[str, tuple[float, int, int]]:
-    """AUROC, hallucinated and faithful answers of each relation that has both classes."""
-    y, p, members = np.asarray(labels), np.asarray(probabilities, float), np.asarray(relations)
-    table = {}
-    for relation in sorted(set(relations)):
-        here = members == relation
-        positive = int(y[here].sum())
-        if 0 < positive < here.sum():
-            table[relation] = (auroc(y[here], p[here]), positive, int(here.sum()) - positive)
-    return table
+    if ps:
+        # An intersection-union test (Berger 1982): better than each kind, at the level of a single test.
+        figures[f"{selection}_p"] = max(ps)
+    return figures

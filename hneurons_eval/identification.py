@@ -20,19 +20,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from hneurons_eval.baselines import Baselines, Inputs, Linear, Scores, Selection, fit_baselines, out_of_fold
-from hneurons_eval.controls import control_sets
+from hneurons_eval.baselines import (
+    POSITIVE_SET,
+    PROBE_SET,
+    Baselines,
+    Compared,
+    Inputs,
+    Linear,
+    Scores,
+    Training,
+    fit_baselines,
+    out_of_fold,
+)
+from hneurons_eval.controls import KINDS, Activity, control_sets
 from hneurons_eval.l1_path import Path, fit_paths, grouped_folds
 from hneurons_eval.l1_solver import smallest_useful_c
-from hneurons_eval.l2 import gram
+from hneurons_eval.l2 import decide, gram
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.probe import Probe, best_threshold
-from hneurons_eval.statistics import auroc
+from hneurons_eval.reliability import Platt, fit_platt
+from hneurons_eval.set_classifiers import fit_sets
+from hneurons_eval.statistics import auroc, permutation_p
 
 Floats = NDArray[np.float64]
 Mode = Literal["3-vs-1", "1-vs-1"]
 Penalty = Literal["l1", "l2"]
 GRID_POINTS = 12
+SUPPRESSION_QUESTIONS = 100
+"""Training questions on which `C=auto` tries the model with the candidates suppressed."""
+RESAMPLE_SETS = 39
+"""Control sets of each resample: enough for p <= .05 on either side."""
+SIGNED = ("positive", "negative")
+"""Parts of the probe whose own weights are reported alone."""
 GRID = (3.0, 300.0)
 """The grid of C reaches from 3 to 300 times the smallest C that selects any neuron."""
 
@@ -54,7 +73,8 @@ class Settings:
         folds: outer folds, at most one for each group.
         inner_folds: folds within each outer training set.
         controls: neuron sets of each kind to compare with (`controls.KINDS`).
-        resamples: half-samples of questions on which the selection is repeated.
+        resamples: half-samples on which the selection is repeated at the C chosen.
+        repeats: bootstrap resamples of the groups on which C is chosen anew.
         seed: of folds, control sets and resamples.
 
     Raises:
@@ -68,6 +88,7 @@ class Settings:
     inner_folds: int = 3
     controls: int = 100
     resamples: int = 50
+    repeats: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -120,6 +141,24 @@ class Answers:
         return self.X[: len(self.labels)]
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """One bootstrap resample of the groups.
+
+    Attributes:
+        C: chosen on it.
+        neurons: with a weight; `positive` of them positive.
+        auroc: on the answers that were not drawn; NaN where one class is missing.
+        p: that as many neurons of like deviation, refitted, tell these answers apart as well.
+    """
+
+    C: float
+    neurons: int
+    positive: int
+    auroc: float
+    p: float
+
+
 @dataclass
 class Identified:
     """What the search found; `[answers]` in the order of the data.
@@ -128,12 +167,16 @@ class Identified:
         probe: fitted on all rows.
         probabilities: that each answer is hallucinated, by a probe that saw no row of its group.
         predictions: 1 where that probability is above the threshold its own fold chose.
+        fold_of: number of the fold that each answer was held out in, from 1.
         C_by_fold: chosen within each outer fold.
-        neurons_by_fold: number selected in each outer fold.
-        scores: the same probabilities by everything the probe is compared with.
+        neurons_by_fold: neurons with a weight in each outer fold's probe; `positive_by_fold`: with a positive one.
+        scores: the same probabilities by everything the probe is compared with; `positive` and `negative` are its own
+            weights of one sign alone.
         baselines: all of that fitted on all answers, for new ones.
+        activity: mean and deviation of each neuron's contributions.
         stability: float64 `[neurons]`, share of the half-samples in which a neuron has a weight of the sign that it
             has in the probe; None with `l2`.
+        resampled: what the whole choice comes to on bootstrap resamples of the groups.
         curve: for each C of the grid: neurons selected on all rows, held-out accuracy and AUROC, suppressed accuracy.
         folds: test answers of each outer fold.
     """
@@ -141,11 +184,15 @@ class Identified:
     probe: Probe
     probabilities: Floats
     predictions: NDArray[np.int64]
+    fold_of: NDArray[np.int64]
     C_by_fold: list[float]
     neurons_by_fold: list[int]
+    positive_by_fold: list[int]
     scores: Scores
     baselines: Baselines
+    activity: Activity
     stability: Floats | None
+    resampled: list[Resampled]
     curve: list[dict[str, float]]
     folds: list[NDArray[np.int64]]
 
@@ -156,6 +203,7 @@ class _Fit:
 
     train: NDArray[np.bool_]  # [answers]
     inner: list[NDArray[np.int64]]  # test answers of each inner fold
+    weights: Floats  # [answers], 0 outside the training set
     path: Path | None = None
     inner_decisions: Floats | None = None  # [Cs, answers], NaN outside the training set
 
@@ -202,14 +250,14 @@ class Search:
         try:
             folds = min(self.settings.folds, groups)
             self.folds = grouped_folds(labels, self.data.groups, folds, self.settings.seed)
-            self.fits = [_Fit(everything, self.folds)]
+            self.fits = [_Fit(everything, self.folds, everything.astype(np.float64))]
             for test in self.folds:
                 train = everything.copy()
                 train[test] = False
                 rows = np.flatnonzero(train)
                 parts = min(self.settings.inner_folds, len(np.unique(self.data.groups[rows])))
                 inner = grouped_folds(labels[rows], self.data.groups[rows], parts, self.settings.seed + 1)
-                self.fits.append(_Fit(train, [rows[part] for part in inner]))
+                self.fits.append(_Fit(train, [rows[part] for part in inner], train.astype(np.float64)))
         except ValueError as error:
             raise IdentificationError(f"the responses cannot be split into folds: {error}") from None
         self._check_overlap()
@@ -241,47 +289,46 @@ class Search:
         """Fit every path. Takes seconds to minutes; call it off the event loop."""
         outer: list[_Fit] = self.fits[1:]
         for number, fit in enumerate(outer, start=1):
-            grid = self._grid(fit.train)
+            grid = self._grid(fit.weights)
             progress(f"fold {number} of {len(outer)}: fitting {len(fit.inner) + 1} paths over {len(grid)} values of C")
             fit.path, fit.inner_decisions = self._fit_one(fit, grid)
-        grid = self._grid(self.fits[0].train)
+        grid = self._grid(self.fits[0].weights)
         progress(f"all rows: fitting the path over {len(grid)} values of C")
         final = self.fits[0]
-        final.path = self._paths([final.train], grid)[0]
+        final.path = self._paths([final.weights], grid)[0]
         # The outer folds are the inner folds of the whole; each has its own grid, of the same multiples of the
         # smallest C that selects any neuron.
         final.inner_decisions = np.full((len(grid), len(self.data)), np.nan)
         for fit, test in zip(outer, self.folds, strict=True):
             final.inner_decisions[:, test] = self._decisions(_path(fit))[:, test]
 
-    def _grid(self, train: NDArray[np.bool_]) -> Floats:
-        """The values of C to try on a training set, from nothing but its own rows."""
+    def _grid(self, weights: Floats) -> Floats:
+        """The values of C to try on a training set, from nothing but its own rows, weighted `[answers]`."""
         C = self.settings.C
         if isinstance(C, int | float):
             return np.array([float(C)])
         if self.settings.penalty == "l2":
             return np.array([1.0])
-        weights = train[self.row_answers].astype(np.float64)
-        smallest = smallest_useful_c(self.data.X, self.row_labels.astype(np.float64), weights)
+        smallest = smallest_useful_c(self.data.X, self.row_labels.astype(np.float64), weights[self.row_answers])
         return smallest * np.geomspace(*GRID, GRID_POINTS)
 
     def _fit_one(self, fit: _Fit, grid: Floats) -> tuple[Path, Floats]:
-        trains = [fit.train]
+        weights = [fit.weights]
         for test in fit.inner:
-            train = fit.train.copy()
-            train[test] = False
-            trains.append(train)
-        path, *inner = self._paths(trains, grid)
+            weights.append(fit.weights.copy())
+            weights[-1][test] = 0.0
+        path, *inner = self._paths(weights, grid)
         decisions = np.full((len(grid), len(self.data)), np.nan)
         for own, test in zip(inner, fit.inner, strict=True):
             decisions[:, test] = self._decisions(own)[:, test]
         return path, decisions
 
-    def _paths(self, trains: Sequence[NDArray[np.bool_]], grid: Floats) -> list[Path]:
-        weights = np.stack([train[self.row_answers] for train in trains]).astype(np.float64)
+    def _paths(self, weights: Sequence[Floats], grid: Floats) -> list[Path]:
+        """A path for each weighting of the answers."""
+        by_row = np.stack(weights)[:, self.row_answers]
         if self.settings.penalty == "l1":
-            return fit_paths(self.data.X, self.row_labels, weights, grid)
-        return [self._dense_path(own, grid) for own in weights]
+            return fit_paths(self.data.X, self.row_labels, by_row, grid)
+        return [self._dense_path(own, grid) for own in by_row]
 
     def _dense_path(self, weights: Floats, grid: Floats) -> Path:
         from scipy.sparse import csr_array
@@ -337,69 +384,108 @@ class Search:
             raise ValueError("C=auto needs the accuracy with the candidates suppressed")
         data, settings = self.data, self.settings
         probabilities, predictions = np.full(len(data), np.nan), np.zeros(len(data), np.int64)
-        Cs, chosen = [], []
+        signed = {name: np.full(len(data), np.nan) for name in SIGNED}
+        fold_of = np.zeros(len(data), np.int64)
+        decisions: list[Floats] = []
+        chosen: list[tuple[Path, int]] = []
         for number, (fit, test) in enumerate(zip(self.fits[1:], self.folds, strict=True), start=1):
             k = self._best(fit, None if suppressed is None else suppressed[number])
             path = _path(fit)
-            probabilities[test] = expit(self._decisions(path)[k, test])
-            predictions[test] = probabilities[test] > self._threshold(fit, k)
-            Cs.append(float(path.Cs[k]))
-            chosen.append(path.positive(k) if settings.penalty == "l1" else np.zeros(0, np.int64))
+            out_of_sample = self._out_of_sample(fit, k)
+            platt = self._platt(out_of_sample, fit.train)
+            out_of_sample[test] = self._decisions(path)[k, test]
+            probabilities[test] = platt(out_of_sample[test])
+            predictions[test] = probabilities[test] > self._threshold(platt(out_of_sample), fit.train)
+            for name, one in signed.items():
+                one[test] = part_by_sign(data.answers[test], path.weights(k), name)
+            decisions.append(out_of_sample)
+            chosen.append((path, k))
+            fold_of[test] = number
         final = self.fits[0]
         k = self._best(final, None if suppressed is None else suppressed[0])
-        probe = self._final_probe(k, widths, model)
-        last = _path(final).positive(k) if settings.penalty == "l1" else np.zeros(0, np.int64)
+        chosen.append((_path(final), k))
         progress(f"fitting {settings.controls} control sets of each kind, and baselines")
-        selections = self._selections([*chosen, last], widths, [float(C) for C in (*Cs, _path(final).Cs[k])])
+        activity = Activity.of(data.answers)
+        selections = [self._selection(*one, widths, activity) for one in chosen]
+        shared = set.intersection(*({*selection} for selection in selections))
+        kinds = set(KINDS).intersection(*(one.controls for selection in selections for one in selection.values()))
+        selections = [
+            {
+                name: Compared(one.chosen, {kind: one.controls[kind] for kind in KINDS if kind in kinds})
+                for name, one in selection.items()
+                if name in shared
+            }
+            for selection in selections
+        ]
         inputs = Inputs(
             data.answers,
             data.scalars,
             data.hidden,
             None if data.prompt is None else data.prompt[0],
+            Training(data.X, self.row_labels, self.row_answers),
             gram(data.X),
         )
-        rows = (self.row_labels, self.row_answers)
-        scores = out_of_fold(inputs, data.labels, self.folds, selections[:-1], rows, data.groups)
+        scores = out_of_fold(inputs, data.labels, self.folds, selections[:-1], decisions, data.groups)
+        if settings.penalty == "l1":
+            scores.plain |= signed
         baselines = fit_baselines(
             inputs,
             data.labels,
             selections[-1],
-            (data.X, self.row_labels),
             None if data.prompt is None else data.prompt[1],
+            self._out_of_sample(final, k),
             data.groups,
         )
-        stability = None
+        stability, resampled = None, []
         if settings.penalty == "l1":
             progress(f"selecting again on {settings.resamples} half-samples of the questions")
-            stability = self._stability(probe.C_)
+            stability = self._stability(float(_path(final).Cs[k]))
+            resampled = self._resampled(activity, progress)
         return Identified(
-            probe=probe,
+            probe=self._final_probe(k, widths, model),
             probabilities=probabilities,
             predictions=predictions,
-            C_by_fold=Cs,
-            neurons_by_fold=[len(one) for one in chosen],
+            fold_of=fold_of,
+            C_by_fold=[float(path.Cs[k]) for path, k in chosen[:-1]],
+            neurons_by_fold=[int(path.n_nonzero[k]) for path, k in chosen[:-1]],
+            positive_by_fold=[int(path.n_positive[k]) for path, k in chosen[:-1]],
             scores=scores,
             baselines=baselines,
+            activity=activity,
             stability=stability,
+            resampled=resampled,
             curve=self._curve(None if suppressed is None else suppressed[0]),
             folds=self.folds,
         )
 
-    def _selections(
-        self, chosen: Sequence[NDArray[np.int64]], widths: Sequence[int], Cs: Sequence[float]
-    ) -> list[Selection]:
-        means = self.data.answers.mean(axis=0, dtype=np.float64)
-        found = []
-        for number, (one, C) in enumerate(zip(chosen, Cs, strict=True), start=1):
-            if 2 * len(one) > sum(widths):
-                raise IdentificationError(
-                    f"C = {C:.4g} selects {len(one)} of {sum(widths)} neurons, "
-                    "more than can be compared with random ones; use a smaller C"
-                )
-            sets = control_sets(one, widths, means, self.settings.controls, self.settings.seed + number)
-            found.append(Selection(one, sets))
-        kinds = set.intersection(*(set(selection.controls) for selection in found))
-        return [Selection(one.chosen, {k: v for k, v in one.controls.items() if k in kinds}) for one in found]
+    def _selection(self, path: Path, k: int, widths: Sequence[int], activity: Activity) -> dict[str, Compared]:
+        """The neurons at one C, all and positive, each with control sets of its size.
+
+        Control sets replace neurons by a map that is the same in every fold, so that they differ between folds as
+        much as the selections do.
+        """
+        if self.settings.penalty != "l1":
+            return {}
+        nonzero = path.nonzero(k)
+        if 2 * len(nonzero) > sum(widths):
+            raise IdentificationError(
+                f"C = {path.Cs[k]:.4g} selects {len(nonzero)} of {sum(widths)} neurons, "
+                "more than can be compared with random ones; use a smaller C"
+            )
+        found = {}
+        for name, own in ((PROBE_SET, nonzero), (POSITIVE_SET, path.positive(k))):
+            if own.size:
+                sets = control_sets(own, widths, activity, self.settings.controls, self.settings.seed, nonzero)
+                found[name] = Compared(own, sets)
+        return found
+
+    def _out_of_sample(self, fit: _Fit, k: int) -> Floats:
+        """Log-odds of the training answers by probes that did not see them, `[answers]`; NaN elsewhere."""
+        assert fit.inner_decisions is not None
+        return fit.inner_decisions[k].copy()
+
+    def _platt(self, decisions: Floats, train: NDArray[np.bool_]) -> Platt:
+        return fit_platt(self.data.labels[train], decisions[train])
 
     def _stability(self, C: float) -> Floats:
         """How often each neuron is selected at C on half of the questions, in complementary pairs.
@@ -425,8 +511,8 @@ class Search:
             times[path.positive(0)] += 1
         return times / len(paths)
 
-    def _accuracies(self, fit: _Fit) -> tuple[Floats, Floats]:
-        """Held-out accuracy (at the threshold best there) and AUROC within a training set at each C: `[Cs]`."""
+    def _accuracies(self, fit: _Fit) -> tuple[Floats, Floats, Floats]:
+        """Held-out accuracy (at the threshold best there), its standard error, and AUROC at each C: `[Cs]`."""
         assert fit.inner_decisions is not None
         y = self.data.labels[fit.train]
         accuracies, aurocs = [], []
@@ -434,35 +520,90 @@ class Search:
             p = expit(decisions)
             accuracies.append(float(((p > best_threshold(y, p)) == y).mean()))
             aurocs.append(auroc(y, decisions))
-        return np.array(accuracies), np.array(aurocs)
+        rates = np.array(accuracies)
+        return rates, np.sqrt(rates * (1 - rates) / len(y)), np.array(aurocs)
 
     def _best(self, fit: _Fit, suppressed: Sequence[float] | None) -> int:
-        """Index of the best C; of equals the smallest, which selects fewest neurons."""
-        score, _ = self._accuracies(fit)
+        """Index of the smallest C whose score is within one standard error of the best.
+
+        Breiman's rule (Hastie et al., The Elements of Statistical Learning, 7.10): the curve is flatter than its error,
+        so that its maximum is a matter of luck, and the fewest neurons that do as well vary least. See docs/validity.md.
+        """
+        score, error, _ = self._accuracies(fit)
         usable = _path(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(score), np.bool_)
         if suppressed is not None:
-            score = score + np.asarray(suppressed)
+            rates = np.asarray(suppressed)
+            score, error = score + rates, np.sqrt(error**2 + rates * (1 - rates) / SUPPRESSION_QUESTIONS)
         if not usable.any():
             return len(score) - 1
-        return int(np.argmax(np.where(usable, score, -np.inf)))
+        best = int(np.argmax(np.where(usable, score, -np.inf)))
+        return int(np.argmax(usable & (score >= score[best] - error[best])))
 
-    def _threshold(self, fit: _Fit, k: int) -> float:
-        assert fit.inner_decisions is not None
-        return best_threshold(self.data.labels[fit.train], expit(fit.inner_decisions[k, fit.train]))
+    def _threshold(self, probabilities: Floats, train: NDArray[np.bool_]) -> float:
+        return best_threshold(self.data.labels[train], probabilities[train])
 
     def _final_probe(self, k: int, widths: Sequence[int], model: str) -> Probe:
         fit = self.fits[0]
         probe = Probe.from_path(_path(fit), k, widths=widths, model=model)
-        probe.penalty = self.settings.penalty
-        return probe.set_threshold(self._threshold(fit, k), "balanced accuracy on held-out groups")
+        probe.penalty = probe.penalty_ = self.settings.penalty
+        decisions = self._out_of_sample(fit, k)
+        probe.set_calibration(self._platt(decisions, fit.train))
+        threshold = self._threshold(probe.calibration_(decisions), fit.train)
+        return probe.set_threshold(threshold, "balanced accuracy on held-out groups")
+
+    def _resampled(self, activity: Activity, progress: Callable[[str], None]) -> list[Resampled]:
+        """The choice of C and what follows from it, on bootstrap resamples of the groups.
+
+        C is chosen by held-out accuracy alone, also with `C=auto`: suppression would ask the model anew each time.
+        """
+        data, settings = self.data, self.settings
+        if not isinstance(settings.C, str):
+            return []
+        names, member = np.unique(data.groups, return_inverse=True)
+        rng = np.random.default_rng(settings.seed + 3)
+        found = []
+        for number in range(settings.repeats):
+            progress(f"choosing again on resampled groups: {number + 1} of {settings.repeats}")
+            times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[member]
+            train, left_out = times > 0, np.flatnonzero(times == 0)
+            rows = np.flatnonzero(train)
+            parts = min(settings.inner_folds, len(np.unique(data.groups[rows])))
+            try:
+                inner = grouped_folds(data.labels[rows], data.groups[rows], parts, settings.seed + 1)
+            except ValueError:
+                continue  # one class stands in too few groups of this resample
+            fit = _Fit(train, [rows[part] for part in inner], times.astype(np.float64))
+            if any(len(np.unique(data.labels[np.setdiff1d(rows, part)])) < 2 for part in fit.inner):
+                continue
+            fit.path, fit.inner_decisions = self._fit_one(fit, self._grid(fit.weights))
+            k = self._best(fit, None)
+            found.append(self._one_resample(fit, k, left_out, activity))
+        return found
+
+    def _one_resample(self, fit: _Fit, k: int, left_out: NDArray[np.int64], activity: Activity) -> Resampled:
+        data, path = self.data, _path(fit)
+        y = data.labels[left_out]
+        value, p = float("nan"), float("nan")
+        nonzero = path.nonzero(k)
+        if len(set(y.tolist())) == 2:
+            value = auroc(y, self._decisions(path)[k, left_out])
+            if len(nonzero):
+                sets = control_sets(nonzero, (data.X.shape[1],), activity, RESAMPLE_SETS, self.settings.seed)["sd"]
+                rows = np.flatnonzero(fit.train[self.row_answers])
+                fitted = fit_sets(data.X, np.concatenate([nonzero[None], sets]), self.row_labels.astype(float), rows)
+                own, *others = (auroc(y, one) for one in fitted.scores(data.answers[left_out]))
+                p = permutation_p(own, others)
+        return Resampled(float(path.Cs[k]), len(nonzero), int(path.n_positive[k]), value, p)
 
     def _curve(self, suppressed: Sequence[float] | None) -> list[dict[str, float]]:
-        path, (accuracies, aurocs) = _path(self.fits[0]), self._accuracies(self.fits[0])
+        path, (accuracies, errors, aurocs) = _path(self.fits[0]), self._accuracies(self.fits[0])
         return [
             {
                 "C": float(C),
-                "neurons": int(path.n_positive[k]),
+                "neurons": int(path.n_nonzero[k]),
+                "positive_neurons": int(path.n_positive[k]),
                 "held_out_accuracy": float(accuracies[k]),
+                "standard_error": float(errors[k]),
                 "held_out_auroc": float(aurocs[k]),
                 **({} if suppressed is None else {"suppressed_accuracy": float(suppressed[k])}),
             }
@@ -474,3 +615,8 @@ def _path(fit: _Fit) -> Path:
     if fit.path is None:
         raise ValueError("nothing is fitted yet; call fit first")
     return fit.path
+
+
+def part_by_sign(answers: NDArray[Any], weights: Floats, sign: str) -> Floats:
+    """What the weights of one sign add to the log-odds of each answer, `[answers]`."""
+    return decide(answers, np.where(weights > 0 if sign == "positive" else weights < 0, weights, 0.0), 0.0)

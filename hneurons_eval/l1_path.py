@@ -56,6 +56,10 @@ class Path:
         row = slice(self.coefs.indptr[k], self.coefs.indptr[k + 1])
         return np.sort(self.coefs.indices[row][self.coefs.data[row] > 0]).astype(np.int64)
 
+    def nonzero(self, k: int) -> Ints:
+        """Flat indices of the neurons with a weight at Cs[k], ascending."""
+        return np.sort(self.coefs.indices[self.coefs.indptr[k] : self.coefs.indptr[k + 1]]).astype(np.int64)
+
     def weights(self, k: int) -> Floats:
         """[neurons], the weights at Cs[k], dense."""
         row = slice(self.coefs.indptr[k], self.coefs.indptr[k + 1])

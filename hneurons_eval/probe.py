@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
 from hneurons_eval.files import is_intact, sealed, write_atomically, write_text_atomically
 from hneurons_eval.l1_path import CrossValidation as CrossValidation
@@ -33,6 +32,7 @@ from hneurons_eval.l1_path import cross_validate_path as cross_validate_path
 from hneurons_eval.l1_path import fit_path as fit_path
 from hneurons_eval.l1_path import grouped_folds as grouped_folds
 from hneurons_eval.l2 import decide, fit_l2
+from hneurons_eval.reliability import Platt
 
 if TYPE_CHECKING:
     from hneurons_eval.neurons import NeuronSet, Sign
@@ -61,6 +61,7 @@ class Probe:
         intercept_: number.
         C_, penalty_: what it was fitted with.
         threshold_, threshold_source_: a number, and a word on where it came from.
+        calibration_: from log-odds to probabilities; the identity unless `set_calibration` was called.
         widths: neurons in each layer.
         model: name of the model, or None.
         metadata: whatever JSON its maker wants kept.
@@ -82,6 +83,7 @@ class Probe:
         self.model: str | None = None
         self.widths: tuple[int, ...] = ()
         self.metadata: dict[str, Any] = {}
+        self.calibration_ = Platt()
         self.set_threshold(threshold, "default" if threshold == 0.5 else "given")
 
     def fit(
@@ -158,8 +160,13 @@ class Probe:
         self.threshold_, self.threshold_source_ = float(threshold), source
         return self
 
+    def set_calibration(self, calibration: Platt) -> "Probe":
+        """Change how probabilities follow from log-odds, and return self; the threshold stays what it is."""
+        self.calibration_ = calibration
+        return self
+
     def decision_function(self, X: NDArray[Any]) -> Floats:
-        """Log-odds of label 1, [rows].
+        """Log-odds of label 1 before calibration, [rows].
 
         Raises:
             ProbeError: not fitted; X of another width; a row that is not finite in a neuron with a weight.
@@ -175,9 +182,9 @@ class Probe:
         return z
 
     def predict_proba(self, X: NDArray[Any]) -> Floats:
-        """Probabilities of label 0 and label 1, [rows, 2]."""
-        z = self.decision_function(X)
-        return np.column_stack([expit(-z), expit(z)])
+        """Calibrated probabilities of label 0 and label 1, [rows, 2]."""
+        p = self.calibration_(self.decision_function(X))
+        return np.column_stack([1 - p, p])
 
     def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """1 where the probability of label 1 is above the threshold, [rows]."""
@@ -249,6 +256,7 @@ class Probe:
             "C": self.C_,
             "threshold": self.threshold_,
             "threshold_source": self.threshold_source_,
+            "calibration": {"slope": self.calibration_.slope, "offset": self.calibration_.offset},
             "model": self.model,
             "widths": list(self.widths),
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -317,6 +325,7 @@ class Probe:
         try:
             probe = cls(record["penalty"], record["C"])
             probe.set_threshold(record["threshold"], str(record["threshold_source"]))
+            probe.set_calibration(_calibration(record.get("calibration")))
             probe.widths = cls._layers(len(coef), record["widths"])
             probe.model, probe.metadata = record["model"], dict(record["metadata"])
             if not isinstance(probe.model, str | None):
@@ -338,6 +347,20 @@ class Probe:
         from hneurons_eval.hub import load_probe
 
         return load_probe(name, revision)
+
+
+def _calibration(given: Any) -> Platt:
+    """What a file says of the calibration; files by hand may leave it out.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    if given is None:
+        return Platt()
+    found = Platt(float(given["slope"]), float(given["offset"]))
+    if not (math.isfinite(found.slope) and math.isfinite(found.offset) and found.slope > 0):
+        raise ValueError(f"calibration should hold a slope above 0 and an offset, found {given!r}")
+    return found
 
 
 def _write_files(directory: FilePath, weights: bytes, described: str) -> None:

@@ -601,11 +601,12 @@ def _described(
 
 
 def _pointer(key: str, extras: Mapping[str, np.ndarray], answer: Sequence[int]) -> dict[str, Any]:
-    """The key of an answer's contributions, and how sure the model was of the answer's tokens (means, in nats)."""
+    """The key of an answer's contributions, and how sure the model was of the answer's tokens, in nats."""
     places = list(answer)
     return {
         "contributions": key,
         "answer_logprob": float(extras["logprobs"][places].mean()),
+        "answer_min_logprob": float(extras["logprobs"][places].min()),
         "answer_entropy": float(extras["entropies"][places].mean()),
     }
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.evaluation import calibration_error
+from hneurons_eval.reliability import calibration
 from hneurons_eval.statistics import Statistic, auroc_statistic, brier, flat, interval_if_known, mean_statistic
 
 Floats = NDArray[np.float64]
@@ -144,8 +144,8 @@ def risk_figures(answers: Sequence[ScoredAnswer], seed: int = 0) -> dict[str, fl
         `answers`, `mean_risk`, `above_threshold` (a share); `abstained` and `answered_again` (counts) where a solver
         acted. Where the task scored answers: `scored_by_task`, `not_attempted`, `error` (mean loss) and, at the
         probe's threshold, `coverage_at_threshold` and `error_at_threshold`. With right and wrong ones: `auroc`,
-        `logprob_auroc` and `length_auroc` (of the negative mean log-probability and of the length), `brier`,
-        `calibration_error`; `aurc`, `aurc_oracle`, `aurc_random`, `aurc_excess` above the oracle, and `aurc_gain`
+        `logprob_auroc` and `length_auroc` (of the negative mean log-probability and of the length), `brier`
+        and what else `reliability.calibration` gives; `aurc`, `aurc_oracle`, `aurc_random`, `aurc_excess` above the oracle, and `aurc_gain`
         below random order.
     """
     found: dict[str, float] = {"answers": len(answers)}
@@ -185,7 +185,7 @@ def _against_task(answers: Sequence[ScoredAnswer], seed: int) -> dict[str, float
         found |= flat("logprob_auroc", interval_if_known(auroc_statistic(wrong, surprise), questions, seed=seed))
     lengths = np.array([answer.length for answer in answers], np.float64)
     found |= flat("length_auroc", interval_if_known(auroc_statistic(wrong, lengths), questions, seed=seed))
-    found |= {"brier": brier(wrong, risks), "calibration_error": calibration_error(wrong, risks)}
+    found |= calibration(wrong, risks, seed)
     area, oracle, mean = area_statistic(losses, risks), area_statistic(losses, losses), mean_statistic(losses)
     found |= flat("aurc", interval_if_known(area, questions, seed=seed))
     found["aurc_oracle"] = area_under_risk_coverage(losses, losses)

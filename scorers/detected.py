@@ -1,13 +1,16 @@
 """Was a hallucinated answer told from a faithful one; the table of figures beside all baselines, and the audits."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
+from numpy.typing import NDArray
 
-from hneurons_eval.evaluation import LABELS, detection
+from hneurons_eval.controls import KINDS
+from hneurons_eval.evaluation import LABELS, Detected, detection
 from hneurons_eval.markdown import marked, quoted, table
 from hneurons_eval.packed import unpack
 from hneurons_eval.questions import normalise_question
@@ -15,6 +18,24 @@ from hneurons_eval.statistics import headline_first
 
 if TYPE_CHECKING:
     from hneurons_eval.audits import Audit
+
+
+OF_PROBE = (
+    "neurons",
+    "positive_neurons",
+    "share",
+    "C",
+    "threshold",
+    "total_neurons",
+    "stable_neurons",
+    "shuffled_stable_neurons",
+    "shuffled_neurons",
+    "resamples",
+    "resampled_better",
+    *(f"resampled_{name}_{end}" for name in ("neurons", "positive", "auroc") for end in ("low", "median", "high")),
+    *(f"fold_neurons_{end}" for end in ("low", "median", "high")),
+)
+"""Figures of the probe itself, from its summary."""
 
 
 @metric(name="detection")
@@ -51,10 +72,7 @@ def _all_figures(details: list[dict[str, Any]], classified: list[dict[str, Any]]
             figures |= {k: v for k, v in audit.figures.items() if k not in figures}
         found |= {prefix + key: value for key, value in figures.items()}
     probe = next((detail["probe"] for detail in classified if detail.get("probe")), {})
-    for name in ("neurons", "share", "C", "threshold", "total_neurons", "stable_neurons"):
-        if isinstance(probe.get(name), int | float):
-            found[name] = probe[name]
-    return found
+    return found | {name: probe[name] for name in OF_PROBE if isinstance(probe.get(name), int | float)}
 
 
 def _skipped(details: list[dict[str, Any]]) -> dict[str, float]:
@@ -67,21 +85,31 @@ def _figures(details: list[dict[str, Any]]) -> dict[str, float]:
     if not details:
         return {}
     names = set.intersection(*(set(detail.get("baselines") or {}) for detail in details))
-    kinds = set.intersection(*(set(detail.get("controls") or {}) for detail in details))
-    refit = [detail.get("refit") for detail in details]
+    folds = [detail.get("fold") for detail in details]
     return detection(
-        [LABELS[detail["label"]] for detail in details],
-        [detail["probability"] for detail in details],
-        [detail["prediction"] for detail in details],
-        [normalise_question(detail["question"]) for detail in details],
-        [detail.get("relation") for detail in details],
-        {name: [detail["baselines"][name] for detail in details] for name in sorted(names)},
-        {
-            kind: np.stack([unpack(detail["controls"][kind]) for detail in details], axis=1)  # [sets, answers]
-            for kind in sorted(kinds)
-        },
-        cast(Any, refit) if all(value is not None for value in refit) else None,
+        Detected(
+            [LABELS[detail["label"]] for detail in details],
+            [detail["probability"] for detail in details],
+            [detail["prediction"] for detail in details],
+            [normalise_question(detail["question"]) for detail in details],
+            [detail.get("relation") for detail in details],
+            {name: [detail["baselines"][name] for detail in details] for name in sorted(names)},
+            compared_sets(details),
+            None if None in folds else folds,
+        )
     )
+
+
+def compared_sets(details: Sequence[Mapping[str, Any]]) -> dict[str, tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
+    """Of each selection that all answers were scored by: its scores `[answers]` and its sets' `[sets, answers]`."""
+    shared = set.intersection(*(set(detail.get("sets") or {}) for detail in details)) if details else set()
+    found = {}
+    for name in sorted(shared, reverse=True):  # probe, positive
+        of_answers = [detail["sets"][name] for detail in details]
+        refit = np.array([np.nan if one["refit"] is None else one["refit"] for one in of_answers], np.float64)
+        kinds = [kind for kind in KINDS if all(kind in one["controls"] for one in of_answers)]
+        found[name] = (refit, {k: np.stack([unpack(one["controls"][k]) for one in of_answers], axis=1) for k in kinds})
+    return found
 
 
 def audits_of(details: list[dict[str, Any]]) -> "list[Audit]":

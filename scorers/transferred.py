@@ -2,14 +2,12 @@
 
 from typing import Any, cast
 
-import numpy as np
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
 from hneurons_eval.evaluation import LABELS
-from hneurons_eval.packed import unpack
 from hneurons_eval.questions import normalise_question
-from hneurons_eval.scorers.detected import detected, detection_figures
+from hneurons_eval.scorers.detected import compared_sets, detected, detection_figures
 
 
 @metric(name="transfer")
@@ -23,13 +21,12 @@ def threshold_figures() -> Metric:
         rows = [d for score in scores if (d := score.score.metadata or {}).get("probability") is not None]
         if len(rows) not in seen:
             seen.clear()
-            kinds = set.intersection(*(set(row.get("controls") or {}) for row in rows)) if rows else set()
             seen[len(rows)] = transfer_figures(
                 [LABELS[row["label"]] for row in rows],
                 [row["probability"] for row in rows],
                 [row["prediction"] for row in rows],
                 [normalise_question(row["question"]) for row in rows],
-                {kind: np.stack([unpack(row["controls"][kind]) for row in rows], axis=1) for kind in sorted(kinds)},
+                {kind: sets for _, own in compared_sets(rows).values() for kind, sets in own.items()},
             )
         return dict(seen[len(rows)])
 

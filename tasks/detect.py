@@ -19,7 +19,7 @@ from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
 from hneurons_eval.tasks.collect import check_questions, preset_named, question_sample, questions_for, spread
-from hneurons_eval.tasks.probe import BASELINES, finite
+from hneurons_eval.tasks.probe import BASELINES, described_scores
 from hneurons_eval.tasks.probe_source import ProbeSource, probe_from
 from hneurons_eval.tasks.stage_logs import check_hneurons_model
 
@@ -161,6 +161,7 @@ def baselines_of(source: ProbeSource) -> "Baselines | None":
 def classified(source: ProbeSource, baselines: "Baselines | None", found: Mapping[str, Any]) -> dict[str, Any]:
     """Probability, call and neurons of one answer, and the scores of everything the probe is compared with."""
     from hneurons_eval.baselines import scalar_inputs
+    from hneurons_eval.identification import SIGNED, part_by_sign
 
     probe = source.probe
     row = features_of([found["contributions"]]).get(found["contributions"])
@@ -178,10 +179,9 @@ def classified(source: ProbeSource, baselines: "Baselines | None", found: Mappin
     if baselines is not None:
         hidden = row.extras.get("hidden")
         scalars = scalar_inputs([found])
-        scores = baselines.scores(answer, scalars, None if hidden is None else hidden[None], prompt)
-        result |= {
-            "baselines": {name: float(values[0]) for name, values in scores.plain.items()},
-            "refit": finite(scores.refit[0]),
-            "controls": {kind: pack(sets[:, 0]) for kind, sets in scores.controls.items()},
-        }
+        hidden_states = None if hidden is None else hidden[None]
+        scores = baselines.scores(answer, scalars, hidden_states, prompt, probe.decision_function(answer))
+        if probe.penalty == "l1":
+            scores.plain |= {sign: part_by_sign(answer, probe.coef_, sign) for sign in SIGNED}
+        result |= described_scores(scores, 0)
     return result

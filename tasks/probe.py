@@ -33,6 +33,7 @@ from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, model_l
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
+    from hneurons_eval.baselines import Scores
     from hneurons_eval.identification import Identified, Search, Settings
 
 BASELINES = "baselines.safetensors"
@@ -188,9 +189,8 @@ def classify(
                 "prediction": int(identified.predictions[number]),
                 "threshold": float(identified.probe.threshold_),
                 "label": details["label"],
-                "refit": finite(identified.scores.refit[number]),
-                "controls": {kind: pack(sets[:, number]) for kind, sets in identified.scores.controls.items()},
-                "baselines": {name: float(values[number]) for name, values in identified.scores.plain.items()},
+                "fold": int(identified.fold_of[number]),
+                **described_scores(identified.scores, number),
                 "selected": pack(one.selected[number]),
                 "top_neurons": one.top_neurons[number],
                 "probe": one.summary,
@@ -377,6 +377,20 @@ def _account(found: Found, labels: Sequence[int]) -> str:
     from hneurons_eval.report.account import probe_account
 
     return probe_account(found.identified, labels)
+
+
+def described_scores(scores: "Scores", number: int) -> dict[str, Any]:
+    """What the log says of one answer's scores by all that the probe is compared with."""
+    return {
+        "baselines": {name: float(values[number]) for name, values in scores.plain.items()},
+        "sets": {
+            name: {
+                "refit": finite(one.chosen[number]),
+                "controls": {kind: pack(sets[:, number]) for kind, sets in one.controls.items()},
+            }
+            for name, one in scores.sets.items()
+        },
+    }
 
 
 def finite(value: float) -> float | None:

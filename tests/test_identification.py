@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hneurons_eval.evaluation import detection, relation_aurocs, usable_strata
+from hneurons_eval.evaluation import detection, usable_strata
 from hneurons_eval.identification import Answers, IdentificationError, Identified, Search, Settings
 from hneurons_eval.scorers.captured import span_coverage
 from hneurons_eval.scorers.detected import detection_figures
