@@ -27,6 +27,7 @@ from hneurons_eval.l1_solver import smallest_useful_c
 from hneurons_eval.l2 import gram
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.probe import Probe, best_threshold
+from hneurons_eval.stability import stability
 from hneurons_eval.statistics import auroc
 
 Floats = NDArray[np.float64]
@@ -368,10 +369,11 @@ class Search:
             None if data.prompt is None else data.prompt[1],
             data.groups,
         )
-        stability = None
+        shares = None
         if settings.penalty == "l1":
-            progress(f"selecting again on {settings.resamples} half-samples of the questions")
-            stability = self._stability(probe.C_)
+            progress(f"selecting again on {settings.resamples} half-samples")
+            rows = (data.X, self.row_labels, self.row_answers, data.questions, data.groups)
+            shares = stability(*rows, float(probe.C_), probe.coef_, settings.resamples, settings.seed + 2)
         return Identified(
             probe=probe,
             probabilities=probabilities,
@@ -380,7 +382,7 @@ class Search:
             neurons_by_fold=[len(one) for one in chosen],
             scores=scores,
             baselines=baselines,
-            stability=stability,
+            stability=shares,
             curve=self._curve(None if suppressed is None else suppressed[0]),
             folds=self.folds,
         )
@@ -400,30 +402,6 @@ class Search:
             found.append(Selection(one, sets))
         kinds = set.intersection(*(set(selection.controls) for selection in found))
         return [Selection(one.chosen, {k: v for k, v in one.controls.items() if k in kinds}) for one in found]
-
-    def _stability(self, C: float) -> Floats:
-        """How often each neuron is selected at C on half of the questions, in complementary pairs.
-
-        Rows that are drawn count twice, so that the loss weighs as much against the penalty as with all of them.
-        Shah & Samworth (2013), section 2.
-        """
-        questions = np.arange(len(self.data)) if self.data.questions is None else self.data.questions
-        _, member = np.unique(questions, return_inverse=True)
-        rng = np.random.default_rng(self.settings.seed + 2)
-        weights: list[Floats] = []
-        for _ in range(self.settings.resamples // 2):
-            half = rng.permutation(member.max() + 1) % 2
-            for side in (0, 1):
-                drawn = 2.0 * (half[member] == side)
-                if len(np.unique(self.data.labels[drawn > 0])) == 2:
-                    weights.append(drawn[self.row_answers])
-        if not weights:
-            return np.zeros(self.data.X.shape[1])
-        paths = fit_paths(self.data.X, self.row_labels, np.stack(weights), [C])
-        times = np.zeros(self.data.X.shape[1])
-        for path in paths:
-            times[path.positive(0)] += 1
-        return times / len(paths)
 
     def _accuracies(self, fit: _Fit) -> tuple[Floats, Floats]:
         """Held-out accuracy (at the threshold best there) and AUROC within a training set at each C: `[Cs]`."""
