@@ -1,9 +1,11 @@
-"""Control neuron sets: drawn at random, as deep in the model as the reference, or as strong.
+"""Control neuron sets: uniform, layer-matched, contribution-matched and sd-matched.
 
 ```python
 sets = random_sets(layout.widths, size=len(h), n=100, seed=0, exclude=h)
 sets = layer_matched_sets(h, layout.widths, n=100)
 sets = contribution_matched_sets(h, mean_contribution, n=100)
+sets = sd_matched_sets(h, deviation, n=100)
+sets = control_sets(h, layout.widths, Activity.of(X), n=100)   # of each kind, the same replacements in every fold
 ```
 
 Sets are ascending flat (layer-major) indices and never hold a neuron of the reference.
@@ -11,20 +13,30 @@ Sets are ascending flat (layer-major) indices and never hold a neuron of the ref
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.files import write_atomically
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 KINDS = ("uniform", "layer", "contribution", "sd")
 """Kinds of control sets: from the whole model; with as many neurons in each layer; with like mean contributions; with
 contributions of like standard deviation, which an L1 fit on raw columns prefers whatever the label."""
+ACTIVITY = "activity.safetensors"
+"""In a probe's directory: mean and standard deviation of every neuron's contribution over the training answers."""
 NEIGHBOURS = 50
 """Neurons nearest in rank from which a matched one is drawn."""
 TRIES = 8
 """Draws from one window before it is doubled."""
+
+
+class ActivityError(ValueError):
+    """An activity file that is damaged or of another model; says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -214,20 +226,53 @@ def contribution_matched_sets(
 
     Args:
         reference: flat indices.
-        mean_contribution: [neurons], for example the column means of the training features.
+        mean_contribution: `[neurons]`, for example the column means of the training features.
+        n: how many sets.
+        seed: of the random draws.
+        neighbours: how many neurons one is drawn from.
 
     Raises:
         ValueError: fewer other neurons than the reference has; an index or a mean that does not fit.
     """
-    means = np.asarray(mean_contribution, np.float64)
-    if means.ndim != 1 or not np.isfinite(means).all():
-        raise ValueError("mean contributions must be one finite number for each neuron.")
+    return _matched_sets(reference, mean_contribution, "mean contributions", n, seed, neighbours)
+
+
+def sd_matched_sets(
+    reference: ArrayLike, deviation: ArrayLike, n: int, seed: int = 0, *, neighbours: int = 50, own: bool = False
+) -> list[Ints]:
+    """n sets whose neurons' contributions vary as much as the reference's do.
+
+    The algorithm of `contribution_matched_sets`, on ranks of the standard deviation.
+
+    Args:
+        reference: flat indices.
+        deviation: `[neurons]`, standard deviation of each neuron's contribution over the training answers.
+        n: how many sets.
+        seed: of the random draws.
+        neighbours: how many neurons one is drawn from.
+        own: the sets may hold the reference's neurons too, as they must where the overlap of the reference with
+            another set is compared with that of the sets.
+
+    Raises:
+        ValueError: fewer other neurons than the reference has; an index or a deviation that does not fit.
+    """
+    return _matched_sets(reference, deviation, "standard deviations", n, seed, neighbours, own)
+
+
+def _matched_sets(
+    reference: ArrayLike, values: ArrayLike, what: str, n: int, seed: int, neighbours: int, own: bool = False
+) -> list[Ints]:
+    """n sets of neurons near the reference's in rank of `values` `[neurons]`."""
+    known = np.asarray(values, np.float64)
+    if known.ndim != 1 or not np.isfinite(known).all():
+        raise ValueError(f"{what} must be one finite number for each neuron.")
     chosen = np.unique(np.asarray(reference, np.int64))
-    pool = _outside(chosen, means.size)
+    others = _outside(chosen, known.size)
+    pool = np.arange(known.size) if own else others
     if chosen.size > pool.size:
         raise ValueError(f"{chosen.size} neurons cannot be matched by the {pool.size} others.")
-    ranked = pool[np.argsort(means[pool], kind="stable")]
-    places = np.searchsorted(means[ranked], means[chosen])
+    ranked = pool[np.argsort(known[pool], kind="stable")]
+    places = np.searchsorted(known[ranked], known[chosen])
     rng = np.random.default_rng(seed)
     sets = []
     for _ in range(n):
@@ -253,3 +298,56 @@ def _outside(neurons: ArrayLike | None, total: int) -> Ints:
     free = np.ones(total, np.bool_)
     free[given] = False
     return np.flatnonzero(free)
+
+
+# ---- activity of every neuron, kept with a probe -------------------------------------------------
+
+
+def save_activity(path: str | Path, mean: ArrayLike, deviation: ArrayLike) -> None:
+    """Write mean and standard deviation of every neuron's contribution; the file appears whole or not at all.
+
+    Args:
+        path: the file, `ACTIVITY` in the probe's directory.
+        mean: `[neurons]`, over the training answers.
+        deviation: `[neurons]`, the same.
+
+    Raises:
+        ActivityError: lengths that differ, or a value that is not finite or a deviation below 0.
+    """
+    from safetensors.numpy import save_file
+
+    tensors = {"mean": np.asarray(mean, np.float32), "deviation": np.asarray(deviation, np.float32)}
+    _check_activity(str(path), tensors["mean"], tensors["deviation"])
+    write_atomically(Path(path), lambda place: save_file(tensors, place))
+
+
+def load_activity(directory: str | Path) -> tuple[Floats32, Floats32] | None:
+    """Mean and standard deviation of contributions from a probe's directory: float32 `[neurons]` each.
+
+    None where the directory has no such file.
+
+    Raises:
+        ActivityError: the file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = Path(directory) / ACTIVITY
+    if not path.is_file():
+        return None
+    try:
+        tensors = load_file(path)
+        mean, deviation = tensors["mean"], tensors["deviation"]
+    except (SafetensorError, KeyError, OSError, ValueError, TypeError) as error:
+        raise ActivityError(f"{path} cannot be read ({error}); train the probe again") from None
+    if mean.dtype != np.float32 or deviation.dtype != np.float32:
+        raise ActivityError(f"{path} should hold float32 tensors; train the probe again")
+    _check_activity(str(path), mean, deviation)
+    return mean, deviation
+
+
+def _check_activity(name: str, mean: Floats32, deviation: Floats32) -> None:
+    if mean.ndim != 1 or mean.shape != deviation.shape:
+        raise ActivityError(f"{name}: mean and deviation should be [neurons], not {mean.shape} and {deviation.shape}")
+    if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and (deviation >= 0).all()):
+        raise ActivityError(f"{name}: means should be finite, deviations finite and at least 0")

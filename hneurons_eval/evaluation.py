@@ -14,8 +14,8 @@ from scipy.stats import rankdata, t
 
 from hneurons_eval.reliability import calibration
 from hneurons_eval.statistics import (
+    RESAMPLES,
     Interval,
-    auroc,
     auroc_statistic,
     flat,
     interval_if_known,
@@ -28,7 +28,6 @@ LABELS = {"faithful": 0, "hallucinated": 1}
 """What a label of an answer is as a number."""
 SMALLEST_STRATUM = 5
 """Relations with fewer answers of either class are left out of the mean within relations."""
-RESAMPLES = 2000
 PERMUTATIONS = 2000
 
 
@@ -115,10 +114,15 @@ class StratifiedAuroc:
             [auroc_statistic(self._labels[rows], values[rows])(self._weights[:, rows]) for rows in self._rows]
         )
 
-    def mean(self, scores: ArrayLike) -> float:
-        """The mean over strata of the AUROC of the data."""
-        values = np.asarray(scores, np.float64)
-        return float(np.mean([auroc(self._labels[rows], values[rows]) for rows in self._rows]))
+    def means(self, scores: Floats) -> Floats:
+        """The mean over strata of the AUROC of the data, of each of several scores `[scores, answers]`."""
+        total = np.zeros(len(scores))
+        for rows in self._rows:
+            y = self._labels[rows]
+            ones = int(y.sum())
+            ranks = rankdata(scores[:, rows], axis=1)
+            total += (ranks[:, y == 1].sum(axis=1) - ones * (ones + 1) / 2) / (ones * (len(rows) - ones))
+        return total / len(self._rows)
 
     def figures(self, name: str, values: Floats) -> dict[str, float]:
         """The mean over strata of AUROCs, or of differences of them, with intervals.
@@ -242,7 +246,7 @@ def _against_sets(
     refit, ps = figures[f"{selection}_refit_auroc"], []
     for kind, scores in controls.items():
         name = f"{selection}_{kind}"
-        aurocs = np.array([within.mean(ranked(one)) for one in np.asarray(scores, np.float64)])
+        aurocs = within.means(np.stack([ranked(one) for one in np.asarray(scores, np.float64)]))
         ps.append(permutation_p(refit, aurocs))
         figures |= {
             f"{name}_sets": len(aurocs),

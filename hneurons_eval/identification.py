@@ -40,6 +40,8 @@ from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.probe import Probe, best_threshold
 from hneurons_eval.reliability import Platt, fit_platt
 from hneurons_eval.set_classifiers import fit_sets
+from hneurons_eval.shuffled import ShuffledSelections, shuffled_selections
+from hneurons_eval.stability import ShuffledStability, shuffled_stability, stability
 from hneurons_eval.statistics import auroc, permutation_p
 
 Floats = NDArray[np.float64]
@@ -176,6 +178,8 @@ class Identified:
         activity: mean and deviation of each neuron's contributions.
         stability: float64 `[neurons]`, share of the half-samples in which a neuron has a weight of the sign that it
             has in the probe; None with `l2`.
+        shuffled: what the same C selects with shuffled labels; None with `l2`.
+        shuffled_stability: how many neurons are stable with shuffled labels; None with `l2`.
         resampled: what the whole choice comes to on bootstrap resamples of the groups.
         curve: for each C of the grid: neurons selected on all rows, held-out accuracy and AUROC, suppressed accuracy.
         folds: test answers of each outer fold.
@@ -192,6 +196,8 @@ class Identified:
     baselines: Baselines
     activity: Activity
     stability: Floats | None
+    shuffled: ShuffledSelections | None
+    shuffled_stability: ShuffledStability | None
     resampled: list[Resampled]
     curve: list[dict[str, float]]
     folds: list[NDArray[np.int64]]
@@ -436,13 +442,17 @@ class Search:
             self._out_of_sample(final, k),
             data.groups,
         )
-        stability, resampled = None, []
+        probe = self._final_probe(k, widths, model)
+        shares, shuffled, null, resampled = None, None, None, []
         if settings.penalty == "l1":
-            progress(f"selecting again on {settings.resamples} half-samples of the questions")
-            stability = self._stability(float(_path(final).Cs[k]))
+            progress(f"selecting again on {settings.resamples} half-samples, and with shuffled labels")
+            rows = (data.X, self.row_labels, self.row_answers, data.questions, data.groups, probe.C_)
+            shares = stability(*rows, probe.coef_, settings.resamples, settings.seed + 2)
+            shuffled = shuffled_selections(*rows, seed=settings.seed + 4)
+            null = shuffled_stability(*rows, seed=settings.seed + 2)
             resampled = self._resampled(activity, progress)
         return Identified(
-            probe=self._final_probe(k, widths, model),
+            probe=probe,
             probabilities=probabilities,
             predictions=predictions,
             fold_of=fold_of,
@@ -452,7 +462,9 @@ class Search:
             scores=scores,
             baselines=baselines,
             activity=activity,
-            stability=stability,
+            stability=shares,
+            shuffled=shuffled,
+            shuffled_stability=null,
             resampled=resampled,
             curve=self._curve(None if suppressed is None else suppressed[0]),
             folds=self.folds,
@@ -487,30 +499,6 @@ class Search:
     def _platt(self, decisions: Floats, train: NDArray[np.bool_]) -> Platt:
         return fit_platt(self.data.labels[train], decisions[train])
 
-    def _stability(self, C: float) -> Floats:
-        """How often each neuron is selected at C on half of the questions, in complementary pairs.
-
-        Rows that are drawn count twice, so that the loss weighs as much against the penalty as with all of them.
-        Shah & Samworth (2013), section 2.
-        """
-        questions = np.arange(len(self.data)) if self.data.questions is None else self.data.questions
-        _, member = np.unique(questions, return_inverse=True)
-        rng = np.random.default_rng(self.settings.seed + 2)
-        weights: list[Floats] = []
-        for _ in range(self.settings.resamples // 2):
-            half = rng.permutation(member.max() + 1) % 2
-            for side in (0, 1):
-                drawn = 2.0 * (half[member] == side)
-                if len(np.unique(self.data.labels[drawn > 0])) == 2:
-                    weights.append(drawn[self.row_answers])
-        if not weights:
-            return np.zeros(self.data.X.shape[1])
-        paths = fit_paths(self.data.X, self.row_labels, np.stack(weights), [C])
-        times = np.zeros(self.data.X.shape[1])
-        for path in paths:
-            times[path.positive(0)] += 1
-        return times / len(paths)
-
     def _accuracies(self, fit: _Fit) -> tuple[Floats, Floats, Floats]:
         """Held-out accuracy (at the threshold best there), its standard error, and AUROC at each C: `[Cs]`."""
         assert fit.inner_decisions is not None
@@ -526,8 +514,8 @@ class Search:
     def _best(self, fit: _Fit, suppressed: Sequence[float] | None) -> int:
         """Index of the smallest C whose score is within one standard error of the best.
 
-        Breiman's rule (Hastie et al., The Elements of Statistical Learning, 7.10): the curve is flatter than its error,
-        so that its maximum is a matter of luck, and the fewest neurons that do as well vary least. See docs/validity.md.
+        Breiman's rule (Hastie et al., The Elements of Statistical Learning, 7.10): the curve is flatter than its
+        error, so that its maximum is a matter of luck, and fewer neurons do as well and vary less (docs/validity.md).
         """
         score, error, _ = self._accuracies(fit)
         usable = _path(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(score), np.bool_)

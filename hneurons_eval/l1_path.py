@@ -167,21 +167,26 @@ def fit_paths(
 ) -> list[Path]:
     """One path for each row of `weights` [fits, rows]; they share the passes over X.
 
-    Folds and resamples are rows of weights: 0 leaves a row out, 2 counts it twice. With `Cs=None` the
-    grid is that of the first. The rest is as in `fit_path`.
+    Folds and resamples are rows of weights: 0 leaves a row out, 2 counts it twice. `y` may be `[fits, rows]`, the
+    labels of each fit, as shuffled labels need. With `Cs=None` the grid is that of the first. The rest is as in
+    `fit_path`.
     """
-    X, y = checked(X, y)
+    labels = np.asarray(y)
+    several = labels.ndim == 2 and len(labels) > 0
+    X, first = checked(X, labels[0] if several else labels)
     s = np.ascontiguousarray(weights, np.float64)
-    if s.ndim != 2 or s.shape[1] != len(y):
-        raise ValueError(f"sample weights must have one entry for each of the {len(y)} rows, not shape {s.shape}.")
+    if s.ndim != 2 or s.shape[1] != len(first):
+        raise ValueError(f"sample weights must have one entry for each of the {len(first)} rows, not shape {s.shape}.")
     if not np.isfinite(s).all() or (s < 0).any():
         raise ValueError("sample weights must be finite and at least 0.")
+    if several and labels.shape != s.shape:
+        raise ValueError(f"labels must be those of {len(s)} fits of {len(first)} rows, not shape {labels.shape}.")
+    target = np.stack([checked(X, own)[1] for own in labels] if several else [first] * len(s)).astype(np.float64)
     for label in (0, 1):
-        if not s[:, y == label].any(axis=1).all():
+        if not (s * (target == label)).any(axis=1).all():
             raise ValueError(f"every fit needs rows of both classes, but one has no row of class {label}.")
-    target = y.astype(np.float64)
     if Cs is None:
-        grid = smallest_useful_c(X, target, s[0]) * np.geomspace(1.0, C_RANGE, N_CS)
+        grid = smallest_useful_c(X, target[0], s[0]) * np.geomspace(1.0, C_RANGE, N_CS)
     else:
         grid = np.atleast_1d(np.asarray(Cs, np.float64))
     if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all() or (grid <= 0).any():

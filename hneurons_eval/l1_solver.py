@@ -300,13 +300,13 @@ class Solution:
 def solve(
     X: NDArray[Any], y: Floats, weights: Floats, Cs: Floats, tol: float, penalise_intercept: bool
 ) -> list[list[Solution]]:
-    """One path for each row of `weights` [fits, rows].  X [rows, neurons], y 0 or 1, Cs ascending.
+    """One path for each row of `weights` [fits, rows].  X [rows, neurons], y 0 or 1 [fits, rows], Cs ascending.
 
     Raises:
         ValueError: X holds NaN or infinity, seen in the first pass over it.
     """
     columns = _Columns(X)
-    fits = [_Fit(columns, y, s, tol, penalise_intercept).run(Cs) for s in weights]
+    fits = [_Fit(columns, own, s, tol, penalise_intercept).run(Cs) for own, s in zip(y, weights, strict=True)]
     solutions: list[list[Solution]] = [[] for _ in fits]
     asked = {k: next(fit) for k, fit in enumerate(fits)}
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.reliability import calibration
-from hneurons_eval.statistics import Statistic, auroc_statistic, brier, flat, interval_if_known, mean_statistic
+from hneurons_eval.statistics import Statistic, auroc_statistic, flat, interval_if_known, mean_statistic
 
 Floats = NDArray[np.float64]
 LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5}
@@ -144,9 +144,9 @@ def risk_figures(answers: Sequence[ScoredAnswer], seed: int = 0) -> dict[str, fl
         `answers`, `mean_risk`, `above_threshold` (a share); `abstained` and `answered_again` (counts) where a solver
         acted. Where the task scored answers: `scored_by_task`, `not_attempted`, `error` (mean loss) and, at the
         probe's threshold, `coverage_at_threshold` and `error_at_threshold`. With right and wrong ones: `auroc`,
-        `logprob_auroc` and `length_auroc` (of the negative mean log-probability and of the length), `brier`
-        and what else `reliability.calibration` gives; `aurc`, `aurc_oracle`, `aurc_random`, `aurc_excess` above the oracle, and `aurc_gain`
-        below random order.
+        `logprob_auroc` and `length_auroc` (of the negative mean log-probability and of the length), and what
+        `reliability.calibration` gives; `aurc`, `aurc_oracle`, `aurc_random`, `aurc_excess` above the oracle, and
+        `aurc_gain` below random order.
     """
     found: dict[str, float] = {"answers": len(answers)}
     if not answers:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hneurons_eval.audits import Audit
 
 
+LEVEL = 0.05
 OF_PROBE = (
     "neurons",
     "positive_neurons",
@@ -67,6 +68,11 @@ def _all_figures(details: list[dict[str, Any]], classified: list[dict[str, Any]]
         here = [detail for detail in classified if str(detail.get("dataset") or "") == name]
         prefix = f"{name}/" if len(names) > 1 else ""
         figures = _figures(here) | _skipped(own)
+        if "brier_skill" in figures:
+            figures["audit_calibration"] = float(figures["brier_skill"] < 0 or figures["calibration_p"] <= LEVEL)
+        if any("trained_relation" in detail for detail in here):
+            leftover = float(np.mean([bool(detail.get("trained_relation")) for detail in here]))
+            figures |= {"leftover_share": leftover, "audit_leftover": float(leftover > 0)}
         for audit in audits_of(own):
             figures |= {f"audit_{audit.name}": float(audit.flagged)}
             figures |= {k: v for k, v in audit.figures.items() if k not in figures}
@@ -148,6 +154,9 @@ def detected() -> Scorer:
             "question": state.metadata["question"],
             "relation": state.metadata.get("relation"),
             "dataset": state.metadata.get("dataset"),
+            **(
+                {"trained_relation": state.metadata["trained_relation"]} if "trained_relation" in state.metadata else {}
+            ),
         }
         response = state.output.completion
         if found.get("probability") is None:

@@ -31,7 +31,7 @@ def base_transfer(
     preset: str = "paper",
     questions: int | None = None,
     split: str | None = None,
-    part: str = "all",
+    part: str = "auto",
     seed: int = 1,
 ) -> Task:
     """Answer questions with the model being evaluated, and detect its hallucinations by another checkpoint's probe.

@@ -12,7 +12,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from hneurons_eval.artifacts import check_writable, features_of
 from hneurons_eval.nonexistence import label_of
 from hneurons_eval.packed import pack
-from hneurons_eval.questions import normalise_question
+from hneurons_eval.questions import Question, normalise_question
 from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
@@ -36,7 +36,7 @@ def detect(
     preset: str = "paper",
     questions: int | None = None,
     split: str | None = None,
-    part: str = "all",
+    part: str = "auto",
     seed: int = 1,
 ) -> Task:
     """One answer to each question, and the probability that it is hallucinated.
@@ -51,7 +51,9 @@ def detect(
         preset: sampling, as in `collect` (one answer a question).
         questions: at most this many of each set, drawn evenly over relations; default all.
         split: of a Hub set.
-        part: `all`, `train` or `test`, as in `collect`.
+        part: `all`, `train` or `test`, as in `collect`; `auto` is `test` of a set that the probe was trained on, else
+            `all`. Balancing leaves of a relation that was trained on the answers of one class only, so that detection
+            among them says little; the log flags them (`audit_leftover`).
         seed: of the answers and the choice of questions.
     """
     check_hneurons_model()
@@ -91,15 +93,35 @@ def untrained_samples(
     samples: list[Sample] = []
     left_out: dict[str, int] = {}
     for name in names:
-        known = questions_for(name, part, split)
+        touched = [q for q in questions_for(name, "all", split) if normalise_question(q.question) in trained]
+        chosen = ("test" if touched else "all") if part == "auto" else part
+        known = questions_for(name, chosen, split)
+        leftovers = _leftovers(touched, name, split) if touched else set()
         fresh = [question for question in known if normalise_question(question.question) not in trained]
         if not fresh:
-            raise Refused(f"the probe was trained on all {len(known)} questions of {name}; give other questions")
+            more = ", or part=all" if chosen == "test" else ""
+            raise Refused(f"the probe was trained on all {len(known)} questions of {name}; give other questions{more}")
         left_out[set_label(name)] = len(known) - len(fresh)
         for question in spread(fresh, questions or len(fresh), seed):
             own = f"{set_label(name)}/{question.id}" if len(names) > 1 else question.id
-            samples.append(question_sample(question, own, dataset=set_label(name)))
+            sample = question_sample(question, own, dataset=set_label(name))
+            if touched:
+                sample.metadata = {**(sample.metadata or {}), "trained_relation": question.id in leftovers}
+            samples.append(sample)
     return samples, left_out
+
+
+def _leftovers(touched: Sequence[Question], name: str, split: str | None) -> set[str]:
+    """Ids of the questions that a probe's training set was drawn from, by relation: balancing left them over.
+
+    Args:
+        touched: the questions that were trained on.
+    """
+    test = questions_for(name, "test", split)
+    ids = {question.id for question in touched}
+    clean = {question.id for question in test} if not any(question.id in ids for question in test) else set()
+    relations = {question.relation for question in touched}
+    return {q.id for q in questions_for(name, "all", split) if q.relation in relations and q.id not in clean}
 
 
 def named_sets(dataset: str | Sequence[str]) -> list[str]:

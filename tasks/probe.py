@@ -40,8 +40,6 @@ BASELINES = "baselines.safetensors"
 """In a probe's directory: what the probe is compared with, fitted on the same answers."""
 FEWEST_RELATIONS = 5
 """With fewer relations, questions are held out instead of relations."""
-SUPPRESSION_QUESTIONS = 100
-"""Training questions on which `C=auto` tries the model with the candidates suppressed."""
 
 
 @task
@@ -236,7 +234,7 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
         lambda: search.choose(layout.widths, model.name, suppressed, report_progress)
     )
     key = content_key(
-        kind="probe-v2",
+        kind="probe-v3",
         model=model.api.engine.fingerprint,  # pyright: ignore[reportAttributeAccessIssue]
         settings=[str(value) for value in vars(settings).values()],
         features=[row.metadata["contributions"] for row in rows],
@@ -287,6 +285,8 @@ async def _suppressed_accuracies(
     search: "Search", rows: Sequence[StageScore], widths: Sequence[int], model: Model
 ) -> list[list[float]]:
     """Closed-book accuracy with each candidate set suppressed, on training questions of each fit."""
+    from hneurons_eval.identification import SUPPRESSION_QUESTIONS
+
     candidates = search.candidates(widths, model.name)
     scores: list[list[float]] = [[0.0] * len(sets) for sets in candidates]
     done = 0
@@ -330,9 +330,16 @@ async def _suppressed_accuracies(
     return scores
 
 
+ENDS = ("low", "median", "high")
+
+
 def _keep(
     identified: "Identified", rows: Sequence[StageScore], settings: "Settings", total: int, directory: Path
 ) -> dict[str, Any]:
+    from hneurons_eval.controls import ACTIVITY, save_activity
+    from hneurons_eval.shuffled import SHUFFLED
+    from hneurons_eval.stability import STABLE
+
     probe = identified.probe
     probe.metadata = {
         "mode": settings.mode,
@@ -344,6 +351,9 @@ def _keep(
     }
     probe.save(directory)
     identified.baselines.save(directory / BASELINES)
+    save_activity(directory / ACTIVITY, identified.activity.mean, identified.activity.deviation)
+    if identified.shuffled is not None:
+        identified.shuffled.save(directory / SHUFFLED)
     summary: dict[str, Any] = {
         "directory": str(directory),
         "mode": settings.mode,
@@ -351,6 +361,8 @@ def _keep(
         "C": float(probe.C_),
         "C_by_fold": identified.C_by_fold,
         "neurons_by_fold": identified.neurons_by_fold,
+        "positive_by_fold": identified.positive_by_fold,
+        **_spread("fold_neurons", identified.neurons_by_fold),
         "threshold": probe.threshold_,
         "threshold_source": probe.threshold_source_,
         "total_neurons": total,
@@ -366,11 +378,33 @@ def _keep(
             "neurons": len(neurons),
             "positive_neurons": len(neurons.positive),
             "share": len(neurons) / total,
-            "stable_neurons": int((neurons.stability > 0.5).sum()),
+            "stable_neurons": int((neurons.stability > STABLE).sum()),
             "neurons_file": str(file),
             "neurons_digest": save_neurons(neurons.positive),
         }
+        null = identified.shuffled_stability
+        if null is not None:
+            summary |= {
+                "shuffled_neurons": float(null.chosen.mean()),
+                "shuffled_stable_neurons": float(null.stable.mean()),
+            }
+    if identified.resampled:
+        known = [one for one in identified.resampled if np.isfinite(one.p)]
+        summary |= {
+            "resamples": len(identified.resampled),
+            **_spread("resampled_neurons", [one.neurons for one in identified.resampled]),
+            **_spread("resampled_positive", [one.positive for one in identified.resampled]),
+            **_spread("resampled_auroc", [one.auroc for one in identified.resampled if np.isfinite(one.auroc)]),
+            "resampled_better": sum(one.p <= 0.05 for one in known),
+        }
     return summary
+
+
+def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """The least, the median and the greatest of some figures."""
+    if not len(values):
+        return {}
+    return {f"{name}_{end}": float(value) for end, value in zip(ENDS, np.quantile(values, [0, 0.5, 1]), strict=True)}
 
 
 def _account(found: Found, labels: Sequence[int]) -> str:

@@ -12,7 +12,8 @@ from hneurons_eval import __version__
 from hneurons_eval.cli import main
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.report.summary import StageFigures, interval, print_summary
+from hneurons_eval.report.detection import interval
+from hneurons_eval.report.summary import StageFigures, print_summary
 
 LAYOUT = NeuronLayout((50, 50))
 

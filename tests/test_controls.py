@@ -1,16 +1,23 @@
 """Control sets hold what they promise."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hneurons_eval.controls import (
+    ACTIVITY,
     KINDS,
+    ActivityError,
     contribution_matched_sets,
     control_sets,
     layer_matched_sets,
+    load_activity,
     random_sets,
+    save_activity,
+    sd_matched_sets,
 )
 
 WIDTHS = (30, 50, 20)
@@ -87,13 +94,43 @@ def test_impossible_sets_are_refused():
 
 def test_sets_of_every_kind_for_a_reference():
     means = np.exp(np.random.default_rng(0).normal(-7, 1.5, sum(WIDTHS)))
-    sets = control_sets(REFERENCE, WIDTHS, means, 7, seed=2)
+    sets = control_sets(REFERENCE, WIDTHS, means, 7, seed=2, deviation=means)
     assert tuple(sets) == KINDS
+    assert tuple(control_sets(REFERENCE, WIDTHS, means, 1)) == KINDS[:-1]
     for one in sets.values():
         assert one.shape == (7, len(REFERENCE))
         assert all(np.unique(row).size == len(REFERENCE) and not np.isin(row, REFERENCE).any() for row in one)
     # A layer that is mostly reference leaves nothing to match it with.
     crowded = np.arange(80, 95)
     assert "layer" not in control_sets(crowded, WIDTHS, means, 2)
-    nothing = control_sets([], WIDTHS, means, 3)
+    nothing = control_sets([], WIDTHS, means, 3, deviation=means)
     assert {kind: one.shape for kind, one in nothing.items()} == dict.fromkeys(KINDS, (3, 1))
+
+
+def test_sd_matched_sets_vary_as_much_and_hold_the_reference_only_where_asked():
+    deviation = np.exp(np.random.default_rng(1).normal(-7, 1.5, 5000))
+    reference = np.argsort(-deviation)[:400:10]
+    for one in sd_matched_sets(reference, deviation, 20, seed=3):
+        assert one.size == 40
+        assert not np.isin(one, reference).any()
+        assert np.log(deviation[one]).mean() == pytest.approx(np.log(deviation[reference]).mean(), abs=0.15)
+    with_own = sd_matched_sets(reference, deviation, 200, seed=3, own=True)
+    shared = np.array([np.isin(one, reference).sum() for one in with_own])
+    assert 2 < shared.mean() < 6  # every tenth of the neurons near them is one of them
+    with pytest.raises(ValueError, match="standard deviations must be"):
+        sd_matched_sets([0], [1.0, np.inf], 1)
+
+
+def test_activity_is_kept_with_a_probe_and_damage_is_refused(tmp_path: Path):
+    assert load_activity(tmp_path) is None
+    mean, deviation = np.linspace(-1, 1, 9), np.linspace(0, 2, 9)
+    save_activity(tmp_path / ACTIVITY, mean, deviation)
+    loaded = load_activity(tmp_path)
+    assert loaded
+    np.testing.assert_array_equal(np.stack(loaded), np.stack([mean, deviation]).astype(np.float32))
+    for bad in ((mean, deviation[1:]), (mean, -deviation), (mean * np.nan, deviation)):
+        with pytest.raises(ActivityError):
+            save_activity(tmp_path / "bad", *bad)
+    (tmp_path / ACTIVITY).write_bytes(b"nothing")
+    with pytest.raises(ActivityError, match="cannot be read"):
+        load_activity(tmp_path)

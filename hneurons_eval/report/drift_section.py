@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hneurons_eval.report.detection import interval
 from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
-from hneurons_eval.report.summary import interval
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog

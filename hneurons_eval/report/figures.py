@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hneurons_eval.dose_response import AMOUNTS, NO_OP, alphas_of
-from hneurons_eval.evaluation import reliability
+from hneurons_eval.reliability import reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

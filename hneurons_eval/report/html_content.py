@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hneurons_eval.dose_response import series_of
 from hneurons_eval.evaluation import LABELS
 from hneurons_eval.report import drift_section, risk_section
+from hneurons_eval.report.detection import by_question_set, detection_cells, detection_note, sets_cells, verdicts
 from hneurons_eval.report.dose_response import (
     headline_cells,
     headlines_of,
@@ -25,7 +26,7 @@ from hneurons_eval.report.drift_section import DriftLog
 from hneurons_eval.report.found_neurons import FoundNeurons, identification
 from hneurons_eval.report.html_glance import audit_sentences, counted, glance, missing
 from hneurons_eval.report.risk_section import RiskLog
-from hneurons_eval.report.summary import MARKS, StageFigures, by_question_set, detection_cells, detection_note
+from hneurons_eval.report.summary import MARKS, StageFigures
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -186,6 +187,8 @@ def _detection(stage: StageFigures, answers: Sequence[Mapping[str, Any]]) -> lis
                 "header": header,
                 "rows": rows if "auroc" in figures else [],
                 "note": detection_note(figures),
+                "sets": sets_cells(figures),
+                "verdicts": verdicts(figures),
                 "audits": [
                     {"name": audit, "flagged": bool(figures[f"audit_{audit}"]), "sentence": sentence}
                     for audit, sentence in audit_sentences(figures).items()

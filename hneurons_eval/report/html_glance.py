@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hneurons_eval.dose_response import series_of
+from hneurons_eval.report.detection import BASELINES, better_and_not, by_question_set, interval, verdicts
 from hneurons_eval.report.dose_response import headlines_of, title_of, verdict
-from hneurons_eval.report.summary import BASELINES, KINDS, MARKS, StageFigures, by_question_set, interval
+from hneurons_eval.report.summary import MARKS, StageFigures
 
 Figures = Mapping[str, float]
 Light = dict[str, str]
@@ -19,10 +20,7 @@ FEW = 50
 """Questions in the smaller class below which a probe has little to learn from."""
 UNPARSED = 0.05
 SPAN_COVERAGE = 0.95
-LEVEL = 0.05
 LIGHT_OF_VERDICT = {"effect": "green", "shared": "amber", "artefact": "amber", "none": "grey", "unknown": "grey"}
-TRIVIAL = tuple(name for name in BASELINES if name != "dense")
-"""Baselines that use no contributions of the answer: a probe that does not beat them shows nothing of its own."""
 
 
 def glance(stages: Sequence[StageFigures]) -> list[Light]:
@@ -78,16 +76,22 @@ def _captured(figures: Figures) -> Light:
 def _neurons(figures: Figures) -> Light:
     if "neurons" not in figures:
         return _light("grey", "neurons", "all", "The probe weighs all neurons and selects none (penalty l2).")
-    found, total = int(figures["neurons"]), int(figures.get("total_neurons", 0))
-    if not found:
+    found, positive = int(figures["neurons"]), int(figures.get("positive_neurons", 0))
+    if not positive:
         return _light(
             "red", "neurons", "0", "No neuron has a positive weight: there is nothing to scale. Try a larger C."
         )
     stable = int(figures.get("stable_neurons", 0))
     said = (
-        f"{found} of {total:,} neurons ({1000 * figures.get('share', 0.0):.2f} per mille); {stable} of them are chosen "
-        "again in more than half of the half-samples of questions"
+        f"{found} of {int(figures.get('total_neurons', 0)):,} neurons have a weight "
+        f"({1000 * figures.get('share', 0.0):.2f} per mille), {positive} of them positive; {stable} are chosen again "
+        "in more than half of the half-samples"
     )
+    if "shuffled_stable_neurons" in figures:
+        said += f", with shuffled labels {figures['shuffled_stable_neurons']:.1f}"
+    if "resampled_neurons_low" in figures:
+        low, high = (int(figures[f"resampled_neurons_{end}"]) for end in ("low", "high"))
+        said += f"; on resampled answers {low} to {high} neurons are chosen"
     if 2 * stable >= found:
         return _light("green", "neurons", f"{found}", f"{said}.")
     return _light("amber", "neurons", f"{found}", f"{said}: which neurons they are depends on what was asked.")
@@ -111,31 +115,18 @@ def _detection(what: str, figures: Figures) -> Light:
     if "auroc" not in figures:
         answers = int(figures.get("answers", 0))
         return _light("grey", what, "", f"{answers} answers are too few of one class for an AUROC.")
-    value, low = figures["auroc"], figures.get("auroc_low", math.nan)
     figure = f"AUROC {interval(figures, 'auroc')}"
-    if not low > 0.5:
-        return _light("red", what, figure, "Not told from chance: the interval of the AUROC reaches .5.")
-    doubts = []
-    rivals = [BASELINES[name] for name in TRIVIAL if figures.get(f"{name}_auroc", 0.0) >= value]
-    near = [BASELINES[name] for name in TRIVIAL if value > figures.get(f"{name}_auroc", 0.0) >= low]
-    if rivals:
-        doubts.append(f"no better than {_listed(rivals)}")
-    if near:
-        doubts.append(f"not clearly better than {_listed(near)}")
-    unlike = [KINDS[kind].split(",")[0] for kind in KINDS if figures.get(f"{kind}_p", 0.0) > LEVEL]
-    if unlike:
-        doubts.append(f"no better than {_listed(unlike)}")
-    alike = [KINDS[kind].split(",")[0] for kind in KINDS if figures.get(f"{kind}_p_refit", 0.0) > LEVEL]
-    if alike:
-        doubts.append(f"refitted in the same dense way, the neurons do not beat {_listed(alike)}")
-    if doubts:
-        return _light("amber", what, figure, f"Better than chance, but {'; '.join(doubts)}.")
-    compared = any(f"{name}_auroc" in figures for name in (*TRIVIAL, *KINDS))
-    if not compared:
-        return _light("amber", what, figure, "Better than chance, but compared with no baseline and no control set.")
-    return _light(
-        "green", what, figure, "Better than every control set and baseline that does without the answer's neurons."
-    )
+    said = verdicts(figures)
+    lights = [light for light, _ in said]
+    _, unbeaten = better_and_not(figures)
+    sentences = [sentence for _, sentence in said]
+    if unbeaten:
+        sentences.append(f"Not shown to be better than {_listed(unbeaten)}.")
+    if not any(f"{name}_auroc" in figures for name in BASELINES):
+        sentences.append("Compared with no baseline.")
+        unbeaten = ["anything"]
+    light = "red" if lights[0] == "red" else "amber" if "amber" in lights or "red" in lights or unbeaten else "green"
+    return _light(light, what, figure, " ".join(sentences))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -163,6 +154,13 @@ def audit_sentences(figures: Figures) -> dict[str, str]:
         "template": f"{100 * number('template_share'):.0f} % of the other tokens are prompt and template"
         + ("; mode 3-vs-1 then sets answers against prompts, which is easy." if figures.get("audit_template") else "."),
     }  # fmt: skip
+    said["calibration"] = (
+        f"Brier skill {number('brier_skill'):+.3f} (below 0: worse than a constant); calibration error "
+        f"{number('calibration_error'):.3f}, of perfect probabilities {number('calibration_error_null'):.3f}."
+    )
+    said["leftover"] = (
+        f"{100 * number('leftover_share'):.0f} % of the answers are to questions of relations that were trained on."
+    )
     flags = [name.removeprefix("audit_") for name in figures if name.startswith("audit_")]
     return {name: said.get(name, "See the log of the probe.") for name in flags}
 

@@ -11,9 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from hneurons_eval.dose_response import NO_OP
 from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report import figures as draw
+from hneurons_eval.report.detection import BASELINES, KINDS, probe_name
 from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
 from hneurons_eval.report.html_glance import LIGHT_OF_VERDICT
-from hneurons_eval.report.summary import BASELINES, KINDS
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -93,17 +93,17 @@ def stability(weights: Sequence[float], shares: Sequence[float]) -> bytes:
 
 def baselines(figures: Mapping[str, float]) -> bytes:
     """AUROC of the probe (blue) beside control sets (orange, mean and middle 95 %) and baselines (grey)."""
-    names = {"auroc": "H-neurons (the probe)", "refit_auroc": "H-neurons, dense fit like the sets"}
-    names |= {f"{kind}_auroc": label.replace(", dense fit", "") for kind, label in KINDS.items()}
+    names = {"auroc": probe_name(figures), "probe_refit_auroc": "the probe's neurons, L2 refit"}
+    names |= {f"probe_{kind}_auroc": f"{label} sets of that size" for kind, label in KINDS.items()}
     names |= {f"{name}_auroc": label for name, label in BASELINES.items()}
     shown = [name for name in names if figures.get(name) is not None]
     figure, (axes,) = canvas(6.4, 0.8 + 0.24 * len(shown), 1)
-    controls = {f"{kind}_auroc" for kind in KINDS}
+    controls = {f"probe_{kind}_auroc" for kind in KINDS}
     for place, name in enumerate(reversed(shown)):
         value = figures[name]
         ends = [figures.get(f"{name}_{end}") for end in ("low", "high")]
         low, high = (value if end is None else end for end in ends)
-        color = BLUE if name in ("auroc", "refit_auroc") else ORANGE if name in controls else GREY
+        color = BLUE if name in ("auroc", "probe_refit_auroc") else ORANGE if name in controls else GREY
         axes.plot([low, high], [place, place], color=color, linewidth=1.6)
         axes.plot([value], [place], "o", color=color, markersize=5)
     axes.axvline(0.5, color="black", linewidth=0.8, linestyle=":")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hneurons_eval.report import figures as draw
-from hneurons_eval.report.summary import interval
+from hneurons_eval.report.detection import interval
 from hneurons_eval.risk import ScoredAnswer
 
 if TYPE_CHECKING:

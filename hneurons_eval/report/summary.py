@@ -11,8 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from hneurons_eval.dose_response import series_of
-from hneurons_eval.report.dose_response import (
+from hneurons_eval.report.detection import (
+    AUDITS,
     Cells,
+    by_question_set,
+    detection_cells,
+    detection_note,
+    sets_cells,
+    verdicts,
+)
+from hneurons_eval.report.dose_response import (
     headline_cells,
     headlines_of,
     outcomes_of,
@@ -92,91 +100,41 @@ def _capture_line(figures: Figures) -> str:
     )
 
 
-def interval(figures: Figures, name: str, scale: float = 1.0, digits: int = 3) -> str:
-    """`.787 [.742, .829]`, or a dash where the figure is missing."""
-    if name not in figures:
-        return "—"
-    text = f"{scale * figures[name]:.{digits}f}"
-    low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
-    if low is None or high is None or low != low or high != high:
-        return text
-    return f"{text} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
-
-
 def _probe(figures: Figures, console: Console) -> None:
     if "neurons" in figures:
-        console.print(
-            f"Neurons    {int(figures['neurons'])} of {int(figures['total_neurons']):,} "
-            f"({1000 * figures['share']:.2f} per mille), C = {figures['C']:.4g}; "
-            f"{int(figures.get('stable_neurons', 0))} of them selected in more than half of the half-samples"
-        )
+        console.print(neurons_line(figures))
+    if "resamples" in figures:
+        console.print(resamples_line(figures))
     _detection("Detection of answers whose whole relation (else question) was held out", figures, console)
 
 
-KINDS = {
-    "uniform": "sets from the whole model, dense fit",
-    "layer": "sets as deep in the model, dense fit",
-    "contribution": "sets that contribute as much, dense fit",
-}
-BASELINES = {
-    "dense": "all neurons, L2",
-    "prompt": "all neurons over the prompt alone, L2",
-    "hidden": "last hidden state, L2",
-    "length": "response length alone",
-    "question_length": "question length alone",
-    "logprob": "mean log-probability of the answer alone",
-    "entropy": "mean entropy of the answer alone",
-}
-AUDITS = {
-    "balance": "one class is rare",
-    "length": "length tells the label, or moves the neurons more than truth does",
-    "relation": "the relation tells the label",
-    "span": "spans are missing, or nearly all are the whole response",
-    "template": "the other tokens are nearly all prompt and template",
-}
-
-
-def by_question_set(figures: Figures) -> dict[str, dict[str, float]]:
-    """Figures of detection by question set; all under "" where there is only one."""
-    named = series_of(figures)
-    common = named.pop("", {})
-    return named or {"": common}
-
-
-def detection_cells(figures: Figures) -> Cells:
-    """The probe beside the control sets and the baselines, with 95 % intervals."""
-    rows = [["H-neurons (the probe)", interval(figures, "auroc"), interval(figures, "accuracy"), "", ""]]
-    if "refit_auroc" in figures:
-        rows.append(["H-neurons, dense fit like the sets", interval(figures, "refit_auroc"), "", "", ""])
-    for kind, label in KINDS.items():
-        if f"{kind}_auroc" in figures:
-            tested = [_p(figures, f"{kind}_p"), _p(figures, f"{kind}_p_refit")]
-            sets = int(figures.get(f"{kind}_sets", 0))
-            rows.append([f"{sets} {label}", interval(figures, f"{kind}_auroc"), "", *tested])
-    for name, label in BASELINES.items():
-        if f"{name}_auroc" in figures:
-            rows.append([label, interval(figures, f"{name}_auroc"), "", "", ""])
-    if "majority_accuracy" in figures:
-        rows.append(["always the commoner class", "0.500", f"{figures['majority_accuracy']:.3f}", "", ""])
-    return ["", "AUROC", "accuracy", "p (probe)", "p (dense fit)"], rows
-
-
-def detection_note(figures: Figures) -> str:
-    """Over what the figures of detection were taken, and the calibration."""
-    if "auroc" not in figures:
-        known = f"; pooled over relations {interval(figures, 'auroc_pooled')}" if "auroc_pooled" in figures else ""
-        return f"{int(figures.get('answers', 0))} answers, too few of one class within any relation for an AUROC{known}"
-    where = (
-        f"mean within {int(figures['relations'])} relations ({int(figures['answers_in_relations'])} answers)"
-        if "relations" in figures
-        else "over all answers"
+def neurons_line(figures: Figures) -> str:
+    """How many neurons the probe uses, and how many of them come back."""
+    said = (
+        f"Neurons    {int(figures['neurons'])} of {int(figures['total_neurons']):,} have a weight "
+        f"({1000 * figures['share']:.2f} per mille), {int(figures.get('positive_neurons', 0))} of them positive (the "
+        f"H-neurons); C = {figures['C']:.4g}; stable on half-samples: {int(figures.get('stable_neurons', 0))}"
     )
+    if "shuffled_stable_neurons" in figures:
+        said += f" (with shuffled labels {figures['shuffled_stable_neurons']:.1f} of {figures['shuffled_neurons']:.1f})"
+    if "fold_neurons_low" in figures:
+        said += f"; probes of the folds use {_range(figures, 'fold_neurons')}"
+    return said
+
+
+def resamples_line(figures: Figures) -> str:
+    """How much the outcome depends on which answers there were."""
     return (
-        f"AUROC {where}; accuracy over {int(figures['answers'])} answers, "
-        f"{int(figures.get('hallucinated', 0))} hallucinated; "
-        f"pooled AUROC {interval(figures, 'auroc_pooled')}; Brier score {figures.get('brier', float('nan')):.3f}, "
-        f"calibration error {figures.get('calibration_error', float('nan')):.3f}"
+        f"Resampled  {int(figures['resamples'])} bootstrap samples of relations (else questions), C chosen anew: "
+        f"{_range(figures, 'resampled_neurons')} neurons, {_range(figures, 'resampled_positive')} positive; AUROC on "
+        f"the answers left out {_range(figures, 'resampled_auroc', 2)}; better than sd-matched sets (p <= .05) in "
+        f"{int(figures['resampled_better'])} of {int(figures['resamples'])}"
     )
+
+
+def _range(figures: Figures, name: str, digits: int = 0) -> str:
+    low, middle, high = (figures.get(f"{name}_{end}", float("nan")) for end in ("low", "median", "high"))
+    return f"{low:.{digits}f} to {high:.{digits}f} (median {middle:.{digits}f})"
 
 
 def _detection(title: str, figures: Figures, console: Console) -> None:
@@ -187,12 +145,19 @@ def _detection(title: str, figures: Figures, console: Console) -> None:
             continue
         console.print()
         _print_table(heading, detection_cells(own), console)
+        if (cells := sets_cells(own))[1]:
+            console.print()
+            _print_table("", cells, console)
         console.print(detection_note(own), style="dim")
+        for light, said in verdicts(own):
+            console.print(f"[{STYLES[light]}]{escape(said)}[/]")
         for audit, meaning in AUDITS.items():
             if own.get(f"audit_{audit}"):
                 console.print(f"audit: {meaning}", style="yellow")
 
 
+STYLES = {"green": "bold green", "amber": "yellow", "red": "bold red"}
+"""How a verdict on detection is printed."""
 MARKS = {
     "effect": ("effect", "bold green"),
     "shared": ("no effect of these neurons", "yellow"),
@@ -249,7 +214,3 @@ def _print_table(title: str, cells: Cells, console: Console) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
-
-
-def _p(own: Figures, name: str) -> str:
-    return f"{own[name]:.3f}" if name in own else "—"
