@@ -28,7 +28,7 @@ def measure(rows: int, neurons: int, seed: int, shuffled: bool) -> dict[str, flo
     X, y, planted = simulate(rows, neurons, seed, PLANTED)
     if shuffled:
         y = np.random.default_rng(seed + 100).permutation(y)
-    settings = Settings(mode="1-vs-1", C="accuracy", folds=5, controls=20, resamples=50, seed=seed)
+    settings = Settings(mode="1-vs-1", C="auto", folds=5, controls=20, resamples=50, seed=seed)
     search = Search(Answers(X, y, np.arange(rows)), settings)
     search.fit()
     found = search.choose((neurons,), "simulated")

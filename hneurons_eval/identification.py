@@ -49,7 +49,7 @@ Mode = Literal["3-vs-1", "1-vs-1"]
 Penalty = Literal["l1", "l2"]
 GRID_POINTS = 12
 SUPPRESSION_QUESTIONS = 100
-"""Training questions on which `C=auto` tries the model with the candidates suppressed."""
+"""Training questions on which `C=paper` tries the model with the candidates suppressed."""
 RESAMPLE_SETS = 39
 """Control sets of each resample: enough for p <= .05 on either side."""
 SIGNED = ("positive", "negative")
@@ -69,9 +69,9 @@ class Settings:
     Attributes:
         mode: `3-vs-1` (the paper's) or `1-vs-1`.
         penalty: `l1` selects neurons; `l2` only detects.
-        C: `auto` (held-out accuracy + accuracy of the model with the candidates suppressed, the paper's
-            criterion), `accuracy` (held-out accuracy alone), or a number. With `l2`, which has no candidates,
-            both words mean 1.
+        C: `auto` (least held-out log-loss, smoothed over C), `paper` (held-out accuracy + accuracy of the model with
+            the candidates suppressed, Gao et al. 2025), or a number. With `l2`, which has no candidates, both words
+            mean 1.
         folds: outer folds, at most one for each group.
         inner_folds: folds within each outer training set.
         controls: neuron sets of each kind to compare with (`controls.KINDS`).
@@ -99,15 +99,15 @@ class Settings:
         if self.penalty not in ("l1", "l2"):
             raise IdentificationError(f"penalty should be l1 or l2, found {self.penalty!r}")
         number = isinstance(self.C, int | float) and not isinstance(self.C, bool)
-        if (number and not 0 < float(self.C) < float("inf")) or (not number and self.C not in ("auto", "accuracy")):
-            raise IdentificationError(f"C should be auto, accuracy or a number above 0, found {self.C!r}")
+        if (number and not 0 < float(self.C) < float("inf")) or (not number and self.C not in ("auto", "paper")):
+            raise IdentificationError(f"C should be auto, paper or a number above 0, found {self.C!r}")
         if self.folds < 2 or self.inner_folds < 2 or self.controls < 1 or self.resamples < 2:
             raise IdentificationError("folds, inner_folds and resamples should be at least 2, controls at least 1")
 
     @property
     def needs_model(self) -> bool:
         """Whether choosing C asks the model for answers with candidates suppressed."""
-        return self.C == "auto" and self.penalty == "l1"
+        return self.C == "paper" and self.penalty == "l1"
 
 
 @dataclass(frozen=True)
@@ -387,7 +387,7 @@ class Search:
             progress: is told where a long step stands.
         """
         if self.settings.needs_model and suppressed is None:
-            raise ValueError("C=auto needs the accuracy with the candidates suppressed")
+            raise ValueError("C=paper needs the accuracy with the candidates suppressed")
         data, settings = self.data, self.settings
         probabilities, predictions = np.full(len(data), np.nan), np.zeros(len(data), np.int64)
         signed = {name: np.full(len(data), np.nan) for name in SIGNED}
@@ -499,33 +499,34 @@ class Search:
     def _platt(self, decisions: Floats, train: NDArray[np.bool_]) -> Platt:
         return fit_platt(self.data.labels[train], decisions[train])
 
-    def _accuracies(self, fit: _Fit) -> tuple[Floats, Floats, Floats]:
-        """Held-out accuracy (at the threshold best there), its standard error, and AUROC at each C: `[Cs]`."""
+    def _held_out(self, fit: _Fit) -> tuple[Floats, Floats, Floats]:
+        """Held-out accuracy (at the threshold best there), log-loss and AUROC at each C: `[Cs]`."""
         assert fit.inner_decisions is not None
         y = self.data.labels[fit.train]
-        accuracies, aurocs = [], []
+        accuracies, losses, aurocs = [], [], []
         for decisions in fit.inner_decisions[:, fit.train]:
             p = expit(decisions)
             accuracies.append(float(((p > best_threshold(y, p)) == y).mean()))
+            losses.append(log_loss(y, decisions))
             aurocs.append(auroc(y, decisions))
-        rates = np.array(accuracies)
-        return rates, np.sqrt(rates * (1 - rates) / len(y)), np.array(aurocs)
+        return np.array(accuracies), np.array(losses), np.array(aurocs)
 
     def _best(self, fit: _Fit, suppressed: Sequence[float] | None) -> int:
-        """Index of the smallest C whose score is within one standard error of the best.
+        """Index of the best C; of equals the smallest, which selects fewest neurons.
 
-        Breiman's rule (Hastie et al., The Elements of Statistical Learning, 7.10): the curve is flatter than its
-        error, so that its maximum is a matter of luck, and fewer neurons do as well and vary less (docs/validity.md).
+        `auto` takes the minimum of a parabola through the held-out log-loss over log C. Accuracy is flatter in C than
+        its error, so that its maximum is a matter of luck: over resampled answers the number of neurons then varies
+        twice as much on the log scale, and AUROC is no better (docs/validity.md).
         """
-        score, error, _ = self._accuracies(fit)
-        usable = _path(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(score), np.bool_)
-        if suppressed is not None:
-            rates = np.asarray(suppressed)
-            score, error = score + rates, np.sqrt(error**2 + rates * (1 - rates) / SUPPRESSION_QUESTIONS)
+        accuracies, losses, _ = self._held_out(fit)
+        usable = _path(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(losses), np.bool_)
         if not usable.any():
-            return len(score) - 1
-        best = int(np.argmax(np.where(usable, score, -np.inf)))
-        return int(np.argmax(usable & (score >= score[best] - error[best])))
+            return len(losses) - 1
+        if self.settings.C == "paper":
+            score = accuracies + (0.0 if suppressed is None else np.asarray(suppressed))
+        else:
+            score = -smoothed(losses)
+        return int(np.argmax(np.where(usable, score, -np.inf)))
 
     def _threshold(self, probabilities: Floats, train: NDArray[np.bool_]) -> float:
         return best_threshold(self.data.labels[train], probabilities[train])
@@ -542,7 +543,7 @@ class Search:
     def _resampled(self, activity: Activity, progress: Callable[[str], None]) -> list[Resampled]:
         """The choice of C and what follows from it, on bootstrap resamples of the groups.
 
-        C is chosen by held-out accuracy alone, also with `C=auto`: suppression would ask the model anew each time.
+        With `C=paper` by held-out accuracy alone: suppression would ask the model anew each time.
         """
         data, settings = self.data, self.settings
         if not isinstance(settings.C, str):
@@ -584,14 +585,14 @@ class Search:
         return Resampled(float(path.Cs[k]), len(nonzero), int(path.n_positive[k]), value, p)
 
     def _curve(self, suppressed: Sequence[float] | None) -> list[dict[str, float]]:
-        path, (accuracies, errors, aurocs) = _path(self.fits[0]), self._accuracies(self.fits[0])
+        path, (accuracies, losses, aurocs) = _path(self.fits[0]), self._held_out(self.fits[0])
         return [
             {
                 "C": float(C),
                 "neurons": int(path.n_nonzero[k]),
                 "positive_neurons": int(path.n_positive[k]),
                 "held_out_accuracy": float(accuracies[k]),
-                "standard_error": float(errors[k]),
+                "held_out_log_loss": float(losses[k]),
                 "held_out_auroc": float(aurocs[k]),
                 **({} if suppressed is None else {"suppressed_accuracy": float(suppressed[k])}),
             }
@@ -608,3 +609,27 @@ def _path(fit: _Fit) -> Path:
 def part_by_sign(answers: NDArray[Any], weights: Floats, sign: str) -> Floats:
     """What the weights of one sign add to the log-odds of each answer, `[answers]`."""
     return decide(answers, np.where(weights > 0 if sign == "positive" else weights < 0, weights, 0.0), 0.0)
+
+
+def log_loss(y: NDArray[np.int64], decisions: Floats) -> float:
+    """Mean log-loss of log-odds `[answers]`, moved to the share of label 1 that these answers have.
+
+    The probe of mode `3-vs-1` is trained on three rows of label 0 for each of label 1, which only moves its intercept.
+    """
+    offset = 0.0
+    for _ in range(50):  # Newton; the loss is convex in the offset
+        p = expit(decisions + offset)
+        step = float((y - p).sum() / max((p * (1 - p)).sum(), 1e-9))
+        offset += float(np.clip(step, -2.0, 2.0))
+        if abs(step) < 1e-9:
+            break
+    z = decisions + offset
+    return float(np.mean(np.logaddexp(0.0, z) - y * z))
+
+
+def smoothed(values: Floats) -> Floats:
+    """The parabola of least squares through values on a geometric grid of C; few values as they are."""
+    if len(values) < 4:
+        return values
+    at = np.linspace(-1.0, 1.0, len(values))
+    return np.polyval(np.polyfit(at, values, 2), at)

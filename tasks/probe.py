@@ -63,11 +63,11 @@ def probe(
         mode: `3-vs-1` (the paper's: hallucinated answer tokens against faithful ones and all other tokens) or
             `1-vs-1` (hallucinated against faithful answer tokens).
         penalty: `l1` (few neurons) or `l2` (a detector only).
-        C: `auto` (the paper's: held-out accuracy + accuracy with the candidates suppressed), `accuracy` (held-out
-            accuracy), or a number as in scikit-learn. Always chosen without the answers it is reported on.
+        C: `auto` (least held-out log-loss, smoothed over C), `paper` (held-out accuracy + accuracy with the candidates
+            suppressed), or a number as in scikit-learn. Always chosen without the answers it is reported on.
         folds: relations (else questions) are held out in this many parts.
-        controls: neuron sets of each kind to compare with: drawn from the whole model, with as many in each layer, and
-            with as much contribution.
+        controls: neuron sets of each kind to compare with: drawn from the whole model, with as many in each layer, with
+            like mean contributions, and with contributions of like standard deviation.
         seed: of folds, control sets and resamples.
     """
     settings = settings_from(mode, penalty, C, folds, controls, seed)
@@ -83,8 +83,8 @@ def probe(
             raise Refused(f"features has no {label} answers; a probe needs both classes: collect more questions")
     if settings.needs_model and not any(row.metadata.get("aliases") for row in rows):
         raise Refused(
-            "features has no accepted answers, by which C=auto judges the model with its candidates suppressed; "
-            "use C=accuracy"
+            "features has no accepted answers, by which C=paper judges the model with its candidates suppressed; "
+            "use C=auto"
         )
     return Task(
         dataset=MemoryDataset([_sample(row) for row in rows], name=log.eval.dataset.name),

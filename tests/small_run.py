@@ -112,7 +112,7 @@ def small_run() -> Run:
     with artifacts_in(directory / "artifacts"):
         logs["collect"] = stage("collect", out, dataset=str(questions), draws=3, preset="quick", max_tokens=12)
         logs["capture"] = stage("capture", out, responses=logs["collect"].location)
-        logs["probe"] = stage("probe", out, features=logs["capture"].location, C="accuracy", folds=3, controls=3)
+        logs["probe"] = stage("probe", out, features=logs["capture"].location, C="auto", folds=3, controls=3)
         logs["detect"] = stage(
             "detect", out, probe=logs["probe"].location, dataset=str(fresh), preset="quick", max_tokens=12
         )

@@ -19,7 +19,7 @@ from hneurons_eval.questions import Question, load_questions, split_questions
 from hneurons_eval.tasks.collect import PRESETS
 
 SETTINGS = RunSettings(
-    draws=5, max_tokens=24, mode="1-vs-1", penalty="l1", strength="accuracy", alphas=(0.0, 1.0, 3.0), controls=20,
+    draws=5, max_tokens=24, mode="1-vs-1", penalty="l1", strength="auto", alphas=(0.0, 1.0, 3.0), controls=20,
     questions=50, behaviours=(),
 )  # fmt: skip
 PACE = Pace(drawn=0.1, single=0.2, tokens=10.0, capture=0.05, answers=96, seconds=9.0)
@@ -63,9 +63,9 @@ def test_a_sweep_asks_no_more_than_planned():
 @pytest.mark.parametrize(
     ("changes", "stage", "expected"),
     [
-        ({"strength": "auto"}, "probe", 11 * 12 * 100),
-        ({"strength": "accuracy"}, "probe", 0),
-        ({"strength": "auto", "penalty": "l2"}, "probe", 0),
+        ({"strength": "paper"}, "probe", 11 * 12 * 100),
+        ({"strength": "auto"}, "probe", 0),
+        ({"strength": "paper", "penalty": "l2"}, "probe", 0),
         ({"controls": 0}, "closed_book", 50 * (1 + 2)),
         ({"alphas": (1.0, 2.0)}, "closed_book", 50 * (1 + 22)),
     ],

@@ -301,7 +301,7 @@ def run_pipeline(tiny: str, questions: Path, directory: Path, **options: Any) ->
 
 
 def test_pipeline_runs_all_stages(tiny: str, tiny_questions: Path, tmp_path: Path):
-    logs = run_pipeline(tiny, tiny_questions, tmp_path, C="auto", sweep_controls=2, behaviours="falseqa")
+    logs = run_pipeline(tiny, tiny_questions, tmp_path, C="paper", sweep_controls=2, behaviours="falseqa")
     stages = [log.eval.task.split("/")[-1] for log in logs]
     assert sorted(stages) == ["capture", "closed_book", "collect", "detect", "falseqa", "probe"]
     assert [log.status for log in logs] == ["success"] * 6

@@ -25,7 +25,7 @@ FIRST_STAGES = 4
 @click.option("--grader", metavar="PROVIDER/MODEL", help="The judge, for llm and cascade.")
 @click.option("--mode", type=click.Choice(["3-vs-1", "1-vs-1"]), default="3-vs-1", show_default=True)
 @click.option("--penalty", type=click.Choice(["l1", "l2"]), default="l1", show_default=True)
-@click.option("-C", "strength", default="auto", show_default=True, help="auto, accuracy, or a number.")
+@click.option("-C", "strength", default="auto", show_default=True, help="auto, paper, or a number.")
 @click.option("--alphas", default="0,0.5,1,1.5,2,2.5,3", show_default=True)
 @click.option("--controls", type=click.IntRange(1), default=100, show_default=True, help="Control sets of each kind.")
 @click.option("--questions", type=click.IntRange(1), default=200, show_default=True, help="Most in each intervention.")

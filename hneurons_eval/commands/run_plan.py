@@ -48,7 +48,7 @@ class RunSettings:
         max_tokens: most tokens in each.
         mode: `3-vs-1` or `1-vs-1`.
         penalty: `l1` or `l2`.
-        strength: `auto`, `accuracy`, or a number.
+        strength: `auto`, `paper`, or a number.
         alphas: factors of the sweeps, the no-op among them.
         controls: random sets in each sweep.
         questions: most in each sweep.
@@ -113,12 +113,12 @@ def planned(train: Sequence["Question"], test: Sequence["Question"], settings: R
 
     kept = 2 * min(PER_CLASS, len(train) // 2)
     defaults = Settings()
-    searched = settings.penalty == "l1" and settings.strength in ("auto", "accuracy")
+    searched = settings.penalty == "l1" and settings.strength in ("auto", "paper")
     values = GRID_POINTS if searched else 1
     fits = (1 + defaults.folds * (1 + defaults.inner_folds)) * values
     rows = kept // 2 * ROWS[settings.mode]
     suppressed = (1 + defaults.folds) * values * SUPPRESSION_QUESTIONS
-    suppressed = suppressed if settings.penalty == "l1" and settings.strength == "auto" else 0
+    suppressed = suppressed if settings.penalty == "l1" and settings.strength == "paper" else 0
     found = [
         Planned("collect", len(train), len(train) * settings.draws, settings.max_tokens),
         Planned("capture", kept, captured=kept),
