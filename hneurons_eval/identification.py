@@ -75,7 +75,8 @@ class Settings:
         folds: outer folds, at most one for each group.
         inner_folds: folds within each outer training set.
         controls: neuron sets of each kind to compare with (`controls.KINDS`).
-        resamples: half-samples on which the selection is repeated at the C chosen.
+        resamples: half-samples on which the selection is repeated at the C chosen; 0 leaves out stability and what is
+            selected with shuffled labels.
         repeats: bootstrap resamples of the groups on which C is chosen anew.
         seed: of folds, control sets and resamples.
 
@@ -101,8 +102,10 @@ class Settings:
         number = isinstance(self.C, int | float) and not isinstance(self.C, bool)
         if (number and not 0 < float(self.C) < float("inf")) or (not number and self.C not in ("auto", "paper")):
             raise IdentificationError(f"C should be auto, paper or a number above 0, found {self.C!r}")
-        if self.folds < 2 or self.inner_folds < 2 or self.controls < 1 or self.resamples < 2:
-            raise IdentificationError("folds, inner_folds and resamples should be at least 2, controls at least 1")
+        if self.folds < 2 or self.inner_folds < 2 or self.controls < 1 or min(self.resamples, self.repeats) < 0:
+            raise IdentificationError(
+                "folds and inner_folds should be at least 2, controls at least 1, resamples and repeats at least 0"
+            )
 
     @property
     def needs_model(self) -> bool:
@@ -444,12 +447,13 @@ class Search:
         )
         probe = self._final_probe(k, widths, model)
         shares, shuffled, null, resampled = None, None, None, []
-        if settings.penalty == "l1":
+        if settings.penalty == "l1" and settings.resamples:
             progress(f"selecting again on {settings.resamples} half-samples, and with shuffled labels")
             rows = (data.X, self.row_labels, self.row_answers, data.questions, data.groups, probe.C_)
             shares = stability(*rows, probe.coef_, settings.resamples, settings.seed + 2)
             shuffled = shuffled_selections(*rows, seed=settings.seed + 4)
             null = shuffled_stability(*rows, seed=settings.seed + 2)
+        if settings.penalty == "l1":
             resampled = self._resampled(activity, progress)
         return Identified(
             probe=probe,
