@@ -212,7 +212,10 @@ def _card(thing: NeuronSet | Probe, neurons: NeuronSet | None, about: About, nam
     ]
     if neurons is not None:
         share = f" ({1000 * len(neurons) / sum(widths):.3f} per mille)" if widths else ""
-        rows += [("H-neurons", f"{len(neurons):,}{share}"), ("digest of the neurons (SHA-256)", neurons.digest)]
+        rows += [
+            ("neurons with a weight", f"{neurons.count_by_sign}{share}"),
+            ("digest of the neurons (SHA-256)", neurons.digest),
+        ]
         if neurons.stability is not None and len(neurons):
             stable = int((neurons.stability > 0.5).sum())
             rows.append(("selected again on most halves of the questions", f"{stable:,}"))
@@ -240,7 +243,8 @@ from hneurons_eval import {kind}
 {variable} = {kind}.from_pretrained("{name}")
 ```
 
-`hneurons neurons pull {name} OUT` brings it here, and `-M neurons=OUT -M alpha=0` into any Inspect task.""",
+`hneurons neurons pull {name} OUT` brings it here, and `-M neurons=OUT -M alpha=0` into any Inspect task; that scales
+the neurons with a positive weight, the H-neurons (`-M sign=negative` or `both`: the others, or all).""",
     ]
-    found = "H-neurons of" if isinstance(thing, NeuronSet) else "Hallucination probe for"
+    found = "Neurons of" if isinstance(thing, NeuronSet) else "Hallucination probe for"
     return card(head, f"{found} {model or 'a model'}", *parts)

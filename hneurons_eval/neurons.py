@@ -146,6 +146,12 @@ class NeuronSet:
             raise ValueError(f"sign should be {', '.join(SIGNS[:-1])} or {SIGNS[-1]}, found {sign!r}")
         return self if sign == "both" else self.positive if sign == "positive" else self.negative
 
+    @property
+    def count_by_sign(self) -> str:
+        """How many neurons there are in words: `17 neurons, 6 positive`, or `17 neurons` without weights."""
+        plain = f"{len(self):,} neuron{'' if len(self) == 1 else 's'}"
+        return plain if self.weights is None else f"{plain}, {len(self.positive):,} positive"
+
     def _where(self, kept: np.ndarray) -> "NeuronSet":
         return replace(
             self,

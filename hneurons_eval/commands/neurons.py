@@ -18,8 +18,14 @@ from hneurons_eval.refusals import Refused, refusing
 if TYPE_CHECKING:
     from hneurons_eval.hub import About
 
-INTERVALS = ("auroc", "accuracy", "auroc_pooled")
-SHOWN = (*(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high")), "answers", "hallucinated", "brier")
+INTERVALS = ("auroc", "balanced_accuracy", "auroc_pooled", "added")
+SHOWN = (
+    *(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high")),
+    "answers",
+    "hallucinated",
+    "brier_skill",
+    "probe_p",
+)
 """Figures of a probe's log that its card shows."""
 
 
@@ -32,10 +38,10 @@ def neurons() -> None:
 @click.argument("file", type=click.Path(exists=True))
 @click.option("--most", type=click.IntRange(1), default=20, show_default=True, help="Neurons to list.")
 def show(file: str, most: int) -> None:
-    """The neurons in FILE (a neuron file or probe directory): how many, where, and the heaviest of them."""
+    """The neurons in FILE (a neuron file or probe directory): how many, where, and those of the largest weights."""
     chosen, console = _load(file), TextConsole()
     named = chosen.model or "a model that the file does not name"
-    console.print(f"{len(chosen)} neurons of {named}", highlight=False, markup=False)
+    console.print(f"{chosen.count_by_sign}, of {named}", highlight=False, markup=False)
     if chosen.widths:
         console.print(
             f"{1000 * len(chosen) / sum(chosen.widths):.3f} per mille of {sum(chosen.widths):,}", highlight=False
@@ -45,11 +51,11 @@ def show(file: str, most: int) -> None:
     stability = chosen.stability
     table = Table("layer", "index", "weight", *(() if stability is None else ("selected again",)), box=None)
     weights = chosen.weights if chosen.weights is not None else np.full(len(chosen), np.nan)
-    for place in np.argsort(-np.nan_to_num(weights), kind="stable")[:most]:
+    for place in np.argsort(-np.abs(np.nan_to_num(weights)), kind="stable")[:most]:
         table.add_row(
             str(chosen.layers[place]),
             str(chosen.indices[place]),
-            f"{weights[place]:.4g}" if chosen.weights is not None else "—",
+            f"{weights[place]:+.4g}" if chosen.weights is not None else "—",
             *(() if stability is None else (f"{stability[place]:.0%}",)),
         )
     console.print(table)

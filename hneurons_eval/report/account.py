@@ -32,8 +32,8 @@ def probe_account(identified: Identified, labels: Sequence[int]) -> str:
         flat = neurons.flat(NeuronLayout(probe.widths))
         weights, stability = probe.coef_[flat], identified.stability[flat]
         rows = [
-            [str(neurons.layers[k]), str(neurons.indices[k]), f"{weights[k]:.4g}", f"{stability[k]:.0%}"]
-            for k in np.lexsort((-weights, -stability))[:MOST].tolist()
+            [str(neurons.layers[k]), str(neurons.indices[k]), f"{weights[k]:+.4g}", f"{stability[k]:.0%}"]
+            for k in np.lexsort((-np.abs(weights), -stability))[:MOST].tolist()
         ]
         parts.append(table(["layer", "neuron", "weight", "selected in half-samples"], rows))
     return "\n\n".join(parts)
