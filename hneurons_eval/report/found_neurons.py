@@ -113,7 +113,7 @@ def identification(found: FoundNeurons, answers: Sequence[Mapping[str, Any]]) ->
 
 
 def strongest(neurons: NeuronSet, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The neurons of the largest weights of either sign, each with the answers that drive it most and its AUROC alone."""
+    """The neurons of the largest weights of either sign, with the answers that drive each most and its AUROC alone."""
     matrix, rows = _contributions(answers, len(neurons))
     labels = [LABELS[row["label"]] for row in rows]
     weights = neurons.weights if neurons.weights is not None else np.zeros(len(neurons))
