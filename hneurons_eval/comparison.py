@@ -189,8 +189,8 @@ def against_shuffled(
     layout = layout_of(own, other)
     if shuffled.total != layout.total or not len(shuffled):
         raise NeuronSetError(
-            f"the {len(shuffled)} selections on shuffled labels are of a model of {shuffled.total} neurons, the probe of "
-            f"one of {layout.total}; train the probe again"
+            f"the {len(shuffled)} selections on shuffled labels are of a model of {shuffled.total} neurons, the probe "
+            f"of one of {layout.total}; train the probe again"
         )
     theirs = _signed(other.flat(layout), other.weights)
     observed = overlap(own, other).jaccard

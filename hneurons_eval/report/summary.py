@@ -129,7 +129,7 @@ BASELINES = {
 }
 AUDITS = {
     "balance": "one class is rare",
-    "length": "length tells the label, or moves the neurons more than truth does",
+    "length": "length tells the label, part of what the probe tells is length, or its neurons follow length",
     "relation": "the relation tells the label",
     "span": "spans are missing, or nearly all are the whole response",
     "template": "the other tokens are nearly all prompt and template",
