@@ -26,7 +26,8 @@ import torch
 from hneurons_eval.architectures import neuron_layout
 from hneurons_eval.checkpoints import BUNDLED, load_model, load_tokenizer, resolve_model
 from hneurons_eval.controls import random_sets
-from hneurons_eval.drift import measure, rank_neurons
+from hneurons_eval.drift import measure
+from hneurons_eval.drift_ranks import rank_neurons
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.questions import ANSWER_ONLY, load_questions
 from hneurons_eval.weight_vectors import neuron_vectors

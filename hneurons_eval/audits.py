@@ -1,11 +1,13 @@
 """What could make a probe look good without telling hallucination, measured and flagged.
 
 ```python
-for audit in [class_balance(y), length_against_truth(X[:, chosen], y, lengths), ...]:
+for audit in [class_balance(y), label_from_group(y, relations, "relation"), ...]:
     print(audit.flagged, audit.sentence)
 ```
 
-An audit that is flagged does not refute a result; it says where a reviewer would look first.
+An audit that is flagged does not refute a result; it says where a reviewer would look first. Length (see
+`length_audit`) and relation are tests; balance, span, template and overlap describe the answers at hand, and are
+flagged at a threshold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.statistics import auroc
+from hneurons_eval.shuffled import shuffled_labels
+from hneurons_eval.statistics import auroc, permutation_p
 
-LENGTH_AUROC = 0.6
-"""Response length alone tells the label this well before it is flagged (in public runs it gave .53 to .61)."""
-GROUP_AUROC = 0.6
+LEVEL = 0.05
+SHUFFLES = 199
 TEMPLATE_SHARE = 0.8
 SPAN_COVERAGE = 0.95
 WHOLE_RESPONSE = 0.9
@@ -57,76 +59,47 @@ def class_balance(labels: ArrayLike) -> Audit:
     )
 
 
-def length_against_truth(contributions: NDArray[Any] | None, labels: ArrayLike, lengths: ArrayLike) -> Audit:
-    """Does response length tell the label, and do the neurons follow length more than truth?
-
-    Answers fall into four cells, short or long (split at the median) by faithful or hallucinated. A neuron's main
-    effect of truth is the mean over lengths of (hallucinated - faithful) of the cells' mean contributions, that of
-    length the mean over labels of (long - short); a neuron whose second is the larger in size follows length.
-
-    Args:
-        contributions: of the selected neurons, `[answers, neurons]`; None leaves their part out.
-        labels: 1 = hallucinated, `[answers]`.
-        lengths: tokens of each response, `[answers]`.
-    """
-    y, size = np.asarray(labels), np.asarray(lengths, np.float64)
-    figures: dict[str, float] = {}
-    if len(set(y.tolist())) < 2:
-        return Audit("length", False, "one class only, so length cannot be compared with truth")
-    alone = auroc(y, size)
-    figures["length_auroc"] = alone
-    alone = max(alone, 1 - alone)
-    cut = float(np.median(size))
-    # Of the two ways to split at a median that many answers have, the one that is nearer to halves.
-    long = min((size > cut, size >= cut), key=lambda side: abs(float(side.mean()) - 0.5))
-    cells = [[(y == label) & (long == side) for side in (False, True)] for label in (0, 1)]
-    for label, name in ((0, "faithful"), (1, "hallucinated")):
-        for side, length in ((0, "short"), (1, "long")):
-            figures[f"{length}_{name}"] = float(cells[label][side].sum())
-    sentence = f"length alone tells the label with AUROC {alone:.2f}"
-    flagged = alone > LENGTH_AUROC
-    whole = all(cells[label][side].any() for label in (0, 1) for side in (0, 1))
-    if contributions is not None and contributions.shape[1] and whole:
-        means = np.array([[contributions[cells[k][side]].mean(axis=0) for side in (0, 1)] for k in (0, 1)])
-        truth = np.abs((means[1] - means[0]).mean(axis=0))
-        length = np.abs((means[:, 1] - means[:, 0]).mean(axis=0))
-        moved = int((length > truth).sum())
-        figures |= {"moved_more_by_length": moved, "audited_neurons": len(truth)}
-        sentence += (
-            f"; {moved} of {len(truth)} neurons follow length (more or less than {cut:g} tokens) more than truth"
-        )
-        flagged |= 2 * moved > len(truth)
-    return Audit("length", flagged, sentence, figures)
-
-
-def label_from_group(labels: ArrayLike, groups: Sequence[Any], what: str) -> Audit:
+def label_from_group(
+    labels: ArrayLike, groups: Sequence[Any], what: str, questions: ArrayLike | None = None, seed: int = 0
+) -> Audit:
     """Can the label be told from the relation, or the source, of the question alone?
 
     Each answer is scored by the share of hallucinated answers among the others of its group; a group of one, by
-    the share among all others.
+    the share among all others. Leaving oneself out lowers the score of the hallucinated and raises that of the
+    faithful, so that without any relation the AUROC is below .5. It is held against the same with labels shuffled over
+    all questions, and flagged where p is .05 or less.
 
     Args:
         labels: 1 = hallucinated, `[answers]`.
         groups: `[answers]`.
         what: name of the grouping.
+        questions: of each answer, whose labels stay together in a shuffle; None: each answer its own.
+        seed: of the shuffles.
     """
-    y = np.asarray(labels, np.float64)
+    y = np.asarray(labels, np.int64)
     _, member = np.unique([str(group) for group in groups], return_inverse=True)
     if len(set(y.tolist())) < 2 or member.max(initial=0) == 0:
         return Audit(what, False, f"all answers have one {what}", {})
-    total, hits = np.bincount(member), np.bincount(member, y)
-    alone = total[member] == 1
-    others = np.where(alone, (y.sum() - y) / (len(y) - 1), (hits[member] - y) / np.maximum(total[member] - 1, 1))
-    # Leaving oneself out lowers the score of the hallucinated and raises that of the faithful: chance is below .5.
-    found = auroc(y, others)
-    flagged = found > GROUP_AUROC
+    found = _left_out(y, member)
+    alone = np.arange(len(y)) if questions is None else np.asarray(questions)
+    null = [_left_out(one, member) for one in shuffled_labels(y, alone, alone, SHUFFLES, seed)]
+    p = permutation_p(found, null)
+    flagged = p <= LEVEL
     return Audit(
         what,
         flagged,
-        f"the {what} alone tells the label with AUROC {found:.2f}"
-        + ("; read the AUROC within relations, not the pooled one" if flagged else ""),
-        {f"{what}_auroc": found},
+        f"the {what} alone tells the label with AUROC {found:.2f}, with shuffled labels {np.mean(null):.2f} "
+        f"(p = {p:.3g})" + ("; read the AUROC within relations, not the pooled one" if flagged else ""),
+        {f"{what}_auroc": found, f"{what}_auroc_shuffled": float(np.mean(null)), f"{what}_p": p},
     )
+
+
+def _left_out(y: NDArray[np.int64], member: NDArray[np.int64]) -> float:
+    """AUROC of the share of hallucinated answers among the others of each answer's group."""
+    total, hits = np.bincount(member), np.bincount(member, y)
+    alone = total[member] == 1
+    others = np.where(alone, (y.sum() - y) / (len(y) - 1), (hits[member] - y) / np.maximum(total[member] - 1, 1))
+    return auroc(y, others)
 
 
 def spans(missing: int, whole_response: Sequence[bool]) -> Audit:

@@ -1,10 +1,9 @@
-"""How far training moved each neuron's weights, and whether some neurons were moved less or more than others.
+"""How far training moved each neuron's weights between two checkpoints.
 
 ```python
 moved = measure("org/base", "org/chat")       # two checkpoints, read matrix by matrix; neither is loaded
 moved.distances["up"], moved.rank             # [neurons] each
-ranking = rank_neurons(moved, NeuronSet.load("neurons.json"))
-ranking.mean, ranking.tests["uniform"].p      # mean normalised rank with interval; against random sets
+ranking = rank_neurons(moved, NeuronSet.load("neurons.json").positive)   # of hneurons_eval.drift_ranks
 ```
 
 Gao et al. 2025, section 4 (parameter drift): for each neuron 1 - cos of its up-projection row, and of its
@@ -16,7 +15,6 @@ of 0.5. The gate's row is measured as well and enters no score.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hneurons_eval.architectures import neuron_layout
-from hneurons_eval.controls import layer_matched_sets, random_sets
 from hneurons_eval.layout import NeuronLayout
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.statistics import Interval, bootstrap_interval, mean_statistic, permutation_p
 from hneurons_eval.weight_files import CheckpointError, WeightFiles
 from hneurons_eval.weight_vectors import KINDS, PartVectors, Vectors, neuron_vectors
 
 Floats = NDArray[np.float64]
-SETS = 2000
-"""Random sets of each kind: the smallest p they can show is 1 / 2001."""
 _VECTORS = 256
 """Vectors that are compared at once, in float64."""
 
@@ -218,187 +211,3 @@ def _in_pieces(first: Tensor, second: Tensor) -> Floats:
         return np.concatenate([_in_pieces(a, b) for a, b in zip(first, second, strict=True)])
     pieces = zip(first.split(_VECTORS), second.split(_VECTORS), strict=True)
     return torch.cat([cosine_distances(a, b) for a, b in pieces]).numpy()
-
-
-# ---- the neurons of interest among all -----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RandomSets:
-    """A mean normalised rank held against those of random neuron sets of equal size.
-
-    Attributes:
-        means: mean rank of each set, `[sets]`.
-        p_changed: one-sided: share of sets that changed as much or more.
-        p_unchanged: one-sided: share of sets that changed as little or less.
-    """
-
-    means: Floats
-    p_changed: float
-    p_unchanged: float
-
-    @property
-    def p(self) -> float:
-        """Two-sided: twice the smaller of the one-sided ones."""
-        return min(1.0, 2 * min(self.p_changed, self.p_unchanged))
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Where some neurons stand among all.
-
-    Attributes:
-        drift: of all neurons.
-        flat: flat indices of the neurons, int64 `[chosen]`.
-        mean: their mean normalised rank with a 95 % interval (bootstrap over the neurons).
-        tests: against sets drawn from the whole model (`uniform`), and with as many in each layer (`layer`, absent
-            where a layer has too few others); no set holds any of the neurons themselves.
-    """
-
-    drift: Drift
-    flat: NDArray[np.int64]
-    mean: Interval
-    tests: dict[str, RandomSets]
-
-    def figures(self) -> dict[str, float]:
-        """All figures by name, for a log: `mean_rank`, `uniform_p`, `up_mean_rank`, ...; `_low`, `_high`: intervals."""
-        drift, rank = self.drift, self.drift.rank[self.flat]
-        found: dict[str, float] = {
-            "mean_rank": self.mean.estimate,
-            "mean_rank_low": self.mean.low,
-            "mean_rank_high": self.mean.high,
-            "median_rank": float(np.median(rank)),
-            "neurons": len(self.flat),
-            "total_neurons": drift.layout.total,
-        }
-        for kind, test in self.tests.items():
-            found |= {
-                f"{kind}_mean": float(test.means.mean()),
-                f"{kind}_low": float(np.quantile(test.means, 0.025)),
-                f"{kind}_high": float(np.quantile(test.means, 0.975)),
-                f"{kind}_p": test.p,
-                f"{kind}_p_changed": test.p_changed,
-                f"{kind}_p_unchanged": test.p_unchanged,
-                f"{kind}_sets": len(test.means),
-            }
-        for kind, distances in drift.distances.items():
-            own = normalised_rank(distances)[self.flat]
-            if np.isfinite(own).any():
-                found[f"{kind}_mean_rank"] = float(np.nanmean(own))
-            found[f"{kind}_median"] = float(np.nanmedian(distances[self.flat]))
-            found[f"{kind}_median_all"] = float(np.nanmedian(distances))
-        found["changed"] = float(drift.changed[self.flat].mean())
-        found["changed_all"] = float(drift.changed.mean())
-        return {name: value for name, value in found.items() if np.isfinite(value)}
-
-
-def rank_neurons(drift: Drift, neurons: NeuronSet, sets: int = SETS, seed: int = 0) -> Ranking:
-    """Where a neuron set stands among all neurons by how far they moved.
-
-    Args:
-        drift: of all neurons.
-        neurons: those of interest.
-        sets: random sets of each kind.
-        seed: of the sets and the resamples.
-
-    Raises:
-        NeuronSetError: neurons of a model with other layers.
-        DriftError: no neurons, too many for random sets beside them, or fewer than one set.
-    """
-    flat = neurons.flat(drift.layout)
-    if not len(flat) or 2 * len(flat) > drift.layout.total:
-        raise DriftError(
-            f"the neuron set has {len(flat)} of the model's {drift.layout.total} neurons; between one and half of them "
-            "can be held against random sets"
-        )
-    if sets < 1:
-        raise DriftError(f"sets should be at least 1, found {sets}")
-    rank = drift.rank
-    mean = bootstrap_interval(mean_statistic(rank[flat]), np.arange(len(flat)), seed=seed)
-    widths = drift.layout.widths
-    drawn = {"uniform": random_sets(widths, len(flat), sets, seed, flat)}
-    counts = np.bincount(neurons.layers, minlength=len(widths))
-    if (2 * counts <= np.asarray(widths)).all():
-        drawn["layer"] = layer_matched_sets(flat, widths, sets, seed)
-    tests = {}
-    for kind, own in drawn.items():
-        means = rank[np.stack(own)].mean(axis=1)
-        tests[kind] = RandomSets(means, permutation_p(-mean.estimate, -means), permutation_p(mean.estimate, means))
-    return Ranking(drift, flat, mean, tests)
-
-
-@dataclass(frozen=True)
-class LayerDrift:
-    """One layer.
-
-    Attributes:
-        layer: its number.
-        neurons: flat indices of the chosen neurons in it.
-        mean_rank: of those, NaN where there are none.
-        mean_rank_others: of the layer's other neurons.
-        medians: by kind, median 1 - cos of the chosen ones (NaN without) and of the others.
-    """
-
-    layer: int
-    neurons: NDArray[np.int64]
-    mean_rank: float
-    mean_rank_others: float
-    medians: dict[str, tuple[float, float]]
-
-
-def by_layer(ranking: Ranking) -> list[LayerDrift]:
-    """The chosen neurons of each layer beside the others."""
-    drift, starts = ranking.drift, ranking.drift.layout.starts
-    chosen = np.zeros(drift.layout.total, np.bool_)
-    chosen[ranking.flat] = True
-
-    def middle(values: Floats, mean: bool = False) -> float:
-        known = values[np.isfinite(values)]
-        return float(np.mean(known) if mean else np.median(known)) if known.size else float("nan")
-
-    found = []
-    for layer, (first, end) in enumerate(pairwise(starts.tolist())):
-        own = np.arange(first, end)
-        here, others = own[chosen[first:end]], own[~chosen[first:end]]
-        medians = {kind: (middle(d[here]), middle(d[others])) for kind, d in drift.distances.items()}
-        found.append(LayerDrift(layer, here, middle(drift.rank[here], True), middle(drift.rank[others], True), medians))
-    return found
-
-
-def short_names(names: Sequence[str]) -> list[str]:
-    """Checkpoints by the last part of their names, or whole where that would make two alike."""
-    short = [Path(name).name or name for name in names]
-    return short if len(set(short)) == len(short) else list(names)
-
-
-def follow(
-    base: str | Path,
-    checkpoints: Sequence[str | Path],
-    neurons: NeuronSet,
-    sets: int = SETS,
-    seed: int = 0,
-    progress: Callable[[str], None] = lambda message: None,
-) -> list[Ranking]:
-    """The ranking of some neurons at each of several checkpoints (steps of one run), all against one base.
-
-    All checkpoints are checked before the first is read.
-
-    Args:
-        base, neurons, sets, seed, progress: as `measure` and `rank_neurons`.
-        checkpoints: in order.
-
-    Raises:
-        DriftError, CheckpointError, UnsupportedModelError, NeuronSetError: as `measure` and `rank_neurons`.
-    """
-    if not checkpoints:
-        raise DriftError("there is no checkpoint to compare with the base; give at least one")
-    first = WeightFiles(base)
-    neurons.check(neuron_layout(first.model), first.name)
-    others = [WeightFiles(name) for name in checkpoints]
-    for other in others:
-        check_comparable(first, other)
-    found = []
-    for name, other in zip(short_names([other.name for other in others]), others, strict=True):
-        moved = measure(first, other, lambda message, name=name: progress(f"{name}: {message}"))
-        found.append(rank_neurons(moved, neurons, sets, seed))
-    return found

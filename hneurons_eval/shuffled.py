@@ -69,12 +69,17 @@ class ShuffledSelections:
         Raises:
             ValueError: another sign.
         """
-        if sign == "both":
-            return list(self.neurons)
-        if sign not in ("positive", "negative"):
+        return [own[kept] for own, kept in zip(self.neurons, self._kept(sign), strict=True)]
+
+    def sets_signs(self, sign: str = "both") -> list[NDArray[np.int8]]:
+        """The signs of the neurons that `sets` gives, 1 or -1."""
+        return [own[kept] for own, kept in zip(self.signs, self._kept(sign), strict=True)]
+
+    def _kept(self, sign: str) -> list[NDArray[np.bool_]]:
+        wanted = {"positive": (1,), "negative": (-1,), "both": (1, -1)}.get(sign)
+        if wanted is None:
             raise ValueError(f"sign should be positive, negative or both, found {sign!r}")
-        wanted = 1 if sign == "positive" else -1
-        return [own[signs == wanted] for own, signs in zip(self.neurons, self.signs, strict=True)]
+        return [np.isin(signs, wanted) for signs in self.signs]
 
     def save(self, path: str | Path) -> None:
         """Write as safetensors; the file appears whole or not at all. Its place is `SHUFFLED` in a probe's directory.

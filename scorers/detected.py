@@ -121,17 +121,21 @@ def compared_sets(details: Sequence[Mapping[str, Any]]) -> dict[str, tuple[NDArr
 def audits_of(details: list[dict[str, Any]]) -> "list[Audit]":
     """What could mislead in these answers; see `hneurons_eval.audits`."""
     from hneurons_eval import audits
+    from hneurons_eval.length_audit import length_audit
 
     rows = [detail for detail in details if detail.get("probability") is not None]
     if not rows:
         return []
     y = np.array([LABELS[row["label"]] for row in rows])
-    neurons = [row.get("selected") for row in rows]
+    questions = np.array([normalise_question(row["question"]) for row in rows])
+    # The neurons were chosen on the answers of the probe's own log; only those of other tasks have a verdict.
+    neurons = [row.get("selected") if "verdict" in row else None for row in rows]
     selected = np.stack([unpack(text) for text in cast(list[str], neurons)]) if all(neurons) else None
+    lengths, probabilities = ([row[name] for row in rows] for name in ("response_tokens", "probability"))
     found = [
         audits.class_balance(y),
-        audits.length_against_truth(selected, y, [row["response_tokens"] for row in rows]),
-        audits.label_from_group(y, [row.get("relation") for row in rows], "relation"),
+        length_audit(y, lengths, questions, probabilities, selected),
+        audits.label_from_group(y, [row.get("relation") for row in rows], "relation", questions),
         audits.spans(
             sum(detail.get("skipped") == "span missing" for detail in details),
             [bool(row.get("whole_response")) for row in rows],

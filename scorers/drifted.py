@@ -10,7 +10,7 @@ from hneurons_eval.statistics import headline_first
 
 @metric(name="drift")
 def drift_figures() -> Metric:
-    """Mean normalised rank with interval and p against random sets; of several checkpoints each under its name."""
+    """Mean normalised rank, its interval, and p for each kind of random sets; several checkpoints by name."""
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
         found: dict[str, float] = {}

@@ -11,14 +11,16 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig, ModelOutput, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from hneurons_eval.controls import load_activity
+from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.refusals import Refused, checked_arguments, refusing
 from hneurons_eval.scorers.drifted import drifted
 from hneurons_eval.tasks.probe import report_progress
-from hneurons_eval.tasks.probe_source import named_neurons
+from hneurons_eval.tasks.probe_source import named_neurons, probe_directory_of
 
 if TYPE_CHECKING:
-    from hneurons_eval.drift import Ranking
+    from hneurons_eval.drift_ranks import Ranking
 
 WHOLE = "all layers"
 
@@ -31,6 +33,7 @@ def drift(
     checkpoints: str | list[str] = "",
     sets: int = 2000,
     seed: int = 0,
+    sign: str = "positive",
 ) -> Task:
     """Rank the neurons among all by how far training moved their weights (up and down vectors) from the base model.
 
@@ -43,8 +46,10 @@ def drift(
         checkpoints: what is compared with the base; several, the steps of one run in order and separated by commas,
             make a timeline. Default the model being evaluated; with `--model none` this is needed, and no model
             is loaded.
-        sets: random sets of each kind, the whole model's and as deep in it.
-        seed: of the random sets and the resamples.
+        sets: random sets of each kind: uniform, layer-matched and, where the probe's directory is there with the
+            activity of every neuron, contribution- and sd-matched.
+        seed: of the random sets.
+        sign: of the weights: `positive` (the H-neurons), `negative` or `both`.
     """
     if not base:
         raise Refused("base is missing; give the model that training began with: -T base=MODEL")
@@ -56,7 +61,7 @@ def drift(
         from hneurons_eval.drift import check_comparable
         from hneurons_eval.weight_files import WeightFiles
 
-        chosen, source = named_neurons(neurons)
+        chosen, source = signed_neurons(neurons, sign)
         first = WeightFiles(base.removeprefix("hneurons/"))
         layout = neuron_layout(first.model)
         chosen.check(layout, first.name)
@@ -69,11 +74,31 @@ def drift(
     ]
     return Task(
         dataset=MemoryDataset(samples, name=f"{first.name} to {', '.join(names)}"),
-        solver=compare(first.name, names, neurons, sets, seed),
+        solver=compare(first.name, names, neurons, sets, seed, sign),
         scorer=drifted(),
         config=GenerateConfig(max_connections=MOST_CONNECTIONS),
-        metadata={"base": first.name, "checkpoints": names, "neurons": source, "neurons_digest": chosen.digest},
+        metadata={
+            "base": first.name,
+            "checkpoints": names,
+            "neurons": source,
+            "neurons_digest": chosen.digest,
+            "sign": sign,
+        },
     )
+
+
+def signed_neurons(reference: str, sign: str) -> tuple[NeuronSet, str]:
+    """The neurons with weights of one sign that a name leads to, and the name of their file.
+
+    Raises:
+        Refused: they cannot be read, there are none of that sign, or the sign is another.
+    """
+    neurons, source = named_neurons(reference)
+    with refusing():
+        chosen = neurons.of_sign(sign)
+    if not len(chosen):
+        raise Refused(f"{reference} holds {len(neurons)} neurons, none with a {sign} weight; choose another sign")
+    return chosen, source
 
 
 def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
@@ -94,19 +119,25 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
 
 
 @solver
-def compare(base: str, checkpoints: Sequence[str], neurons: str, sets: int = 2000, seed: int = 0) -> Solver:
+def compare(
+    base: str, checkpoints: Sequence[str], neurons: str, sets: int = 2000, seed: int = 0, sign: str = "positive"
+) -> Solver:
     """Give each sample what the comparison found for its layer; the first one compares, the others wait for it.
 
     The arguments are those of the task.
     """
-    chosen, _ = named_neurons(neurons)
+    chosen, _ = signed_neurons(neurons, sign)
     lock = anyio.Lock()
     found: list[Any] = []
 
     def measured() -> "list[Ranking]":
-        from hneurons_eval.drift import follow
+        from hneurons_eval.drift_ranks import follow
 
-        return follow(base, list(checkpoints), chosen, sets, seed, lambda message: report_progress(message, "drift"))
+        directory = probe_directory_of(neurons)
+        activity = None if directory is None else load_activity(directory)
+        return follow(
+            base, list(checkpoints), chosen, sets, seed, lambda message: report_progress(message, "drift"), activity
+        )
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         async with lock:
@@ -122,7 +153,7 @@ def compare(base: str, checkpoints: Sequence[str], neurons: str, sets: int = 200
 
 def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]:
     """What one sample carries: its mean rank, the account for its explanation, and a line for its answer."""
-    from hneurons_eval.drift import by_layer, short_names
+    from hneurons_eval.drift_ranks import by_layer, short_names
     from hneurons_eval.report import drift_account
 
     last = rankings[-1]
@@ -134,7 +165,7 @@ def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]
             account = f"{drift_account.timeline_account(rankings)}\n\n{account}"
             for name, one in zip(short_names([one.drift.checkpoint for one in rankings]), rankings, strict=True):
                 own = one.figures()
-                names = ("mean_rank", "mean_rank_low", "mean_rank_high", "uniform_p")
+                names = ("mean_rank", "mean_rank_low", "mean_rank_high", "p")
                 figures |= {f"{name}/{key}": own[key] for key in names}
         return {
             "mean_rank": last.mean.estimate,

@@ -1,4 +1,4 @@
-"""Two neuron sets and two probes are compared against what chance gives, by counting and by formula alike."""
+"""What two neuron sets and two probes share is counted, and tested against probes on shuffled labels."""
 
 import itertools
 from pathlib import Path
@@ -7,17 +7,29 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from heavy_tails import features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from small_run import Run, small_run
 
 from hneurons_eval.cli import main
-from hneurons_eval.comparison import overlap, risk_agreement, spearman_statistic
+from hneurons_eval.comparison import (
+    against_shuffled,
+    layer_band,
+    overlap,
+    risk_agreement,
+    sd_matched_overlap,
+    spearman_statistic,
+)
+from hneurons_eval.controls import ACTIVITY, save_activity
 from hneurons_eval.features import Features, FeatureSpec, FeatureStore
+from hneurons_eval.l1_path import fit_paths
+from hneurons_eval.l1_solver import smallest_useful_c
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
 from hneurons_eval.probe import Probe
+from hneurons_eval.shuffled import SHUFFLED, ShuffledSelections, selections_of, shuffled_labels, shuffled_selections
 
 SMALL = NeuronLayout((4, 3))
 
@@ -31,45 +43,24 @@ def ranked(a: Any, b: Any) -> float:
     return float(found.statistic)
 
 
-def by_counting(first: list[int], second: list[int], within: bool) -> tuple[float, float]:
-    """Mean number shared, and share of all second sets of this size that share as many; all of them drawn."""
-    parts = [range(4), range(4, 7)] if within else [range(7)]
-    sizes = [sum(flat in part for flat in second) for part in parts]
-    drawn = [
-        set(itertools.chain(*chosen))
-        for chosen in itertools.product(
-            *(itertools.combinations(part, size) for part, size in zip(parts, sizes, strict=True))
-        )
-    ]
-    counts = [len(one & set(first)) for one in drawn]
-    shared = len(set(first) & set(second))
-    return float(np.mean(counts)), float(np.mean([count >= shared for count in counts]))
-
-
 subsets = st.lists(st.integers(0, 6), unique=True, max_size=7)
 
 
 @given(subsets, subsets)
-@settings(max_examples=100, deadline=None)
-def test_chance_is_what_drawing_all_sets_gives(first: list[int], second: list[int]):
-    found = overlap(neurons(first), neurons(second))
-    assert found.shared == len(set(first) & set(second))
-    assert (found.first, found.second, found.total) == (len(first), len(second), 7)
-    for chance, within in ((found.anywhere, False), (found.within_layers, True)):
-        expected, p = by_counting(first, second, within)
-        assert chance.expected == pytest.approx(expected)
-        assert chance.p == pytest.approx(p)
-    union = len(set(first) | set(second))
-    assert found.jaccard == pytest.approx(found.shared / union if union else 0.0)
-
-
-@given(subsets, subsets)
 @settings(max_examples=60, deadline=None)
-def test_it_is_the_same_the_other_way_round(first: list[int], second: list[int]):
-    one, other = overlap(neurons(first), neurons(second)), overlap(neurons(second), neurons(first))
-    assert (one.shared, one.jaccard) == (other.shared, other.jaccard)
-    assert one.anywhere.p == pytest.approx(other.anywhere.p)
-    assert one.within_layers.p == pytest.approx(other.within_layers.p)
+def test_overlap_counts_what_sets_share_and_is_the_same_the_other_way_round(first: list[int], second: list[int]):
+    found = overlap(neurons(first), neurons(second))
+    both, union = set(first) & set(second), set(first) | set(second)
+    assert (found.first, found.second, found.shared, found.total) == (len(first), len(second), len(both), 7)
+    assert found.jaccard == pytest.approx(len(both) / len(union) if union else 0.0)
+    assert found.expected == pytest.approx(len(first) * len(second) / 7)
+    counts = [
+        sum(k < 4 for k in first) * sum(k < 4 for k in second),
+        sum(k >= 4 for k in first) * sum(k >= 4 for k in second),
+    ]
+    assert found.expected_within_layers == pytest.approx(counts[0] / 4 + counts[1] / 3)
+    other = overlap(neurons(second), neurons(first))
+    assert (found.shared, found.jaccard, found.expected) == (other.shared, other.jaccard, other.expected)
 
 
 def test_layers_are_counted_each_for_itself():
@@ -77,28 +68,23 @@ def test_layers_are_counted_each_for_itself():
     found = overlap(neurons([0, 1, 2, 60, 150], layout), neurons([1, 2, 3, 61, 199, 101], layout))
     rows = [(one.layer, one.first, one.second, one.shared) for one in found.layers]
     assert rows == [(0, 3, 3, 2), (1, 1, 1, 0), (2, 0, 1, 0), (3, 1, 1, 0)]
-    first = found.layers[0]
-    assert first.chance.expected == pytest.approx(9 / 50)
-    assert first.chance.p == pytest.approx((3 * 47 + 1) / 19600)  # at least 2 of 3 among 3 of 50
-    assert first.p_holm == pytest.approx(3 * first.chance.p)  # three layers have neurons of both
-    assert found.layers[2].p_holm == 1.0
+    assert found.layers[0].expected == pytest.approx(9 / 50)
 
 
-def test_sets_that_only_prefer_the_same_layer_are_no_surprise_within_layers():
-    layout = NeuronLayout((20, 2000))
-    rng = np.random.default_rng(0)
-    first, second = (neurons(rng.choice(20, 10, replace=False), layout) for _ in range(2))
+def test_a_neuron_with_the_other_sign_is_not_shared():
+    first = neurons([0, 1, 2, 3], weights=np.array([1.0, -1.0, 2.0, -2.0]))
+    second = neurons([0, 1, 2, 5], weights=np.array([3.0, -1.0, -2.0, 1.0]))
     found = overlap(first, second)
-    assert found.anywhere.p < 1e-6
-    assert found.within_layers.p > 0.05
+    assert (found.shared, found.opposite) == (2, 1)
+    assert found.jaccard == pytest.approx(2 / 6)
+    assert overlap(first.positive, second.positive).shared == 1
+    assert overlap(first, neurons([0, 1, 2, 5])).shared == 3
 
 
 def test_weights_of_shared_neurons_are_ranked():
     first = neurons([0, 1, 2, 3, 4], weights=np.array([1.0, 2.0, 3.0, 4.0, 9.0]))
     second = neurons([0, 1, 2, 3, 5], weights=np.array([10.0, 20.0, 40.0, 30.0, 1.0]))
-    found = overlap(first, second)
-    assert found.weights
-    assert found.weights[0] == pytest.approx(0.8)
+    assert overlap(first, second).weights == pytest.approx(0.8)
     assert overlap(neurons([0, 1, 2]), second).weights is None
     assert overlap(neurons([0, 1], weights=np.array([1.0, 2.0])), second).weights is None
     assert overlap(neurons([0, 1, 2], weights=np.ones(3)), second).weights is None
@@ -109,6 +95,81 @@ def test_sets_of_other_or_unknown_layers_are_refused():
         overlap(neurons([0]), neurons([0], NeuronLayout((4, 4))))
     with pytest.raises(NeuronSetError, match="does not say how wide"):
         overlap(neurons([0]), NeuronSet(np.array([0]), np.array([0])))
+    with pytest.raises(NeuronSetError, match="train the probe again"):
+        against_shuffled(neurons([0]), neurons([0]), selections_of([np.ones(9)], 1.0))
+
+
+# --- the null of L1 probes --------------------------------------------------------------------------------
+
+ROWS, WIDE = 160, NeuronLayout((500, 500))
+
+
+def on_shuffled_labels(seed: int, fits: int) -> tuple[Any, list[NeuronSet], ShuffledSelections]:
+    """Features with a heavy tail of deviations, and L1 probes on independently shuffled labels."""
+    X, relation = features(ROWS, WIDE.total, seed)
+    labels = shuffled_labels(np.arange(ROWS) // 6 % 2, None, relation, fits, seed)
+    C = 8 * smallest_useful_c(X, labels[0].astype(float), np.ones(ROWS))
+    coefs = [path.weights(0) for path in fit_paths(X, labels, np.ones(labels.shape), [C])]
+    found = [neurons(flat := np.flatnonzero(coef), WIDE, coef[flat]) for coef in coefs]
+    rows = (X, labels[0], np.arange(ROWS), None, relation)
+    return X, found, shuffled_selections(*rows, C, 39, seed + 100)
+
+
+def test_probes_on_independently_shuffled_labels_are_found_alike_in_one_pair_of_twenty():
+    """The hypergeometric p called nearly all of these pairs alike (finding A8)."""
+    from scipy.stats import hypergeom
+
+    ps: dict[str, list[float]] = {"both": [], "positive": []}
+    uniform, matched = [], []
+    for seed in range(4):
+        X, probes, shuffled = on_shuffled_labels(seed, 20)
+        deviation = X.std(axis=0)
+        for first, second in itertools.product(probes[:10], probes[10:]):
+            for sign, found in ps.items():
+                found.append(against_shuffled(first.of_sign(sign), second.of_sign(sign), shuffled, sign).p)
+            both = overlap(first, second)
+            uniform.append(float(hypergeom.sf(both.shared - 1, WIDE.total, both.first, both.second)))
+        near = sd_matched_overlap(probes[0], probes[10], deviation)
+        matched.append(near.estimate / overlap(probes[0], probes[10]).expected)
+    for found in ps.values():
+        assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.09
+    assert np.mean(np.array(uniform) <= 0.05) > 0.8
+    assert min(matched) > 3  # as variable neurons share several times what uniform draws do
+
+
+def test_probes_that_share_what_the_labels_make_are_found_alike():
+    X, relation = features(ROWS, WIDE.total, 3)
+    y = shuffled_labels(np.arange(ROWS) // 6 % 2, None, relation, 1, 3)[0]
+    planted = np.argsort(-X.std(axis=0))[20:60:4]
+    X[:, planted] += y[:, None] * X[:, planted].std(axis=0)
+    C = 8 * smallest_useful_c(X, y.astype(float), np.ones(ROWS))
+    halves = np.stack([np.arange(ROWS) % 2 == side for side in (0, 1)]) * 2.0
+    coefs = [path.weights(0) for path in fit_paths(X, y, halves, [C])]
+    first, second = (neurons(flat := np.flatnonzero(coef), WIDE, coef[flat]) for coef in coefs)
+    half = np.flatnonzero(halves[0])
+    stored = shuffled_selections(X[half], y[half], np.arange(len(half)), None, relation[half], 2 * C, 39)
+    found = against_shuffled(first, second, stored)
+    assert found.p == 1 / 40
+    assert found.jaccard < overlap(first, second).jaccard
+    assert found.low <= found.shared <= found.high
+
+
+def test_the_band_of_layers_is_of_the_best_null_there_is(tmp_path: Path):
+    X, probes, shuffled = on_shuffled_labels(0, 2)
+    layout = NeuronLayout((300, 700))
+    flat = probes[0].flat(WIDE)
+    uniform = layer_band(flat, layout.widths)
+    assert not uniform.is_null
+    assert "no null" in uniform.label
+    save_activity(tmp_path / ACTIVITY, X.mean(axis=0), X.std(axis=0))
+    matched = layer_band(flat, layout.widths, tmp_path)
+    assert matched.is_null
+    assert matched.label == "sd-matched, 95 %"
+    shuffled.save(tmp_path / SHUFFLED)
+    found = layer_band(flat, layout.widths, tmp_path)
+    assert found.label == "39 shuffles of the labels, 95 %"
+    shares = np.array([[(one < 300).mean(), (one >= 300).mean()] for one in shuffled.sets()]) * len(flat)
+    np.testing.assert_allclose([found.low, found.high], np.quantile(shares, [0.025, 0.975], axis=0))
 
 
 # --- risks --------------------------------------------------------------------------------------------
@@ -189,7 +250,11 @@ def test_two_files_are_compared_by_either_name_of_the_command(tmp_path: Path):
     files = str(tmp_path / "a.json"), str(tmp_path / "b.json")
     done = hneurons("compare", *files, "--layers")
     assert done.exit_code == 0, done.output
-    assert "3 and 2 neurons, 1 shared (Jaccard 0.250); the model has 7" in done.output
+    assert "the model has 7 neurons" in done.output
+    assert "1 (0.250)" in done.output
+    assert "uniform draws (not a null for L1 probes)" in done.output
+    assert "No test: neither probe has its selections on shuffled labels" in done.output
+    assert "p =" not in done.output
     rows = [line.split() for line in done.output.splitlines() if line.split()[:1] in (["0"], ["1"])]
     assert [row[:5] for row in rows] == [["0", "2", "1", "1", "0.5"], ["1", "1", "1", "0", "0.333"]]
     assert hneurons("neurons", "compare", *files, "--layers").output == done.output
@@ -199,7 +264,7 @@ def test_a_run_agrees_with_itself_and_risks_are_compared_on_its_capture_log(run:
     log, capture = run.logs["probe"].location, run.logs["capture"].location
     done = hneurons("compare", log, directory_of(run), "--features", capture)
     assert done.exit_code == 0, done.output
-    assert "(Jaccard 1.000)" in done.output
+    assert "(1.000)" in done.output
     assert "Spearman of the probabilities  1.000 [1.000, 1.000]" in done.output
     assert "share of same calls            1.000 [1.000, 1.000]" in done.output
     captured = sum(bool((s.scores or {})["captured"].value) for s in run.logs["capture"].samples or [])
@@ -224,6 +289,30 @@ def test_two_probes_on_a_store_say_what_their_probabilities_say(tmp_path: Path):
     calls = [probe.predict(X) for probe in probes]
     assert f"share of same calls            {np.mean(calls[0] == calls[1]):.3f} [" in done.output
     assert "risk on 90 answers to 45 questions" in done.output
+
+
+def test_probes_with_their_shuffled_selections_get_a_test_and_its_floor(tmp_path: Path):
+    X, _, shuffled = on_shuffled_labels(0, 2)
+    y = np.arange(ROWS) // 6 % 2
+    probe = Probe(C=shuffled.C).fit(X, y, widths=WIDE.widths)
+    for name in ("a", "b"):
+        probe.save(tmp_path / name)
+    names = str(tmp_path / "a"), str(tmp_path / "b")
+    shuffled.save(tmp_path / "a" / SHUFFLED)
+    save_activity(tmp_path / "a" / ACTIVITY, X.mean(axis=0), X.std(axis=0))
+    done = hneurons("compare", *names)
+    assert done.exit_code == 0, done.output
+    assert "labels of the first shuffled 39 times" in done.output
+    assert "neurons as variable as the first's (any sign)" in done.output
+    assert "this is half of the test" in done.output
+    shuffled.save(tmp_path / "b" / SHUFFLED)
+    done = hneurons("compare", *names)
+    assert "They share more than probes on shuffled labels do: p = 0.025 (at least 0.025)." in done.output
+    (tmp_path / "b" / SHUFFLED).write_bytes(b"nothing")
+    done = hneurons("compare", *names)
+    assert done.exit_code == 1
+    assert "cannot be read" in done.output
+    assert "Traceback" not in done.output
 
 
 def test_dense_probes_are_compared_by_their_risks_only(tmp_path: Path, run: Run):

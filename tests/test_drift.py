@@ -22,19 +22,12 @@ from safetensors.torch import load_file, save_file
 
 from hneurons_eval.architectures import model_class, neuron_layout
 from hneurons_eval.cli import main
-from hneurons_eval.drift import (
-    Drift,
-    DriftError,
-    by_layer,
-    cosine_distances,
-    follow,
-    measure,
-    normalised_rank,
-    rank_neurons,
-    short_names,
-)
+from hneurons_eval.controls import ACTIVITY, save_activity
+from hneurons_eval.drift import Drift, DriftError, cosine_distances, measure, normalised_rank
+from hneurons_eval.drift_ranks import by_layer, follow, mean_rank_interval, rank_neurons, short_names
 from hneurons_eval.layout import NeuronLayout, UnsupportedModelError
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
+from hneurons_eval.probe import Probe
 from hneurons_eval.refusals import Refused
 from hneurons_eval.tasks.drift import drift as drift_task
 from hneurons_eval.weight_files import CheckpointError, WeightFiles, _split_revision
@@ -299,6 +292,40 @@ def test_depth_alone_is_no_finding_against_sets_as_deep():
     assert tests["layer"].p > 0.05
 
 
+def test_strong_neurons_that_move_as_strong_ones_do_are_no_finding_against_sets_as_strong():
+    """What the verdict is on: the hardest kind of sets (finding B13)."""
+    rng = np.random.default_rng(3)
+    strength = np.exp(rng.normal(size=2000))
+    moved = np.log(strength) + 0.3 * rng.normal(size=2000)
+    drift = made_up(moved, moved)
+    own = np.sort(np.argsort(-strength)[:200:10])
+    activity = (strength, np.exp(rng.normal(size=2000)))
+    ranking = rank_neurons(drift, NeuronSet.from_flat(own, drift.layout), sets=300, activity=activity)
+    assert set(ranking.tests) == {"uniform", "layer", "contribution", "sd"}
+    assert ranking.tests["uniform"].p == ranking.tests["sd"].p == pytest.approx(2 / 301)
+    assert ranking.tests["contribution"].p > 0.05
+    assert ranking.p == ranking.figures()["p"] >= ranking.tests["contribution"].p
+    assert ranking.p_changed == max(test.p_changed for test in ranking.tests.values())
+    with pytest.raises(DriftError, match="the probe's activity is of 5 neurons"):
+        rank_neurons(drift, NeuronSet.from_flat(own, drift.layout), activity=(np.ones(5), np.ones(5)))
+
+
+@pytest.mark.parametrize("number", [6, 13, 47])
+def test_the_interval_of_the_mean_rank_covers_also_with_few_neurons(number: int):
+    """A percentile bootstrap covers .88 at 6 and .91 at 13 (finding B13)."""
+    rng = np.random.default_rng(number)
+    for a, b in ((1, 1), (2, 5), (0.5, 0.5)):
+        found = [mean_rank_interval(rng.beta(a, b, number)) for _ in range(600)]
+        assert np.mean([one.low <= a / (a + b) <= one.high for one in found]) >= 0.925
+        assert all(0 < one.low < one.estimate < one.high < 1 for one in found)
+
+
+def test_the_interval_of_one_rank_says_nothing_and_that_of_equal_ranks_has_no_width():
+    assert mean_rank_interval([0.3]) == (0.3, 0.0, 1.0)
+    assert mean_rank_interval([0.5, 0.5]) == (0.5, 0.5, 0.5)
+    assert mean_rank_interval([0.0, 0.0]) == (0.0, 0.0, 0.0)
+
+
 def plant(model: Any, neurons: np.ndarray, only: bool) -> Any:
     """Move the vectors of some neurons, or those of all others."""
     layout = neuron_layout(model)
@@ -477,7 +504,7 @@ def test_the_command_prints_and_writes_what_was_found(run: dict[str, Path], tmp_
     rankings = follow(arguments[0], arguments[1:], NeuronSet.load(run["neurons"]), sets=100)
     for one in rankings:
         assert f"{one.mean.estimate:.3f} [{one.mean.low:.3f}, {one.mean.high:.3f}]" in done.output
-    assert "changed more than neurons drawn at random" in done.output
+    assert "changed more than random neurons of every kind (uniform, layer)" in done.output
     record = json.loads((tmp_path / "out" / "drift.json").read_text())
     assert [one["mean_rank"] for one in record["checkpoints"]] == [one.mean.estimate for one in rankings]
     arrays = load_arrays(tmp_path / "out" / "drift.safetensors")
@@ -514,7 +541,7 @@ def test_the_task_has_a_sample_for_the_whole_and_one_for_each_layer(run: dict[st
     assert list(scores) == ["all layers", "layer 00", "layer 01", "layer 02"]
     whole = str(scores["all layers"].explanation)
     assert whole.count("data:image/png;base64,iVBOR") == 3
-    assert "random sets, as many in each layer" in whole
+    assert "layer-matched random sets" in whole
     last = follow(run["base"], [run["step-2"]], NeuronSet.load(run["neurons"]), sets=100)[0]
     assert scores["layer 00"].value == pytest.approx(last.drift.rank[[2, 17]].mean())
     assert "| 0 | 17 |" in str(scores["layer 00"].explanation)
@@ -541,6 +568,28 @@ def test_the_task_takes_the_model_that_is_evaluated(tiny_checkpoint: Callable[..
     assert (log.eval.metadata or {})["checkpoints"] == [str(chat)]
     third = next(sample for sample in log.samples or [] if sample.id == "layer 02")
     assert (third.scores or {})["drifted"].value == "N"
+
+
+def test_the_sign_chooses_the_neurons_and_a_probe_brings_matched_sets(run: dict[str, Path], tmp_path: Path):
+    layout = NeuronLayout((40, 40, 40))
+    coef = np.zeros(layout.total)
+    coef[[2, 17, 44]], coef[[50, 90]] = 1.0, -1.0
+    probe = Probe()
+    probe.C_, probe.penalty_, probe.coef_, probe.intercept_, probe.widths = 1.0, "l1", coef, 0.0, layout.widths
+    probe.save(tmp_path / "probe")
+    save_activity(tmp_path / "probe" / ACTIVITY, np.arange(120.0), np.arange(120.0))
+    arguments = ["drift", str(run["base"]), str(run["step-1"]), "--neurons", str(tmp_path / "probe"), "--sets", "50"]
+    for sign, count in (("positive", 3), ("negative", 2), ("both", 5)):
+        done = CliRunner(env={"COLUMNS": "250"}).invoke(main, [*arguments, "--sign", sign])
+        assert done.exit_code == 0, done.output
+        assert f"{count} neurons ({sign}) of" in done.output
+        assert "p contribution" in done.output
+        assert "p sd" in done.output
+    done = CliRunner().invoke(main, [*arguments, "--sign", "up"])
+    assert done.exit_code == 1
+    assert "sign should be" in done.output
+    with pytest.raises(Refused, match="sign should be"):
+        drift_task(base=str(run["base"]), neurons=str(tmp_path / "probe"), checkpoints=str(run["step-1"]), sign="up")
 
 
 def test_the_task_refuses_before_anything_runs(run: dict[str, Path]):

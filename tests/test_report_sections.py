@@ -108,7 +108,8 @@ def write_drift(directory: Path, figures: dict[str, float], minute: int = 0) -> 
 
 DRIFT = {
     "mean_rank": 0.2, "mean_rank_low": 0.1, "mean_rank_high": 0.3, "neurons": 9.0,
-    **{f"{kind}_{name}": value for kind in ("uniform", "layer") for name, value in {
+    "p": 0.002, "p_changed": 0.001, "p_unchanged": 1.0,
+    **{f"{kind}_{name}": value for kind in ("uniform", "layer", "contribution", "sd") for name, value in {
         "mean": 0.5, "low": 0.35, "high": 0.65, "sets": 2000.0, "p": 0.002, "p_changed": 0.001, "p_unchanged": 1.0,
     }.items()},
     **{f"{kind}_{name}": 0.01 for kind in ("up", "down") for name in ("mean_rank", "median", "median_all")},
@@ -203,11 +204,12 @@ def test_a_log_of_drift_has_a_section_and_is_no_sweep(tmp_path: Path):
     (one,) = said["drift"]
     assert said["sweeps"] == []
     assert one["rows"][0] == ["these neurons", "0.200 [0.100, 0.300]", "", "", ""]
-    assert one["rows"][1] == ["2,000 random sets, whole model", "0.500 [0.350, 0.650]", "0.001", "1", "0.002"]
+    assert one["rows"][1] == ["2,000 uniform random sets", "0.500 [0.350, 0.650]", "0.001", "1", "0.002"]
     assert one["layers"] == [[0, None, 0.5], [1, 0.1, 0.5], [2, 0.2, 0.5], [3, pytest.approx(0.3), 0.5]]
     assert [row[0] for row in one["vectors"]] == ["up", "down"]
     assert {"id": "picture-drift-0"} in [attrs for _, attrs in page.tags]
-    assert "moved these neurons more than random ones (p = 0.002), and than random ones as deep" in page.text
+    assert one["rows"][3][0] == "2,000 contribution-matched random sets"
+    assert "moved these neurons more than every kind of random sets (p = 0.002)" in page.text
     assert "from org/base to org/<i>chat</i>" in page.text
     assert "moved these neurons more" in printed
     assert [line["light"] for line in said["glance"]] == ["green"]
@@ -216,9 +218,10 @@ def test_a_log_of_drift_has_a_section_and_is_no_sweep(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changed", "light", "words"),
     [
-        ({"uniform_p": 0.3}, "grey", "as it moved random ones"),
-        ({"layer_p": 0.3}, "amber", "but not than random ones as deep"),
-        ({"uniform_p_changed": 1.0, "uniform_p_unchanged": 0.001}, "green", "less than random ones"),
+        ({"p": 0.3, **{f"{kind}_p": 0.3 for kind in ("uniform", "layer", "contribution", "sd")}}, "grey", "not shown"),
+        ({"p": 0.3, "contribution_p": 0.3}, "amber", "than uniform and layer and sd random sets, but not than contri"),
+        ({"p": 1.0}, "amber", "but not than all kinds in one direction"),
+        ({"p_changed": 1.0, "p_unchanged": 0.001}, "green", "less than every kind"),
     ],
 )
 def test_drift_has_the_light_that_its_figures_earn(changed: dict[str, float], light: str, words: str):
@@ -227,10 +230,12 @@ def test_drift_has_the_light_that_its_figures_earn(changed: dict[str, float], li
     assert words in found["sentence"]
 
 
-def test_drift_without_sets_as_deep_or_without_figures_is_said_to_be_so():
-    shallow = {name: value for name, value in DRIFT.items() if not name.startswith("layer_")}
-    found = drift_section.light(DriftLog("d", "l", "success", "m", "b", (), shallow, ()))
-    assert (found["light"], "could not be drawn" in found["sentence"]) == ("amber", True)
+def test_drift_without_matched_sets_or_without_figures_is_said_to_be_so():
+    for kind, why in (("layer", "depth"), ("contribution", "strength")):
+        fewer = {name: value for name, value in DRIFT.items() if not name.startswith(f"{kind}_")}
+        found = drift_section.light(DriftLog("d", "l", "success", "m", "b", (), fewer, ()))
+        assert found["light"] == "amber"
+        assert f"{kind}-matched sets could not be drawn, so {why} may be why" in found["sentence"]
     nothing = DriftLog("d", "l", "error", "m", "b", (), {}, ())
     assert "status is error" in drift_section.light(nothing)["sentence"]
     said = drift_section.section(nothing)

@@ -1,5 +1,6 @@
 """`hneurons compare`: how alike two neuron sets are, or two runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,14 @@ from hneurons_eval.commands.references import Named, named
 from hneurons_eval.refusals import Refused, refusing
 
 if TYPE_CHECKING:
-    from hneurons_eval.comparison import Overlap, RiskAgreement
+    from hneurons_eval.comparison import RiskAgreement
     from hneurons_eval.features import FeatureStore
     from hneurons_eval.probe import Probe
+    from hneurons_eval.shuffled import ShuffledSelections
     from hneurons_eval.statistics import Interval
 
+TESTED = ("both", "positive", "negative")
+LEVEL = 0.05
 ROWS = 64
 """Answers read from a feature store at a time."""
 
@@ -32,19 +36,18 @@ ROWS = 64
 )
 @click.option("--layers", is_flag=True, help="Also the overlap in each layer.")
 def compare(first: str, second: str, features: str | None, layers: bool) -> None:
-    """How much two neuron sets or probes of one model agree, against chance.
+    """How much two neuron sets or probes of one model agree, beside probes on shuffled labels.
 
-    FIRST and SECOND are neuron files, probe directories, or logs of the probe task (or directories of logs). With
+    FIRST and SECOND are neuron files, probe directories, or logs of the probe task (or directories of logs). L1 probes
+    share neurons of high variance whatever their labels are. So the test of their overlap is against what the same
+    fits select on shuffled labels, which is stored with a probe; neuron files have none, and get no p. With
     --features, two probes are also compared by what they say of the same answers.
     """
-    from hneurons_eval.comparison import overlap
-
     a, b = named(first), named(second)
     console = wide_console()
     if a.neurons is not None and b.neurons is not None:
         with refusing():
-            found = overlap(a.neurons, b.neurons)
-        _print_overlap(found, layers, console)
+            _print_overlap(a, b, layers, console)
     elif features is None:
         dense = first if a.neurons is None else second
         raise Refused(f"{dense} is of an L2 probe, which selects no neurons; compare what they say: --features LOG")
@@ -52,30 +55,74 @@ def compare(first: str, second: str, features: str | None, layers: bool) -> None
         _print_risks(_risks(a, b, features), console)
 
 
-def _print_overlap(found: "Overlap", layers: bool, console: Console) -> None:
-    console.print(
-        f"{found.first:,} and {found.second:,} neurons, {found.shared:,} shared (Jaccard {found.jaccard:.3f}); "
-        f"the model has {found.total:,}",
-        highlight=False,
-    )
-    console.print(
-        f"by chance {found.anywhere.expected:.3f} would be, p = {found.anywhere.p:.3g} (hypergeometric); "
-        f"with as many in each layer {found.within_layers.expected:.3f}, p = {found.within_layers.p:.3g}",
-        highlight=False,
-    )
+def _print_overlap(a: Named, b: Named, layers: bool, console: Console) -> None:
+    from hneurons_eval.comparison import against_shuffled, overlap, sd_matched_overlap
+    from hneurons_eval.controls import load_activity
+    from hneurons_eval.shuffled import ShuffledSelections
+
+    assert a.neurons is not None
+    assert b.neurons is not None
+    found = overlap(a.neurons, b.neurons)
+    pairs = (("first", a, b), ("second", b, a))
+    shuffled = {name: ShuffledSelections.load(one.directory) for name, one, _ in pairs if one.directory is not None}
+    table = Table("", *("all" if sign == "both" else sign for sign in TESTED), box=None)
+    rows: dict[str, list[str]] = {}
+    ps: list[float] = []
+
+    def add(row: str, text: str) -> None:
+        rows.setdefault(row, []).append(text)
+
+    for sign in TESTED:
+        sets = {name: one.neurons.of_sign(sign) for name, one, _ in pairs if one.neurons is not None}
+        own = overlap(sets["first"], sets["second"])
+        add("neurons of the first, of the second", f"{own.first:,}, {own.second:,}")
+        add("shared, with the same sign (Jaccard)", f"{own.shared:,} ({own.jaccard:.3f})")
+        for (name, one, _), other in zip(pairs, ("second", "first"), strict=True):
+            if (stored := shuffled.get(name)) is not None:
+                null = against_shuffled(sets[name], sets[other], stored, sign)
+                add(
+                    f"labels of the {name} shuffled {null.shuffles} times",
+                    f"{null.shared:.3g} [{null.low:.3g}, {null.high:.3g}] ({null.jaccard:.3f}), p = {null.p:.3g}",
+                )
+                ps += [null.p] if sign == "both" else []
+            activity = None if one.directory is None else load_activity(one.directory)
+            if activity is not None and len(sets[name]):
+                matched = sd_matched_overlap(sets[name], sets[other], activity[1])
+                text = f"{matched.estimate:.3g} [{matched.low:.3g}, {matched.high:.3g}]"
+                add(f"neurons as variable as the {name}'s (any sign)", text)
+        add(
+            "uniform draws (not a null for L1 probes)", f"{own.expected:.3g}; by layer {own.expected_within_layers:.3g}"
+        )
+    for row, texts in rows.items():
+        table.add_row(row, *texts)
+    console.print(f"the model has {found.total:,} neurons", highlight=False)
+    console.print(table, highlight=False)
+    if found.opposite:
+        console.print(f"{found.opposite:,} more neurons are in both, with opposite signs", highlight=False)
+    console.print(_verdict(ps, shuffled), highlight=False, soft_wrap=True)
     if found.weights is not None:
-        rho, p = found.weights
-        console.print(f"weights of the shared neurons: Spearman {rho:.3f}, p = {p:.3g}", highlight=False)
+        console.print(f"weights of the neurons in both: Spearman {found.weights:.3f}", highlight=False)
     if layers:
-        table = Table("layer", "first", "second", "shared", "by chance", "p", "p (Holm)", box=None)
+        each = Table("layer", "first", "second", "shared", "uniform draws", box=None)
         for one in found.layers:
-            table.add_row(
-                *(str(number) for number in (one.layer, one.first, one.second, one.shared)),
-                f"{one.chance.expected:.3g}",
-                f"{one.chance.p:.3g}",
-                f"{one.p_holm:.3g}",
-            )
-        console.print(table, highlight=False)
+            numbers = (one.layer, one.first, one.second, one.shared)
+            each.add_row(*(str(number) for number in numbers), f"{one.expected:.3g}")
+        console.print(each, highlight=False)
+
+
+def _verdict(ps: list[float], shuffled: "Mapping[str, ShuffledSelections | None]") -> str:
+    """What the tests of all neurons say; the larger p decides, since either probe's labels may be the random ones."""
+    if not ps:
+        return (
+            "No test: neither probe has its selections on shuffled labels beside it. Give the directory or log of a "
+            "probe that was trained with them; the task probe stores them."
+        )
+    floor = max(1 / (1 + len(stored)) for stored in shuffled.values() if stored is not None)
+    p = max(ps)
+    one_sided = "" if len(ps) == 2 else "; only one of the probes has its shuffled labels, so this is half of the test"
+    if p <= LEVEL:
+        return f"They share more than probes on shuffled labels do: p = {p:.3g} (at least {floor:.3g}){one_sided}."
+    return f"Not shown to share more than probes on shuffled labels do: p = {p:.3g} (at least {floor:.3g}){one_sided}."
 
 
 def _print_risks(found: "RiskAgreement", console: Console) -> None:

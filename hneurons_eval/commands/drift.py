@@ -15,32 +15,43 @@ from hneurons_eval.commands.console import wide_console
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Directory for figures and numbers.")
 @click.option("--sets", type=click.IntRange(1), default=2000, show_default=True, help="Random sets of each kind.")
 @click.option("--seed", default=0, show_default=True)
-def drift(base: str, checkpoints: tuple[str, ...], neurons: str, out: Path | None, sets: int, seed: int) -> None:
+@click.option(
+    "--sign", default="positive", show_default=True, help="Of the weights: positive (the H-neurons), negative or both."
+)
+def drift(
+    base: str, checkpoints: tuple[str, ...], neurons: str, out: Path | None, sets: int, seed: int, sign: str
+) -> None:
     """How far training from BASE to CHAT moved some neurons' weights, ranked among all neurons.
 
     BASE and CHAT are Hub ids (org/model@revision), local directories, or smollm2-135m-instruct. Several CHATs, the
     steps of one run in order, make a timeline. Neither model is loaded: their safetensors files are read matrix by
-    matrix. Rank 0 changed most, 1 least, 0.5 is chance.
+    matrix. Rank 0 changed most, 1 least, 0.5 is chance. Contribution- and sd-matched random sets need the probe's
+    directory: name it, or the neuron file beside it.
     """
-    from hneurons_eval.artifacts import find_neurons
-    from hneurons_eval.drift import follow
+    from hneurons_eval.artifacts import neurons_to_scale
+    from hneurons_eval.controls import load_activity
+    from hneurons_eval.drift_ranks import follow
     from hneurons_eval.refusals import refusing
     from hneurons_eval.report.drift_account import in_words, write_drift
+    from hneurons_eval.report.drift_section import KINDS
+    from hneurons_eval.tasks.probe_source import probe_directory_of
 
     console = wide_console()
     names = [name.removeprefix("hneurons/") for name in (base, *checkpoints)]
     with refusing():
-        chosen = find_neurons(neurons)
+        chosen = neurons_to_scale(neurons, sign)
+        directory = probe_directory_of(neurons)
+        activity = None if directory is None else load_activity(directory)
         with console.status("reading") as status:
-            rankings = follow(names[0], names[1:], chosen, sets, seed, status.update)
+            rankings = follow(names[0], names[1:], chosen, sets, seed, status.update, activity)
     grid = Table(box=None, pad_edge=False)
-    for column in (
-        "checkpoint", "mean rank", "p changed more", "p less", "as deep: p more", "p less", "up", "down", "gate"
-    ):  # fmt: skip
+    kinds = [kind for kind in KINDS if kind in rankings[0].tests]
+    columns = ("checkpoint", "mean rank", "p changed more", "p less", *(f"p {kind}" for kind in kinds))
+    for column in (*columns, "up", "down", "gate"):
         grid.add_column(column, no_wrap=True)
     for one in rankings:
         figures = one.figures()
-        tests = [f"{kind}_p_{way}" for kind in ("uniform", "layer") for way in ("changed", "unchanged")]
+        tests = ["p_changed", "p_unchanged", *(f"{kind}_p" for kind in kinds)]
         ranks = [f"{kind}_mean_rank" for kind in ("up", "down", "gate")]
         grid.add_row(
             Path(one.drift.checkpoint).name,
@@ -48,11 +59,13 @@ def drift(base: str, checkpoints: tuple[str, ...], neurons: str, out: Path | Non
             *(f"{figures[name]:.4f}" if name in figures else "—" for name in tests),
             *(f"{figures[name]:.3f}" if name in figures else "—" for name in ranks),
         )
-    console.print(f"{len(chosen)} neurons of {rankings[0].drift.layout}; base {base}", highlight=False, soft_wrap=True)
+    signed = "all" if chosen.weights is None else sign
+    about = f"{len(chosen)} neurons ({signed}) of {rankings[0].drift.layout}; base {base}"
+    console.print(about, highlight=False, soft_wrap=True)
     console.print(grid, highlight=False)
     console.print(
-        "rank 0 changed most, 1 least, 0.5 is chance; p against random sets of the whole model, and as deep in it; "
-        "up, down, gate: mean rank by these vectors alone",
+        "rank 0 changed most, 1 least, 0.5 is chance; p changed more, p less: one-sided, against the hardest kind of "
+        "random sets; p of a kind: two-sided; up, down, gate: mean rank by these vectors alone",
         style="dim",
     )
     console.print(f"{in_words(rankings[-1].figures()).capitalize()}.", highlight=False, soft_wrap=True)

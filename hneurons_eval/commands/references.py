@@ -1,6 +1,6 @@
 """What a user may name where neurons or a probe are wanted: a file, a directory, a digest, or the log of a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,14 @@ class Named:
         neurons: the neuron set; None of an L2 probe, which selects none.
         probe: the probe they are of, where there is one.
         log: the log of the `probe` task that was named.
+        directory: of the probe, where there is one.
     """
 
     name: str
     neurons: NeuronSet | None
     probe: "Probe | None" = None
     log: Any = None
+    directory: Path | None = None
 
 
 def named(reference: str) -> Named:
@@ -37,14 +39,13 @@ def named(reference: str) -> Named:
     """
     from hneurons_eval.artifacts import find_neurons
     from hneurons_eval.hub import NEURONS, PROBE
-    from hneurons_eval.probe import Probe
     from hneurons_eval.refusals import refusing
 
     path = Path(reference)
     with refusing():
         if (path / PROBE[0]).is_file():
             beside = path.parent / f"{path.name}.neurons.json"
-            return _of_probe(reference, Probe.load(path), beside if beside.is_file() else path / NEURONS)
+            return _of_probe(reference, path, beside if beside.is_file() else path / NEURONS)
         if (path / NEURONS).is_file():
             return Named(reference, NeuronSet.load(path / NEURONS))
         if path.suffix == ".eval" or path.is_dir():
@@ -54,16 +55,19 @@ def named(reference: str) -> Named:
             log = read_stage(reference, "probe", "the name")
             summary = probe_summary(log)
             file = summary.get("neurons_file")
-            found = _of_probe(reference, Probe.load(summary["directory"]), Path(file) if file else None)
-            return Named(reference, found.neurons, found.probe, log)
+            found = _of_probe(reference, Path(summary["directory"]), Path(file) if file else None)
+            return replace(found, log=log)
         return Named(reference, find_neurons(reference))
 
 
-def _of_probe(name: str, probe: "Probe", file: Path | None) -> Named:
+def _of_probe(name: str, directory: Path, file: Path | None) -> Named:
     """A probe with its neurons, from the file that says how stable they are where it is of this probe."""
+    from hneurons_eval.probe import Probe
+
+    probe = Probe.load(directory)
     if probe.penalty_ != "l1":
-        return Named(name, None, probe)
+        return Named(name, None, probe, directory=directory)
     neurons = probe.neurons("both")
     if file is not None and file.is_file() and (kept := NeuronSet.load(file)) == neurons:
         neurons = kept
-    return Named(name, neurons, probe)
+    return Named(name, neurons, probe, directory=directory)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hneurons_eval.comparison import layer_band
 from hneurons_eval.identification import Identified
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.markdown import picture, table
@@ -28,8 +29,9 @@ def probe_account(identified: Identified, labels: Sequence[int]) -> str:
         points = [[f"{point[name]:.4g}" for name in names] for point in identified.curve]
         parts.append(table([name.replace("_", " ") for name in names], points))
     if identified.stability is not None and len(neurons := probe.neurons("both")):
-        parts.append(picture(figures.neurons_by_layer(neurons.layers, probe.widths), "neurons by layer"))
         flat = neurons.flat(NeuronLayout(probe.widths))
+        band = layer_band(flat, probe.widths)
+        parts.append(picture(figures.neurons_by_layer(neurons.layers, probe.widths, band), "neurons by layer"))
         weights, stability = probe.coef_[flat], identified.stability[flat]
         rows = [
             [str(neurons.layers[k]), str(neurons.indices[k]), f"{weights[k]:+.4g}", f"{stability[k]:.0%}"]

@@ -42,7 +42,7 @@ RIVALS = tuple(name for name in BASELINES if name not in (*PARTS, "dense"))
 AUDITS = {
     "balance": "one class is rare",
     "calibration": "the probabilities are no better than a constant, or not calibrated",
-    "length": "the probe's score follows response length, or length alone tells the label",
+    "length": "length tells the label, part of what the probe tells is length, or its neurons follow length",
     "relation": "the relation tells the label",
     "leftover": "answers are to questions of relations that were trained on",
     "span": "spans are missing, or nearly all are the whole response",

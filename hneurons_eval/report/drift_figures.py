@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hneurons_eval.drift import Ranking, by_layer
+from hneurons_eval.drift_ranks import Ranking, by_layer
 from hneurons_eval.report.figures import BLUE, GREEN, GREY, ORANGE, canvas, caption, png
 
 COLORS = {"up": BLUE, "down": ORANGE, "gate": GREEN}
@@ -28,9 +28,8 @@ def ranks_by_layer(ranking: Ranking, label: str = "H-neurons") -> bytes:
     layers.set_ylim(-0.03, 1.03)
     caption(layers, "rank by layer", "layer", "normalised rank\n(0 changed most, 1 least)")
     layers.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4)
-    for (kind, test), color in zip(ranking.tests.items(), (GREY, ORANGE), strict=False):
-        named = {"uniform": "random sets", "layer": "random sets, as deep"}[kind]
-        means.hist(test.means, bins=40, color=color, alpha=0.6, label=f"{named}, p = {test.p:.3g}")
+    for (kind, test), color in zip(ranking.tests.items(), (GREY, ORANGE, GREEN, BLUE), strict=False):
+        means.hist(test.means, bins=40, color=color, alpha=0.5, label=f"{kind} sets, p = {test.p:.3g}")
     means.axvline(ranking.mean.estimate, color=BLUE, label=label)
     means.axvspan(ranking.mean.low, ranking.mean.high, color=BLUE, alpha=0.15, linewidth=0)
     caption(means, f"mean rank {ranking.mean.estimate:.3f}", "mean normalised rank", "sets")

@@ -17,7 +17,12 @@ from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, pn
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
-KINDS = {"uniform": "random sets, whole model", "layer": "random sets, as many in each layer"}
+KINDS: Mapping[str, str] = {
+    "uniform": "uniform random sets",
+    "layer": "layer-matched random sets",
+    "contribution": "contribution-matched random sets",
+    "sd": "sd-matched random sets",
+}
 LEVEL = 0.05
 
 
@@ -86,25 +91,33 @@ def _number(value: Any) -> float:
 
 
 def light(one: DriftLog) -> dict[str, str]:
-    """The line of the glance: whether the neurons moved otherwise than random ones, also than those as deep."""
+    """The line of the glance: whether the neurons moved otherwise than every kind of random sets.
+
+    Amber where they did against some kinds only, or where layer- or contribution-matched sets could not be drawn:
+    deep or strong neurons may move otherwise than others.
+    """
     found = one.figures
     line = {"light": "grey", "what": one.title, "figure": "", "sentence": ""}
-    if "mean_rank" not in found:
+    if "mean_rank" not in found or "p" not in found:
         return line | {"sentence": f"Its log has no figures; its status is {one.status}."}
     line |= {"figure": f"mean rank {interval(found, 'mean_rank')}"}
     between = f"from {one.base} to {one.checkpoints[-1]}" if one.checkpoints else f"from {one.base}"
-    p = found.get("uniform_p", math.nan)
-    if not p < LEVEL:
-        said = f"Training {between} moved these neurons as it moved random ones (p = {p:.3g})."
-        return line | {"sentence": said}
-    way = "more" if found.get("uniform_p_changed", 1.0) < found.get("uniform_p_unchanged", 1.0) else "less"
-    said = f"Training {between} moved these neurons {way} than random ones (p = {p:.3g})"
-    deep = found.get("layer_p")
-    if deep is None:
-        return line | {"light": "amber", "sentence": f"{said}; sets as deep could not be drawn, so depth may be why."}
-    if not deep < LEVEL:
-        return line | {"light": "amber", "sentence": f"{said}, but not than random ones as deep (p = {deep:.3g})."}
-    return line | {"light": "green", "sentence": f"{said}, and than random ones as deep (p = {deep:.3g})."}
+    p = found["p"]
+    ps = {kind: found[f"{kind}_p"] for kind in KINDS if f"{kind}_p" in found}
+    if p <= LEVEL:
+        way = "more" if found["p_changed"] < found["p_unchanged"] else "less"
+        said = f"Training {between} moved these neurons {way} than every kind of random sets (p = {p:.3g})"
+        whys = {"layer": "depth", "contribution": "strength"}
+        if lacking := [kind for kind in whys if kind not in ps]:
+            sets = " and ".join(f"{kind}-matched" for kind in lacking)
+            why = f"{sets} sets could not be drawn, so {' or '.join(whys[kind] for kind in lacking)} may be why"
+            return line | {"light": "amber", "sentence": f"{said}; {why}."}
+        return line | {"light": "green", "sentence": f"{said}."}
+    if different := [kind for kind, value in ps.items() if value <= LEVEL]:
+        same = " and ".join(kind for kind in ps if kind not in different) or "all kinds in one direction"
+        said = f"Training {between} moved these neurons otherwise than {' and '.join(different)} random sets, but not"
+        return line | {"light": "amber", "sentence": f"{said} than {same} (p = {p:.3g} against the hardest kind)."}
+    return line | {"sentence": f"Training {between} is not shown to have moved these neurons otherwise (p = {p:.3g})."}
 
 
 def section(one: DriftLog) -> dict[str, Any]:

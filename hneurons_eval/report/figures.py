@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from hneurons_eval.comparison import LayerBand
+
 BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#d9822b", "#3a8f5c", "#8a8f98"
 
 
@@ -47,22 +49,23 @@ def path_over_c(curve: Sequence[Mapping[str, float]], chosen: float) -> bytes:
     return png(figure)
 
 
-def neurons_by_layer(layers: ArrayLike, widths: Sequence[int]) -> bytes:
-    """How many neurons each layer has, against the middle 95 % of as many drawn at random."""
-    from scipy.stats import hypergeom
+def neurons_by_layer(layers: ArrayLike, widths: Sequence[int], band: "LayerBand") -> bytes:
+    """How many neurons each layer has, over the band of what it has where the labels say nothing.
 
+    Args:
+        layers: of each neuron.
+        widths: neurons in each layer.
+        band: from `comparison.layer_band`; its label says what it is made of.
+    """
     counts = np.bincount(np.asarray(layers, np.int64), minlength=len(widths))
-    total, size = int(sum(widths)), int(counts.sum())
-    chance = [hypergeom(total, width, size) for width in widths]
     figure, (axes,) = canvas(6.4, 2.6, 1)
     at = np.arange(len(widths))
-    axes.fill_between(at, [c.ppf(0.025) for c in chance], [c.ppf(0.975) for c in chance], color=GREY, alpha=0.3,
-                      step="mid", label="chance, 95 %")  # fmt: skip
+    axes.fill_between(at, band.low, band.high, color=GREY, alpha=0.3, step="mid", label=band.label)
     axes.bar(at, counts, color=BLUE, width=0.7)
     axes.set_xlabel("layer")
     axes.set_ylabel("neurons")
     axes.legend(fontsize=8, frameon=False)
-    axes.set_title(f"where the {size} neurons sit", fontsize=10)
+    axes.set_title(f"where the {int(counts.sum())} neurons sit", fontsize=10)
     return png(figure)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hneurons_eval.artifacts import artifact_root
+from hneurons_eval.comparison import LayerBand, layer_band
+from hneurons_eval.controls import ActivityError
 from hneurons_eval.evaluation import LABELS
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet, NeuronSetError
 from hneurons_eval.packed import unpack
 from hneurons_eval.probe import Probe, ProbeError
+from hneurons_eval.shuffled import ShuffledError
 from hneurons_eval.statistics import auroc
 
 MOST_NEURONS = 20
@@ -32,6 +36,7 @@ class FoundNeurons:
         curve: a point for each C of the path.
         C: the one that was taken.
         files: where they were read.
+        directory: of the probe, if it is there.
     """
 
     neurons: NeuronSet | None = None
@@ -39,6 +44,7 @@ class FoundNeurons:
     curve: Sequence[Mapping[str, float]] = ()
     C: float = math.nan
     files: tuple[str, ...] = field(default=())
+    directory: Path | None = None
 
 
 def found_neurons(summary: Mapping[str, Any], near: Sequence[Path]) -> FoundNeurons:
@@ -67,7 +73,10 @@ def found_neurons(summary: Mapping[str, Any], near: Sequence[Path]) -> FoundNeur
     widths = probe.widths if probe else tuple((neurons.widths or ()) if neurons else ())
     curve = probe.metadata.get("curve") if probe else None
     usable = isinstance(curve, list) and all(isinstance(point, dict) and "C" in point for point in curve)
-    return FoundNeurons(neurons, widths, curve or () if usable else (), probe.C_ if probe else math.nan, tuple(files))
+    C = probe.C_ if probe else math.nan
+    return FoundNeurons(
+        neurons, widths, curve or () if usable else (), C, tuple(files), directory if probe is not None else None
+    )
 
 
 def _located(name: Any, near: Sequence[Path]) -> Path | None:
@@ -102,6 +111,7 @@ def identification(found: FoundNeurons, answers: Sequence[Mapping[str, Any]]) ->
         return said
     return said | {
         "widths": found.widths,
+        "band": asdict(_band(found, neurons)) if found.widths else None,
         "neurons": {
             "layers": neurons.layers.tolist(),
             "indices": neurons.indices.tolist(),
@@ -110,6 +120,15 @@ def identification(found: FoundNeurons, answers: Sequence[Mapping[str, Any]]) ->
         },
         "strongest": strongest(neurons, answers),
     }
+
+
+def _band(found: FoundNeurons, neurons: NeuronSet) -> LayerBand:
+    """The band of the histogram by layer; that of uniform draws where the probe's own files cannot be read."""
+    flat = neurons.flat(NeuronLayout(found.widths))
+    try:
+        return layer_band(flat, found.widths, found.directory)
+    except (ShuffledError, ActivityError):
+        return layer_band(flat, found.widths)
 
 
 def strongest(neurons: NeuronSet, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

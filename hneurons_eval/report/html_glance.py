@@ -139,16 +139,13 @@ def audit_sentences(figures: Figures) -> dict[str, str]:
     def number(name: str) -> float:
         return figures.get(name, math.nan)
 
-    followed = ""
-    if "moved_more_by_length" in figures:
-        moved, all_of_them = int(figures["moved_more_by_length"]), int(figures["audited_neurons"])
-        followed = f"; {moved} of {all_of_them} neurons follow length more than truth"
     said = {
         "balance": f"{100 * number('hallucinated_share'):.0f} % of the answers are hallucinated.",
-        "length": f"Response length alone tells the label with AUROC {number('length_auroc'):.2f}{followed}.",
-        "relation": f"The relation alone tells the label with AUROC {number('relation_auroc'):.2f}."
-        if number("relation_auroc") > 0.5
-        else "The relation alone does not tell the label.",
+        "length": _length_sentence(figures),
+        "relation": f"The relation alone tells the label with AUROC {number('relation_auroc'):.2f} "
+        f"(p = {number('relation_p'):.3g})."
+        if figures.get("audit_relation")
+        else "The relation alone is not shown to tell the label.",
         "span": f"A span in {100 * number('span_coverage'):.1f} % of the answers; it is the whole response in "
         f"{100 * number('whole_response'):.1f} %.",
         "template": f"{100 * number('template_share'):.0f} % of the other tokens are prompt and template"
@@ -163,6 +160,22 @@ def audit_sentences(figures: Figures) -> dict[str, str]:
     )
     flags = [name.removeprefix("audit_") for name in figures if name.startswith("audit_")]
     return {name: said.get(name, "See the log of the probe.") for name in flags}
+
+
+def _length_sentence(figures: Figures) -> str:
+    """What the audit of length found; its intervals are of 98 %."""
+
+    def interval_of(name: str) -> str:
+        low, high = (figures.get(f"{name}{end}", math.nan) for end in ("_low", "_high"))
+        return f"{figures.get(name, math.nan):.2f} [{low:.2f}, {high:.2f}]"
+
+    parts = [f"Response length alone tells the label with AUROC {interval_of('length_alone_auroc')}"]
+    if "auroc_given_length" in figures:
+        parts.append(f"the probe tells answers of one length apart with {interval_of('auroc_given_length')}")
+    if "follow_length" in figures:
+        counts = [int(figures[name]) for name in ("audited_neurons", "follow_length", "follow_truth")]
+        parts.append("of {} neurons {} follow length more than truth, {} truth more than length".format(*counts))
+    return "; ".join(parts) + "."
 
 
 def _sweep(stage: StageFigures) -> list[Light]:

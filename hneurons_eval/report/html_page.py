@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from hneurons_eval.comparison import LayerBand
 from hneurons_eval.dose_response import NO_OP
 from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report import figures as draw
@@ -60,7 +61,8 @@ def pictures(content: Mapping[str, Any]) -> dict[str, bytes]:
             found["path"] = draw.path_over_c(identification["curve"], identification["C"])
         neurons = identification["neurons"]
         if neurons and identification["widths"]:
-            found["layers"] = draw.neurons_by_layer(neurons["layers"], identification["widths"])
+            band = LayerBand(**identification["band"])
+            found["layers"] = draw.neurons_by_layer(neurons["layers"], identification["widths"], band)
         if neurons and neurons["weights"] and neurons["stability"]:
             found["stability"] = stability(neurons["weights"], neurons["stability"])
     for number, one in enumerate(content["detection"]):
