@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata, t
+from scipy.stats import norm, rankdata, t
 
 from hneurons_eval.reliability import calibration
 from hneurons_eval.statistics import (
@@ -99,6 +99,7 @@ class StratifiedAuroc:
 
     def __init__(self, labels: NDArray[np.int64], strata: NDArray[Any], clusters: NDArray[Any], seed: int = 0) -> None:
         self._labels = labels
+        self._clusters = np.unique(clusters, return_inverse=True)[1]
         self._rows = [np.flatnonzero(strata == one) for one in np.unique(strata)]
         drawn = np.concatenate([*resample_weights(clusters, RESAMPLES, seed)])
         self._weights = np.concatenate([np.ones((1, len(labels))), drawn])  # the data themselves first
@@ -123,6 +124,41 @@ class StratifiedAuroc:
             ranks = rankdata(scores[:, rows], axis=1)
             total += (ranks[:, y == 1].sum(axis=1) - ones * (ones + 1) / 2) / (ones * (len(rows) - ones))
         return total / len(self._rows)
+
+    def above(self, scores: Floats, others: Floats) -> tuple[Interval, float]:
+        """How far the mean AUROC of a score lies above that of several others, on average.
+
+        The sampling error is that of the answers: the variance of DeLong et al. (1988), with answers to one question
+        taken together (Obuchowski 1997).
+
+        Args:
+            scores: `[answers]`.
+            others: `[others, answers]`.
+
+        Returns:
+            the difference with its 95 % interval, and its one-sided p.
+        """
+        parts = self._influence(scores[None])[0] - self._influence(others).mean(axis=0)
+        difference = float(self.means(scores[None])[0] - self.means(others).mean())
+        sums = np.bincount(self._clusters, parts)
+        error = float(np.sqrt((sums**2).sum() * len(sums) / max(len(sums) - 1, 1)))
+        p = float(norm.sf(difference / error)) if error > 0 else float(difference <= 0)
+        return Interval(difference, difference - 1.96 * error, difference + 1.96 * error), p
+
+    def _influence(self, scores: Floats) -> Floats:
+        """What each answer adds to the mean AUROC's deviation from its expectation, `[scores, answers]`."""
+        found = np.zeros(scores.shape)
+        for rows in self._rows:
+            y, own = self._labels[rows], scores[:, rows]
+            ranks = rankdata(own, axis=1)
+            for label in (0, 1):
+                here = y == label
+                # The share of the other class that each answer lies above (of label 1) or below (of label 0).
+                beaten = (ranks[:, here] - rankdata(own[:, here], axis=1)) / (~here).sum()
+                placement = beaten if label == 1 else 1 - beaten
+                apart = placement - placement.mean(axis=1, keepdims=True)
+                found[:, rows[here]] = apart / (here.sum() * len(self._rows))
+        return found
 
     def figures(self, name: str, values: Floats) -> dict[str, float]:
         """The mean over strata of AUROCs, or of differences of them, with intervals.
@@ -178,9 +214,11 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
         Of each baseline: `<name>_auroc`, and `<name>_difference`: the probe's AUROC minus it, paired.
         `added`: AUROC of all scalars and the probe minus that of all scalars.
         Of each selection (`probe`, `positive`): `<selection>_refit_auroc`; of each kind of control sets
-        `<selection>_<kind>_sets`, their mean AUROC and middle 95 % (`<selection>_<kind>_auroc`), and the one-sided
-        p `<selection>_<kind>_p` that a set does as well; `<selection>_p`: the largest of these p, which holds for all
-        kinds at once.
+        `<selection>_<kind>_sets`, their mean AUROC and middle 95 % (`<selection>_<kind>_auroc`), the difference to that
+        mean (`<selection>_<kind>_difference`), and the one-sided `<selection>_<kind>_p`: the larger of the share of
+        sets that do as well (other sets might have been drawn) and of the p of the difference (other answers might
+        have been given). Sets resemble one another more than they resemble the neurons, so that neither is enough.
+        `<selection>_p`: the largest of these p, which holds for all kinds at once.
         Little more than counts where a class is missing.
     """
     y, p = np.asarray(found.labels), np.asarray(found.probabilities, np.float64)
@@ -246,8 +284,11 @@ def _against_sets(
     refit, ps = figures[f"{selection}_refit_auroc"], []
     for kind, scores in controls.items():
         name = f"{selection}_{kind}"
-        aurocs = within.means(np.stack([ranked(one) for one in np.asarray(scores, np.float64)]))
-        ps.append(permutation_p(refit, aurocs))
+        others = np.stack([ranked(one) for one in np.asarray(scores, np.float64)])
+        aurocs = within.means(others)
+        apart, sampling_p = within.above(ranked(chosen), others)
+        ps.append(max(permutation_p(refit, aurocs), sampling_p))
+        figures |= flat(f"{name}_difference", apart)
         figures |= {
             f"{name}_sets": len(aurocs),
             f"{name}_auroc": float(aurocs.mean()),

@@ -104,14 +104,15 @@ def sets_cells(figures: Figures) -> Cells:
     for selection, label in (("probe", "the probe's neurons, refitted"), ("positive", "its positive ones, refitted")):
         if f"{selection}_refit_auroc" not in figures:
             continue
-        rows.append([label, interval(figures, f"{selection}_refit_auroc"), ""])
+        rows.append([label, interval(figures, f"{selection}_refit_auroc"), "", ""])
         for kind, name in KINDS.items():
             own = f"{selection}_{kind}"
             if f"{own}_auroc" in figures:
                 sets = figures.get(f"{own}_sets", 0)
                 title = f"  {int(sets)} {name} sets of that size"
-                rows.append([title, interval(figures, f"{own}_auroc"), p_text(figures, f"{own}_p", sets)])
-    return ["same size, same L2 fit", "AUROC", "p"], rows
+                apart = interval(figures, f"{own}_difference", sign=True)
+                rows.append([title, interval(figures, f"{own}_auroc"), apart, p_text(figures, f"{own}_p", sets)])
+    return ["same size, same L2 fit", "AUROC", "neurons minus sets", "p"], rows
 
 
 def detection_note(figures: Figures) -> str:
