@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hneurons_eval.baselines import Scores
-from hneurons_eval.evaluation import Detected, detection
+from hneurons_eval.evaluation import Detected, detection, null_aurocs
 from hneurons_eval.identification import Answers, Identified, Search, Settings
 from hneurons_eval.report.detection import verdicts
 from hneurons_eval.statistics import auroc
+from hneurons_eval.variation import vary
 
 Floats = NDArray[np.float64]
 RELATIONS = 8
-SETTINGS = Settings(mode="1-vs-1", folds=RELATIONS, controls=39, resamples=0, repeats=0)
+SETTINGS = Settings(mode="1-vs-1", folds=RELATIONS, controls=39, resamples=2, repeats=0)
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,13 @@ def one_trial(scenario: str, rows: int, neurons: int, seed: int) -> dict[str, fl
     search.fit()
     found = search.choose((neurons // 2, neurons - neurons // 2), "simulated")
     sets = {name: (one.chosen, one.controls) for name, one in found.scores.sets.items()}
+    folds = found.fold_of.tolist()
+    other = vary(search, found)
+    null = null_aurocs(other.null_labels, other.null_scores, relation.tolist(), folds)
     held_out = detection(
         Detected(
             y, found.probabilities, found.predictions, np.arange(rows).tolist(), relation.tolist(),
-            found.scores.plain, sets, found.fold_of.tolist(),
+            found.scores.plain, sets, folds, null,
         ),
         seed,
     )  # fmt: skip

@@ -10,7 +10,7 @@ kept.save("baselines.safetensors"); Baselines.load("baselines.safetensors").scor
 All are logistic regressions with an L2 penalty and a free intercept. Those on few numbers (a set of neurons,
 a length, the hidden state) see columns of mean 0 and deviation 1 in their training rows, so that each has its
 best chance whatever its scale; the dense ones on all neurons see contributions as they are, as in the paper.
-The probe's neurons and the control sets are fitted in the same way, on the probe's own training rows.
+Neurons and control sets are fitted in the same way, on rows of answers that the neurons were not chosen by.
 """
 
 import hashlib
@@ -87,19 +87,26 @@ class Training:
 
 @dataclass(frozen=True)
 class Compared:
-    """Neurons, and sets of equal size to compare them with.
+    """Neurons chosen by some answers, and sets of equal size to compare them with, to be fitted on other answers.
+
+    A classifier on chosen neurons that is fitted on the answers they were chosen by looks better than one on others,
+    even where all neurons are worth the same: their chance associations with these labels have the right sign.
 
     Attributes:
-        chosen: flat indices.
+        chosen: flat indices, at least one.
         controls: by kind (`controls.KINDS`): int64 `[sets, size]`.
+        answers: those to fit on, flat indices.
     """
 
     chosen: Ints
     controls: Mapping[str, Ints]
+    answers: Ints
 
 
-Selection = Mapping[str, Compared]
-"""What is compared with control sets: `probe` (all neurons with a weight) and `positive` (the H-neurons)."""
+Selection = Mapping[str, Sequence[Compared]]
+"""What is compared with control sets: `probe` (neurons with a weight) and `positive` (the H-neurons among them).
+
+Each as chosen on either half of the answers, to be fitted on the other."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class ComparedScores:
     """Probabilities of being hallucinated, by classifiers that are all fitted in the same way.
 
     Attributes:
-        chosen: by the neurons, `[answers]`; NaN where there are none.
+        chosen: by the neurons, mean over the halves that they were chosen on, `[answers]`; NaN where there are none.
         controls: by the sets of each kind, `[sets, answers]`.
     """
 
@@ -187,9 +194,9 @@ def out_of_fold(
     sets = {
         name: ComparedScores(
             np.full(len(y), np.nan),
-            {kind: np.full((len(drawn), len(y)), np.nan) for kind, drawn in one.controls.items()},
+            {kind: np.full((len(drawn), len(y)), np.nan) for kind, drawn in halves[0].controls.items()},
         )
-        for name, one in selections[0].items()
+        for name, halves in selections[0].items()
     }
     with threadpool_limits(1, "blas"):
         for number, (test, selection) in enumerate(zip(folds, selections, strict=True)):
@@ -209,15 +216,31 @@ def out_of_fold(
             if inputs.dense is not None:
                 a, b = fit_gram(inputs.dense[np.ix_(used, used)], row_labels[used])
                 plain["dense"][test] = expit(inputs.dense[np.ix_(test, used)] @ a + b)
-            for name, one in selection.items():
-                if not one.chosen.size:
-                    continue
-                found = fit_sets(training.X, one.chosen[None], row_labels, used)
-                sets[name].chosen[test] = found.scores(inputs.answers[test])[0]
-                for kind, drawn in one.controls.items():
-                    found = fit_sets(training.X, drawn, row_labels, used)
-                    sets[name].controls[kind][:, test] = found.scores(inputs.answers[test])
+            for name, halves in selection.items():
+                found = _scored([_fitted(half, training) for half in halves], inputs.answers[test])
+                sets[name].chosen[test] = found.chosen
+                for kind, scores in found.controls.items():
+                    sets[name].controls[kind][:, test] = scores
     return Scores(plain, sets)
+
+
+def _fitted(half: Compared, training: Training) -> "ComparedClassifiers":
+    rows = np.flatnonzero(np.isin(training.answers, half.answers))
+    y = training.labels.astype(np.float64)
+    return ComparedClassifiers(
+        fit_sets(training.X, half.chosen[None], y, rows),
+        {kind: fit_sets(training.X, drawn, y, rows) for kind, drawn in half.controls.items()},
+    )
+
+
+def _scored(halves: Sequence["ComparedClassifiers"], answers: NDArray[Any]) -> ComparedScores:
+    return ComparedScores(
+        np.mean([half.chosen.scores(answers)[0] for half in halves], axis=0),
+        {
+            kind: np.mean([half.controls[kind].scores(answers) for half in halves], axis=0)
+            for kind in halves[0].controls
+        },
+    )
 
 
 def _scalar_columns(scalars: Mapping[str, ArrayLike], decisions: Floats | None) -> dict[str, Floats]:
@@ -248,7 +271,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class ComparedClassifiers:
-    """Classifiers on some neurons and on the control sets, all fitted in the same way."""
+    """Classifiers on neurons chosen on one half of the answers and on the control sets, all fitted on the other."""
 
     chosen: SetClassifiers
     controls: Mapping[str, SetClassifiers]
@@ -261,11 +284,11 @@ class Baselines:
     Attributes:
         linear: by name: on each scalar, on `scalars` jointly and with the probe's log-odds (`scalars_and_probe`, the
             last number), on `hidden`, on `prompt` and `dense` (contributions over the tokens of prompt and answer).
-        sets: of each selection.
+        sets: of each selection, the classifiers of either half.
     """
 
     linear: Mapping[str, Linear]
-    sets: Mapping[str, ComparedClassifiers]
+    sets: Mapping[str, Sequence[ComparedClassifiers]]
 
     def scores(
         self,
@@ -297,16 +320,7 @@ class Baselines:
             if values.shape[1] != len(model.weights):
                 raise BaselineError(f"{name} has {values.shape[1]} numbers, the baseline took {len(model.weights)}")
             plain[name] = model(values)
-        return Scores(
-            plain,
-            {
-                name: ComparedScores(
-                    one.chosen.scores(answers)[0],
-                    {kind: sets.scores(answers) for kind, sets in one.controls.items()},
-                )
-                for name, one in self.sets.items()
-            },
-        )
+        return Scores(plain, {name: _scored(halves, answers) for name, halves in self.sets.items()})
 
     def save(self, path: Path) -> None:
         """Write as safetensors; the file appears whole or not at all."""
@@ -316,8 +330,12 @@ class Baselines:
             kind = np.float32 if len(model.weights) > 100 else np.float64
             tensors[f"linear.{name}.weights"] = model.weights.astype(kind)
             tensors[f"linear.{name}.intercept"] = np.array([model.intercept])
-        sets = {f"{name}.chosen": one.chosen for name, one in self.sets.items()}
-        sets |= {f"{name}.{kind}": drawn for name, one in self.sets.items() for kind, drawn in one.controls.items()}
+        sets = {
+            f"{name}.{number}.{kind}": one
+            for name, halves in self.sets.items()
+            for number, half in enumerate(halves)
+            for kind, one in {"chosen": half.chosen, **half.controls}.items()
+        }
         for name, one in sets.items():
             tensors[f"sets.{name}.neurons"] = one.neurons
             tensors[f"sets.{name}.weights"] = one.weights
@@ -326,7 +344,7 @@ class Baselines:
             "format": FORMAT,
             "version": str(VERSION),
             "linear": json.dumps(list(self.linear)),
-            "sets": json.dumps({name: list(one.controls) for name, one in self.sets.items()}),
+            "sets": json.dumps({name: [list(half.controls) for half in halves] for name, halves in self.sets.items()}),
             "sha256": _tensors_hash(tensors),
         }
         content = _with_metadata(tensors, about)
@@ -366,8 +384,13 @@ class Baselines:
                 )
 
             sets = {
-                name: ComparedClassifiers(read(f"{name}.chosen"), {kind: read(f"{name}.{kind}") for kind in own})
-                for name, own in kinds.items()
+                name: [
+                    ComparedClassifiers(
+                        read(f"{name}.{number}.chosen"), {kind: read(f"{name}.{number}.{kind}") for kind in own}
+                    )
+                    for number, own in enumerate(halves)
+                ]
+                for name, halves in kinds.items()
             }
         except BaselineError:
             raise
@@ -418,7 +441,6 @@ def fit_baselines(
     """
     y = _labels(labels, inputs)
     training = inputs.training or Training(inputs.answers, y.astype(np.int64), np.arange(len(y)))
-    row_labels, rows = training.labels.astype(np.float64), np.arange(len(training.X))
     with threadpool_limits(1, "blas"):
         columns = _scalar_columns(inputs.scalars, decisions)
         linear = {name: _standardised(values, y) for name, values in columns.items()}
@@ -427,16 +449,9 @@ def fit_baselines(
         if prompt is not None:
             linear["prompt"] = prompt
         if inputs.dense is not None:
-            a, b = fit_gram(inputs.dense, row_labels)
+            a, b = fit_gram(inputs.dense, training.labels.astype(np.float64))
             linear["dense"] = Linear(transposed_product(training.X, a), b)
-        sets = {
-            name: ComparedClassifiers(
-                fit_sets(training.X, one.chosen[None], row_labels, rows),
-                {kind: fit_sets(training.X, drawn, row_labels, rows) for kind, drawn in one.controls.items()},
-            )
-            for name, one in selection.items()
-            if one.chosen.size
-        }
+        sets = {name: [_fitted(half, training) for half in halves] for name, halves in selection.items()}
     return Baselines(linear, sets)
 
 

@@ -17,10 +17,12 @@ from hneurons_eval.statistics import (
     RESAMPLES,
     Interval,
     auroc_statistic,
+    balanced_accuracy,
     flat,
     interval_if_known,
     permutation_p,
     resample_weights,
+    stratified_auroc,
 )
 
 Floats = NDArray[np.float64]
@@ -47,6 +49,9 @@ class Detected:
             control sets of each kind `[sets, answers]`.
         folds: the fold that each answer was tested in, where classifiers were fitted anew for each fold: their scores
             are compared within a fold only. None: one classifier.
+        null: AUROCs of probes that were fitted to shuffled labels in the same folds (`null_aurocs`). With folds the
+            labels of some answers train the probes of others, so that shuffling labels alone is not enough. None
+            shuffles labels alone.
     """
 
     labels: ArrayLike
@@ -57,6 +62,7 @@ class Detected:
     baselines: Mapping[str, ArrayLike] = field(default_factory=dict)
     sets: Mapping[str, tuple[ArrayLike, Mapping[str, ArrayLike]]] = field(default_factory=dict)
     folds: Sequence[Any] | None = None
+    null: ArrayLike | None = None
 
 
 def usable_strata(labels: ArrayLike, strata: ArrayLike, least: int = SMALLEST_STRATUM) -> NDArray[np.bool_]:
@@ -208,7 +214,8 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
 
     Returns:
         Of the probe: `auroc` (within relations where there are relations; see `StratifiedAuroc.figures`),
-        `auroc_weighted` (relations weighted by pairs), `auroc_p` (labels permuted within relations), `auroc_pooled`
+        `auroc_weighted` (relations weighted by pairs), `auroc_p` (labels shuffled within relations, `auroc_shuffles`
+        times; with `null` the probes are fitted again), `auroc_pooled`
         (over all answers, ranked within folds), `accuracy`, `balanced_accuracy`, `majority_accuracy`, and what
         `reliability.calibration` gives.
         Of each baseline: `<name>_auroc`, and `<name>_difference`: the probe's AUROC minus it, paired.
@@ -242,7 +249,11 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
     if grouped:
         figures |= {"relations": len(within), "answers_in_relations": int(keep.sum())}
     figures |= within.figures("auroc", own)
-    figures |= {"auroc_weighted": within.weighted(own), "auroc_p": within.permutation_p(ranked(p), seed)}
+    figures["auroc_weighted"] = within.weighted(own)
+    if found.null is None:
+        figures |= {"auroc_p": within.permutation_p(ranked(p), seed), "auroc_shuffles": PERMUTATIONS}
+    else:
+        figures |= {"auroc_p": permutation_p(figures["auroc"], found.null), "auroc_shuffles": np.size(found.null)}
     figures |= _calls(y, np.asarray(found.predictions), clusters, seed)
     figures |= calibration(y, p, seed)
     by_name = {name: np.asarray(scores, np.float64) for name, scores in found.baselines.items()}
@@ -257,20 +268,34 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
     return figures
 
 
+def null_aurocs(labels: ArrayLike, scores: ArrayLike, relations: Sequence[Any], folds: Sequence[Any]) -> Floats:
+    """AUROCs as `detection` gives them, of probes that were fitted to shuffled labels: `[shuffles]`.
+
+    Args:
+        labels: as shuffled, `[shuffles, answers]`.
+        scores: of each answer by a probe that did not see it, `[shuffles, answers]`.
+        relations, folds: of each answer.
+    """
+    grouped = all(relation is not None for relation in relations)
+    strata = np.asarray([str(relation) for relation in relations]) if grouped else np.zeros(len(relations), int)
+    found = []
+    for y, own in zip(np.asarray(labels), np.asarray(scores, np.float64), strict=True):
+        keep = usable_strata(y, strata, SMALLEST_STRATUM if grouped else 1)
+        if keep.any():
+            ranked = rank_within(own, folds)
+            found.append(stratified_auroc(y[keep], ranked[keep], strata[keep]))
+    return np.array(found)
+
+
 def _calls(y: NDArray[Any], predictions: NDArray[Any], clusters: NDArray[Any], seed: int) -> dict[str, float]:
     """Accuracy, balanced accuracy and the accuracy of the majority class."""
     right = (predictions == y).astype(float)
-
-    def balanced(weights: Floats) -> Floats:
-        with np.errstate(invalid="ignore"):
-            shares = [(weights[:, y == k] @ right[y == k]) / weights[:, y == k].sum(axis=1) for k in (0, 1)]
-        return (shares[0] + shares[1]) / 2
 
     return {
         **flat(
             "accuracy", interval_if_known(lambda weights: weights @ right / weights.sum(axis=1), clusters, seed=seed)
         ),
-        **flat("balanced_accuracy", interval_if_known(balanced, clusters, seed=seed)),
+        **flat("balanced_accuracy", balanced_accuracy(y, predictions, clusters, seed=seed)),
         "majority_accuracy": float(max(y.mean(), 1 - y.mean())),
     }
 

@@ -13,7 +13,7 @@ all rows, with the C that the outer loop prefers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -39,10 +39,7 @@ from hneurons_eval.l2 import decide, gram
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.probe import Probe, best_threshold
 from hneurons_eval.reliability import Platt, fit_platt
-from hneurons_eval.set_classifiers import fit_sets
-from hneurons_eval.shuffled import ShuffledSelections, shuffled_selections
-from hneurons_eval.stability import ShuffledStability, shuffled_stability, stability
-from hneurons_eval.statistics import auroc, permutation_p
+from hneurons_eval.statistics import auroc
 
 Floats = NDArray[np.float64]
 Mode = Literal["3-vs-1", "1-vs-1"]
@@ -50,8 +47,6 @@ Penalty = Literal["l1", "l2"]
 GRID_POINTS = 12
 SUPPRESSION_QUESTIONS = 100
 """Training questions on which `C=paper` tries the model with the candidates suppressed."""
-RESAMPLE_SETS = 39
-"""Control sets of each resample: enough for p <= .05 on either side."""
 SIGNED = ("positive", "negative")
 """Parts of the probe whose own weights are reported alone."""
 GRID = (3.0, 300.0)
@@ -146,24 +141,6 @@ class Answers:
         return self.X[: len(self.labels)]
 
 
-@dataclass(frozen=True)
-class Resampled:
-    """One bootstrap resample of the groups.
-
-    Attributes:
-        C: chosen on it.
-        neurons: with a weight; `positive` of them positive.
-        auroc: on the answers that were not drawn; NaN where one class is missing.
-        p: that as many neurons of like deviation, refitted, tell these answers apart as well.
-    """
-
-    C: float
-    neurons: int
-    positive: int
-    auroc: float
-    p: float
-
-
 @dataclass
 class Identified:
     """What the search found; `[answers]` in the order of the data.
@@ -179,11 +156,6 @@ class Identified:
             weights of one sign alone.
         baselines: all of that fitted on all answers, for new ones.
         activity: mean and deviation of each neuron's contributions.
-        stability: float64 `[neurons]`, share of the half-samples in which a neuron has a weight of the sign that it
-            has in the probe; None with `l2`.
-        shuffled: what the same C selects with shuffled labels; None with `l2`.
-        shuffled_stability: how many neurons are stable with shuffled labels; None with `l2`.
-        resampled: what the whole choice comes to on bootstrap resamples of the groups.
         curve: for each C of the grid: neurons selected on all rows, held-out accuracy and AUROC, suppressed accuracy.
         folds: test answers of each outer fold.
     """
@@ -198,23 +170,28 @@ class Identified:
     scores: Scores
     baselines: Baselines
     activity: Activity
-    stability: Floats | None
-    shuffled: ShuffledSelections | None
-    shuffled_stability: ShuffledStability | None
-    resampled: list[Resampled]
     curve: list[dict[str, float]]
     folds: list[NDArray[np.int64]]
 
 
 @dataclass
-class _Fit:
-    """One training set: its path over C, and paths of the folds within it."""
+class TrainingSet:
+    """Answers that one probe is trained on.
 
-    train: NDArray[np.bool_]  # [answers]
-    inner: list[NDArray[np.int64]]  # test answers of each inner fold
-    weights: Floats  # [answers], 0 outside the training set
+    Attributes:
+        train: which answers these are, bool `[answers]`.
+        inner: test answers of each fold within them.
+        weights: of each answer, 0 outside, `[answers]`.
+        path: over C, once it is fitted.
+        inner_decisions: log-odds of each training answer by the inner probe that did not see it, `[Cs, answers]`, NaN
+            outside.
+    """
+
+    train: NDArray[np.bool_]
+    inner: list[NDArray[np.int64]]
+    weights: Floats
     path: Path | None = None
-    inner_decisions: Floats | None = None  # [Cs, answers], NaN outside the training set
+    inner_decisions: Floats | None = None
 
 
 @dataclass
@@ -232,7 +209,7 @@ class Search:
     data: Answers
     settings: Settings
     folds: list[NDArray[np.int64]] = field(init=False)
-    fits: list[_Fit] = field(init=False)
+    fits: list[TrainingSet] = field(init=False)
     row_labels: NDArray[np.int64] = field(init=False)
     row_answers: NDArray[np.int64] = field(init=False)
 
@@ -259,14 +236,14 @@ class Search:
         try:
             folds = min(self.settings.folds, groups)
             self.folds = grouped_folds(labels, self.data.groups, folds, self.settings.seed)
-            self.fits = [_Fit(everything, self.folds, everything.astype(np.float64))]
+            self.fits = [TrainingSet(everything, self.folds, everything.astype(np.float64))]
             for test in self.folds:
                 train = everything.copy()
                 train[test] = False
                 rows = np.flatnonzero(train)
                 parts = min(self.settings.inner_folds, len(np.unique(self.data.groups[rows])))
                 inner = grouped_folds(labels[rows], self.data.groups[rows], parts, self.settings.seed + 1)
-                self.fits.append(_Fit(train, [rows[part] for part in inner], train.astype(np.float64)))
+                self.fits.append(TrainingSet(train, [rows[part] for part in inner], train.astype(np.float64)))
         except ValueError as error:
             raise IdentificationError(f"the responses cannot be split into folds: {error}") from None
         self._check_overlap()
@@ -296,12 +273,12 @@ class Search:
 
     def fit(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """Fit every path. Takes seconds to minutes; call it off the event loop."""
-        outer: list[_Fit] = self.fits[1:]
+        outer: list[TrainingSet] = self.fits[1:]
         for number, fit in enumerate(outer, start=1):
-            grid = self._grid(fit.weights)
+            grid = self.grid(fit.weights)
             progress(f"fold {number} of {len(outer)}: fitting {len(fit.inner) + 1} paths over {len(grid)} values of C")
-            fit.path, fit.inner_decisions = self._fit_one(fit, grid)
-        grid = self._grid(self.fits[0].weights)
+            fit.path, fit.inner_decisions = self.fit_one(fit, grid)
+        grid = self.grid(self.fits[0].weights)
         progress(f"all rows: fitting the path over {len(grid)} values of C")
         final = self.fits[0]
         final.path = self._paths([final.weights], grid)[0]
@@ -309,9 +286,9 @@ class Search:
         # smallest C that selects any neuron.
         final.inner_decisions = np.full((len(grid), len(self.data)), np.nan)
         for fit, test in zip(outer, self.folds, strict=True):
-            final.inner_decisions[:, test] = self._decisions(_path(fit))[:, test]
+            final.inner_decisions[:, test] = self.decisions(path_of(fit))[:, test]
 
-    def _grid(self, weights: Floats) -> Floats:
+    def grid(self, weights: Floats) -> Floats:
         """The values of C to try on a training set, from nothing but its own rows, weighted `[answers]`."""
         C = self.settings.C
         if isinstance(C, int | float):
@@ -321,7 +298,8 @@ class Search:
         smallest = smallest_useful_c(self.data.X, self.row_labels.astype(np.float64), weights[self.row_answers])
         return smallest * np.geomspace(*GRID, GRID_POINTS)
 
-    def _fit_one(self, fit: _Fit, grid: Floats) -> tuple[Path, Floats]:
+    def fit_one(self, fit: TrainingSet, grid: Floats) -> tuple[Path, Floats]:
+        """The path of a training set, and the log-odds of its inner folds."""
         weights = [fit.weights]
         for test in fit.inner:
             weights.append(fit.weights.copy())
@@ -329,7 +307,7 @@ class Search:
         path, *inner = self._paths(weights, grid)
         decisions = np.full((len(grid), len(self.data)), np.nan)
         for own, test in zip(inner, fit.inner, strict=True):
-            decisions[:, test] = self._decisions(own)[:, test]
+            decisions[:, test] = self.decisions(own)[:, test]
         return path, decisions
 
     def _paths(self, weights: Sequence[Floats], grid: Floats) -> list[Path]:
@@ -337,9 +315,9 @@ class Search:
         by_row = np.stack(weights)[:, self.row_answers]
         if self.settings.penalty == "l1":
             return fit_paths(self.data.X, self.row_labels, by_row, grid)
-        return [self._dense_path(own, grid) for own in by_row]
+        return [self._densepath_of(own, grid) for own in by_row]
 
-    def _dense_path(self, weights: Floats, grid: Floats) -> Path:
+    def _densepath_of(self, weights: Floats, grid: Floats) -> Path:
         from scipy.sparse import csr_array
 
         X, y = self.data.X, self.row_labels
@@ -353,7 +331,7 @@ class Search:
             decisions=np.stack([probe.decision_function(X) for probe in probes]),
         )
 
-    def _decisions(self, path: Path) -> Floats:
+    def decisions(self, path: Path) -> Floats:
         """Decision values of the answer rows: `[Cs, answers]`."""
         return np.asarray(path.decisions)[:, : len(self.data)]
 
@@ -365,7 +343,7 @@ class Search:
 
         layout = NeuronLayout(tuple(widths))
         return [
-            [NeuronSet.from_flat(_path(fit).positive(k), layout, model=model) for k in range(len(_path(fit).Cs))]
+            [NeuronSet.from_flat(path_of(fit).positive(k), layout, model=model) for k in range(len(path_of(fit).Cs))]
             for fit in self.fits
         ]
 
@@ -396,36 +374,27 @@ class Search:
         signed = {name: np.full(len(data), np.nan) for name in SIGNED}
         fold_of = np.zeros(len(data), np.int64)
         decisions: list[Floats] = []
-        chosen: list[tuple[Path, int]] = []
+        chosen: list[tuple[TrainingSet, int]] = []
         for number, (fit, test) in enumerate(zip(self.fits[1:], self.folds, strict=True), start=1):
-            k = self._best(fit, None if suppressed is None else suppressed[number])
-            path = _path(fit)
+            k = self.best(fit, None if suppressed is None else suppressed[number])
+            path = path_of(fit)
             out_of_sample = self._out_of_sample(fit, k)
             platt = self._platt(out_of_sample, fit.train)
-            out_of_sample[test] = self._decisions(path)[k, test]
+            out_of_sample[test] = self.decisions(path)[k, test]
             probabilities[test] = platt(out_of_sample[test])
             predictions[test] = probabilities[test] > self._threshold(platt(out_of_sample), fit.train)
             for name, one in signed.items():
                 one[test] = part_by_sign(data.answers[test], path.weights(k), name)
             decisions.append(out_of_sample)
-            chosen.append((path, k))
+            chosen.append((fit, k))
             fold_of[test] = number
         final = self.fits[0]
-        k = self._best(final, None if suppressed is None else suppressed[0])
-        chosen.append((_path(final), k))
+        k = self.best(final, None if suppressed is None else suppressed[0])
+        chosen.append((final, k))
         progress(f"fitting {settings.controls} control sets of each kind, and baselines")
         activity = Activity.of(data.answers)
-        selections = [self._selection(*one, widths, activity) for one in chosen]
-        shared = set.intersection(*({*selection} for selection in selections))
-        kinds = set(KINDS).intersection(*(one.controls for selection in selections for one in selection.values()))
-        selections = [
-            {
-                name: Compared(one.chosen, {kind: one.controls[kind] for kind in KINDS if kind in kinds})
-                for name, one in selection.items()
-                if name in shared
-            }
-            for selection in selections
-        ]
+        selections = [self._selection(fit, k, widths, activity) for fit, k in chosen]
+        selections = _alike(selections)
         inputs = Inputs(
             data.answers,
             data.scalars,
@@ -445,57 +414,64 @@ class Search:
             self._out_of_sample(final, k),
             data.groups,
         )
-        probe = self._final_probe(k, widths, model)
-        shares, shuffled, null, resampled = None, None, None, []
-        if settings.penalty == "l1" and settings.resamples:
-            progress(f"selecting again on {settings.resamples} half-samples, and with shuffled labels")
-            rows = (data.X, self.row_labels, self.row_answers, data.questions, data.groups, probe.C_)
-            shares = stability(*rows, probe.coef_, settings.resamples, settings.seed + 2)
-            shuffled = shuffled_selections(*rows, seed=settings.seed + 4)
-            null = shuffled_stability(*rows, seed=settings.seed + 2)
-        if settings.penalty == "l1":
-            resampled = self._resampled(activity, progress)
         return Identified(
-            probe=probe,
+            probe=self._final_probe(k, widths, model),
             probabilities=probabilities,
             predictions=predictions,
             fold_of=fold_of,
-            C_by_fold=[float(path.Cs[k]) for path, k in chosen[:-1]],
-            neurons_by_fold=[int(path.n_nonzero[k]) for path, k in chosen[:-1]],
-            positive_by_fold=[int(path.n_positive[k]) for path, k in chosen[:-1]],
+            C_by_fold=[float(path_of(fit).Cs[k]) for fit, k in chosen[:-1]],
+            neurons_by_fold=[int(path_of(fit).n_nonzero[k]) for fit, k in chosen[:-1]],
+            positive_by_fold=[int(path_of(fit).n_positive[k]) for fit, k in chosen[:-1]],
             scores=scores,
             baselines=baselines,
             activity=activity,
-            stability=shares,
-            shuffled=shuffled,
-            shuffled_stability=null,
-            resampled=resampled,
             curve=self._curve(None if suppressed is None else suppressed[0]),
             folds=self.folds,
         )
 
-    def _selection(self, path: Path, k: int, widths: Sequence[int], activity: Activity) -> dict[str, Compared]:
-        """The neurons at one C, all and positive, each with control sets of its size.
+    def _selection(
+        self, fit: TrainingSet, k: int, widths: Sequence[int], activity: Activity
+    ) -> dict[str, list[Compared]]:
+        """The neurons that the C of a fit selects on either half of its groups, with control sets of their size.
 
         Control sets replace neurons by a map that is the same in every fold, so that they differ between folds as
         much as the selections do.
         """
-        if self.settings.penalty != "l1":
-            return {}
-        nonzero = path.nonzero(k)
-        if 2 * len(nonzero) > sum(widths):
-            raise IdentificationError(
-                f"C = {path.Cs[k]:.4g} selects {len(nonzero)} of {sum(widths)} neurons, "
-                "more than can be compared with random ones; use a smaller C"
-            )
-        found = {}
-        for name, own in ((PROBE_SET, nonzero), (POSITIVE_SET, path.positive(k))):
-            if own.size:
-                sets = control_sets(own, widths, activity, self.settings.controls, self.settings.seed, nonzero)
-                found[name] = Compared(own, sets)
-        return found
+        found: dict[str, list[Compared]] = {PROBE_SET: [], POSITIVE_SET: []}
+        for path, others in self.half_paths(fit, float(path_of(fit).Cs[k])):
+            nonzero = path.nonzero(0)
+            if 2 * len(nonzero) > sum(widths):
+                raise IdentificationError(
+                    f"C = {path.Cs[0]:.4g} selects {len(nonzero)} of {sum(widths)} neurons, "
+                    "more than can be compared with random ones; use a smaller C"
+                )
+            for name, own in ((PROBE_SET, nonzero), (POSITIVE_SET, path.positive(0))):
+                if own.size:
+                    sets = control_sets(own, widths, activity, self.settings.controls, self.settings.seed, nonzero)
+                    found[name].append(Compared(own, sets, others))
+        return {name: halves for name, halves in found.items() if halves}
 
-    def _out_of_sample(self, fit: _Fit, k: int) -> Floats:
+    def half_paths(self, fit: TrainingSet, C: float) -> list[tuple[Path, NDArray[np.int64]]]:
+        """What C selects on one half of a training set, by groups, and the answers of the other half.
+
+        The drawn rows weigh as much against the penalty as all of them do.
+        """
+        rows = np.flatnonzero(fit.train)
+        try:
+            halves = [rows[part] for part in grouped_folds(self.data.labels[rows], self.data.groups[rows], 2, 0)]
+        except ValueError:
+            return []
+        if self.settings.penalty != "l1" or any(len(np.unique(self.data.labels[half])) < 2 for half in halves):
+            return []
+        weights = []
+        for half in halves:
+            own = np.zeros(len(self.data))
+            own[half] = fit.weights[half] * fit.weights.sum() / fit.weights[half].sum()
+            weights.append(own)
+        paths = self._paths(weights, np.array([C]))
+        return list(zip(paths, reversed(halves), strict=True))
+
+    def _out_of_sample(self, fit: TrainingSet, k: int) -> Floats:
         """Log-odds of the training answers by probes that did not see them, `[answers]`; NaN elsewhere."""
         assert fit.inner_decisions is not None
         return fit.inner_decisions[k].copy()
@@ -503,7 +479,7 @@ class Search:
     def _platt(self, decisions: Floats, train: NDArray[np.bool_]) -> Platt:
         return fit_platt(self.data.labels[train], decisions[train])
 
-    def _held_out(self, fit: _Fit) -> tuple[Floats, Floats, Floats]:
+    def _held_out(self, fit: TrainingSet) -> tuple[Floats, Floats, Floats]:
         """Held-out accuracy (at the threshold best there), log-loss and AUROC at each C: `[Cs]`."""
         assert fit.inner_decisions is not None
         y = self.data.labels[fit.train]
@@ -515,7 +491,7 @@ class Search:
             aurocs.append(auroc(y, decisions))
         return np.array(accuracies), np.array(losses), np.array(aurocs)
 
-    def _best(self, fit: _Fit, suppressed: Sequence[float] | None) -> int:
+    def best(self, fit: TrainingSet, suppressed: Sequence[float] | None) -> int:
         """Index of the best C; of equals the smallest, which selects fewest neurons.
 
         `auto` takes the minimum of a parabola through the held-out log-loss over log C. Accuracy is flatter in C than
@@ -523,7 +499,7 @@ class Search:
         twice as much on the log scale, and AUROC is no better (docs/validity.md).
         """
         accuracies, losses, _ = self._held_out(fit)
-        usable = _path(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(losses), np.bool_)
+        usable = path_of(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(losses), np.bool_)
         if not usable.any():
             return len(losses) - 1
         if self.settings.C == "paper":
@@ -537,59 +513,15 @@ class Search:
 
     def _final_probe(self, k: int, widths: Sequence[int], model: str) -> Probe:
         fit = self.fits[0]
-        probe = Probe.from_path(_path(fit), k, widths=widths, model=model)
+        probe = Probe.from_path(path_of(fit), k, widths=widths, model=model)
         probe.penalty = probe.penalty_ = self.settings.penalty
         decisions = self._out_of_sample(fit, k)
         probe.set_calibration(self._platt(decisions, fit.train))
         threshold = self._threshold(probe.calibration_(decisions), fit.train)
         return probe.set_threshold(threshold, "balanced accuracy on held-out groups")
 
-    def _resampled(self, activity: Activity, progress: Callable[[str], None]) -> list[Resampled]:
-        """The choice of C and what follows from it, on bootstrap resamples of the groups.
-
-        With `C=paper` by held-out accuracy alone: suppression would ask the model anew each time.
-        """
-        data, settings = self.data, self.settings
-        if not isinstance(settings.C, str):
-            return []
-        names, member = np.unique(data.groups, return_inverse=True)
-        rng = np.random.default_rng(settings.seed + 3)
-        found = []
-        for number in range(settings.repeats):
-            progress(f"choosing again on resampled groups: {number + 1} of {settings.repeats}")
-            times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[member]
-            train, left_out = times > 0, np.flatnonzero(times == 0)
-            rows = np.flatnonzero(train)
-            parts = min(settings.inner_folds, len(np.unique(data.groups[rows])))
-            try:
-                inner = grouped_folds(data.labels[rows], data.groups[rows], parts, settings.seed + 1)
-            except ValueError:
-                continue  # one class stands in too few groups of this resample
-            fit = _Fit(train, [rows[part] for part in inner], times.astype(np.float64))
-            if any(len(np.unique(data.labels[np.setdiff1d(rows, part)])) < 2 for part in fit.inner):
-                continue
-            fit.path, fit.inner_decisions = self._fit_one(fit, self._grid(fit.weights))
-            k = self._best(fit, None)
-            found.append(self._one_resample(fit, k, left_out, activity))
-        return found
-
-    def _one_resample(self, fit: _Fit, k: int, left_out: NDArray[np.int64], activity: Activity) -> Resampled:
-        data, path = self.data, _path(fit)
-        y = data.labels[left_out]
-        value, p = float("nan"), float("nan")
-        nonzero = path.nonzero(k)
-        if len(set(y.tolist())) == 2:
-            value = auroc(y, self._decisions(path)[k, left_out])
-            if len(nonzero):
-                sets = control_sets(nonzero, (data.X.shape[1],), activity, RESAMPLE_SETS, self.settings.seed)["sd"]
-                rows = np.flatnonzero(fit.train[self.row_answers])
-                fitted = fit_sets(data.X, np.concatenate([nonzero[None], sets]), self.row_labels.astype(float), rows)
-                own, *others = (auroc(y, one) for one in fitted.scores(data.answers[left_out]))
-                p = permutation_p(own, others)
-        return Resampled(float(path.Cs[k]), len(nonzero), int(path.n_positive[k]), value, p)
-
     def _curve(self, suppressed: Sequence[float] | None) -> list[dict[str, float]]:
-        path, (accuracies, losses, aurocs) = _path(self.fits[0]), self._held_out(self.fits[0])
+        path, (accuracies, losses, aurocs) = path_of(self.fits[0]), self._held_out(self.fits[0])
         return [
             {
                 "C": float(C),
@@ -604,7 +536,12 @@ class Search:
         ]
 
 
-def _path(fit: _Fit) -> Path:
+def path_of(fit: TrainingSet) -> Path:
+    """The path of a training set.
+
+    Raises:
+        ValueError: nothing is fitted yet.
+    """
     if fit.path is None:
         raise ValueError("nothing is fitted yet; call fit first")
     return fit.path
@@ -637,3 +574,18 @@ def smoothed(values: Floats) -> Floats:
         return values
     at = np.linspace(-1.0, 1.0, len(values))
     return np.polyval(np.polyfit(at, values, 2), at)
+
+
+def _alike(selections: Sequence[Mapping[str, Sequence[Compared]]]) -> list[dict[str, list[Compared]]]:
+    """Selections with the names and kinds of control sets that all of them have."""
+    names = set.intersection(*({*selection} for selection in selections))
+    every = [half for selection in selections for name in names for half in selection[name]]
+    kinds = [kind for kind in KINDS if all(kind in half.controls for half in every)]
+    return [
+        {
+            name: [replace(half, controls={kind: half.controls[kind] for kind in kinds}) for half in halves]
+            for name, halves in selection.items()
+            if name in names
+        }
+        for selection in selections
+    ]

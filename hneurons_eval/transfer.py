@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.l1_path import grouped_folds
 from hneurons_eval.probe import best_threshold
-from hneurons_eval.statistics import RESAMPLES, Statistic, bootstrap_interval, flat, mean_statistic, permutation_p
+from hneurons_eval.statistics import (
+    RESAMPLES,
+    balanced_statistic,
+    bootstrap_interval,
+    flat,
+    mean_statistic,
+    permutation_p,
+)
 
 FOLDS = 5
 ANSWER_CUE = "\nAnswer:"
@@ -46,18 +53,6 @@ def refitted(
         thresholds.append(best_threshold(y[rest], p[rest]))
         calls[part] = p[part] > thresholds[-1]
     return calls, np.array(thresholds)
-
-
-def balanced_statistic(labels: ArrayLike, calls: ArrayLike) -> Statistic:
-    """Mean over the two classes of the share called right, as a function of row weights; NaN where one is not drawn."""
-    y, right = np.asarray(labels), (np.asarray(calls) == np.asarray(labels)).astype(np.float64)
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):
-            shares = [weights[:, y == one] @ right[y == one] / weights[:, y == one].sum(axis=1) for one in (0, 1)]
-        return (shares[0] + shares[1]) / 2
-
-    return statistic
 
 
 def transfer_figures(

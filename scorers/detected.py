@@ -92,6 +92,7 @@ def _figures(details: list[dict[str, Any]]) -> dict[str, float]:
         return {}
     names = set.intersection(*(set(detail.get("baselines") or {}) for detail in details))
     folds = [detail.get("fold") for detail in details]
+    null = (details[0].get("probe") or {}).get("null_aurocs")
     return detection(
         Detected(
             [LABELS[detail["label"]] for detail in details],
@@ -102,6 +103,7 @@ def _figures(details: list[dict[str, Any]]) -> dict[str, float]:
             {name: [detail["baselines"][name] for detail in details] for name in sorted(names)},
             compared_sets(details),
             None if None in folds else folds,
+            null if null and None not in folds else None,
         )
     )
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
     from hneurons_eval.baselines import Scores
     from hneurons_eval.identification import Identified, Search, Settings
+    from hneurons_eval.variation import Variation
 
 BASELINES = "baselines.safetensors"
 """In a probe's directory: what the probe is compared with, fitted on the same answers."""
@@ -210,12 +211,14 @@ class Found:
 
     Attributes:
         identified: all figures.
+        variation: what other answers and labels would have given; None with `l2`.
         summary: a short account for the log.
         selected: contributions of the probe's neurons, `[answers, selected]`.
         top_neurons: of each answer, those that weighed most: (layer, index, weight, contribution).
     """
 
     identified: "Identified"
+    variation: "Variation | None"
     summary: dict[str, Any]
     selected: np.ndarray
     top_neurons: list[list[tuple[int, int, float, float]]]
@@ -241,10 +244,15 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
         labels=[row.metadata["label"] for row in rows],
     )
     directory = probe_directory(key)
-    summary = await anyio.to_thread.run_sync(_keep, identified, rows, settings, layout.total, directory)
+    variation = None
+    if settings.penalty == "l1" and settings.resamples:
+        from hneurons_eval.variation import vary
+
+        variation = await anyio.to_thread.run_sync(lambda: vary(search, identified, report_progress))
+    summary = await anyio.to_thread.run_sync(_keep, identified, variation, rows, settings, layout.total, directory)
     chosen = np.flatnonzero(identified.probe.coef_) if settings.penalty == "l1" else np.zeros(0, np.int64)
     answers = search.data.answers
-    return Found(identified, summary, answers[:, chosen], identified.probe.top_neurons(answers))
+    return Found(identified, variation, summary, answers[:, chosen], identified.probe.top_neurons(answers))
 
 
 def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
@@ -334,11 +342,15 @@ ENDS = ("low", "median", "high")
 
 
 def _keep(
-    identified: "Identified", rows: Sequence[StageScore], settings: "Settings", total: int, directory: Path
+    identified: "Identified",
+    variation: "Variation | None",
+    rows: Sequence[StageScore],
+    settings: "Settings",
+    total: int,
+    directory: Path,
 ) -> dict[str, Any]:
     from hneurons_eval.controls import ACTIVITY, save_activity
     from hneurons_eval.shuffled import SHUFFLED
-    from hneurons_eval.stability import STABLE
 
     probe = identified.probe
     probe.metadata = {
@@ -352,8 +364,8 @@ def _keep(
     probe.save(directory)
     identified.baselines.save(directory / BASELINES)
     save_activity(directory / ACTIVITY, identified.activity.mean, identified.activity.deviation)
-    if identified.shuffled is not None:
-        identified.shuffled.save(directory / SHUFFLED)
+    if variation is not None:
+        variation.shuffled.save(directory / SHUFFLED)
     summary: dict[str, Any] = {
         "directory": str(directory),
         "mode": settings.mode,
@@ -368,36 +380,45 @@ def _keep(
         "total_neurons": total,
     }
     if settings.penalty == "l1":
-        assert identified.stability is not None
         neurons = probe.neurons("both")
-        neurons = replace(neurons, stability=identified.stability[neurons.flat(NeuronLayout(probe.widths))])
-        assert neurons.stability is not None
+        if variation is not None:
+            share = variation.stability[neurons.flat(NeuronLayout(probe.widths))]
+            neurons = replace(neurons, stability=share)
         file = directory.parent / f"{directory.name}.neurons.json"
         neurons.save(file)
         summary |= {
             "neurons": len(neurons),
             "positive_neurons": len(neurons.positive),
             "share": len(neurons) / total,
-            "stable_neurons": int((neurons.stability > STABLE).sum()),
             "neurons_file": str(file),
             "neurons_digest": save_neurons(neurons.positive),
         }
-        null = identified.shuffled_stability
-        if null is not None:
-            summary |= {
-                "shuffled_neurons": float(null.chosen.mean()),
-                "shuffled_stable_neurons": float(null.stable.mean()),
-            }
-    if identified.resampled:
-        known = [one for one in identified.resampled if np.isfinite(one.p)]
-        summary |= {
-            "resamples": len(identified.resampled),
-            **_spread("resampled_neurons", [one.neurons for one in identified.resampled]),
-            **_spread("resampled_positive", [one.positive for one in identified.resampled]),
-            **_spread("resampled_auroc", [one.auroc for one in identified.resampled if np.isfinite(one.auroc)]),
-            "resampled_better": sum(one.p <= 0.05 for one in known),
-        }
+    if variation is not None:
+        summary |= _varied(variation, neurons, rows, identified.fold_of.tolist())
     return summary
+
+
+def _varied(
+    variation: "Variation", neurons: NeuronSet, rows: Sequence[StageScore], folds: Sequence[int]
+) -> dict[str, Any]:
+    """What the log says of other answers and other labels."""
+    from hneurons_eval.evaluation import null_aurocs
+    from hneurons_eval.stability import STABLE
+
+    assert neurons.stability is not None
+    null, sampled = variation.shuffled_stability, variation.resampled
+    relations = [row.metadata.get("relation") for row in rows]
+    return {
+        "stable_neurons": int((neurons.stability > STABLE).sum()),
+        "shuffled_neurons": float(null.chosen.mean()),
+        "shuffled_stable_neurons": float(null.stable.mean()),
+        "null_aurocs": null_aurocs(variation.null_labels, variation.null_scores, relations, folds).tolist(),
+        "resamples": len(sampled),
+        **_spread("resampled_neurons", [one.neurons for one in sampled]),
+        **_spread("resampled_positive", [one.positive for one in sampled]),
+        **_spread("resampled_auroc", [one.auroc for one in sampled if np.isfinite(one.auroc)]),
+        "resampled_better": sum(one.p <= 0.05 for one in sampled),
+    }
 
 
 def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
@@ -410,7 +431,7 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
 def _account(found: Found, labels: Sequence[int]) -> str:
     from hneurons_eval.report.account import probe_account
 
-    return probe_account(found.identified, labels)
+    return probe_account(found.identified, labels, found.variation)
 
 
 def described_scores(scores: "Scores", number: int) -> dict[str, Any]:

@@ -9,17 +9,19 @@ from hneurons_eval.identification import Identified
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.markdown import picture, table
 from hneurons_eval.report import figures
+from hneurons_eval.variation import Variation
 
 MOST = 20
 """Neurons in the table of the most stable."""
 
 
-def probe_account(identified: Identified, labels: Sequence[int]) -> str:
+def probe_account(identified: Identified, labels: Sequence[int], variation: Variation | None = None) -> str:
     """The path over C, how well the probe tells, where its neurons sit and how stable they are.
 
     Args:
         identified: what was found.
         labels: 1 = hallucinated, of each answer.
+        variation: how stable the neurons are.
     """
     probe = identified.probe
     parts = [picture(figures.detection(labels, identified.probabilities), "ROC, reliability, probabilities")]
@@ -28,11 +30,11 @@ def probe_account(identified: Identified, labels: Sequence[int]) -> str:
         names = list(identified.curve[0])
         points = [[f"{point[name]:.4g}" for name in names] for point in identified.curve]
         parts.append(table([name.replace("_", " ") for name in names], points))
-    if identified.stability is not None and len(neurons := probe.neurons("both")):
+    if variation is not None and len(neurons := probe.neurons("both")):
         flat = neurons.flat(NeuronLayout(probe.widths))
         band = layer_band(flat, probe.widths)
         parts.append(picture(figures.neurons_by_layer(neurons.layers, probe.widths, band), "neurons by layer"))
-        weights, stability = probe.coef_[flat], identified.stability[flat]
+        weights, stability = probe.coef_[flat], variation.stability[flat]
         rows = [
             [str(neurons.layers[k]), str(neurons.indices[k]), f"{weights[k]:+.4g}", f"{stability[k]:.0%}"]
             for k in np.lexsort((-np.abs(weights), -stability))[:MOST].tolist()

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 from hneurons_eval.dose_response import series_of
-from hneurons_eval.evaluation import PERMUTATIONS
 
 Figures = Mapping[str, float]
 Cells = tuple[list[str], list[list[str]]]
@@ -88,7 +87,9 @@ def by_question_set(figures: Figures) -> dict[str, dict[str, float]]:
 
 def detection_cells(figures: Figures) -> Cells:
     """The probe beside baselines, with 95 % intervals by question."""
-    rows = [[probe_name(figures), interval(figures, "auroc"), "", p_text(figures, "auroc_p", PERMUTATIONS)]]
+    rows = [
+        [probe_name(figures), interval(figures, "auroc"), "", p_text(figures, "auroc_p", figures.get("auroc_shuffles"))]
+    ]
     for name, label in BASELINES.items():
         if f"{name}_auroc" in figures:
             apart = interval(figures, f"{name}_difference", sign=True)
@@ -170,7 +171,8 @@ def verdicts(figures: Figures) -> list[tuple[str, str]]:
 
 
 def _detects(figures: Figures) -> tuple[str, str]:
-    said = f"AUROC {interval(figures, 'auroc')}, p {p_text(figures, 'auroc_p', PERMUTATIONS)} with labels permuted"
+    p = p_text(figures, "auroc_p", figures.get("auroc_shuffles"))
+    said = f"AUROC {interval(figures, 'auroc')}, p {p} with labels shuffled"
     if not figures.get("auroc_p", 1.0) <= LEVEL or not figures.get("auroc_low", math.nan) > 0.5:
         return "red", f"The probe is not shown to detect hallucinations ({said})."
     if figures.get("auroc_relations_low", 1.0) <= 0.5:
