@@ -100,9 +100,9 @@ def detection_cells(figures: Figures) -> Cells:
 
 
 def sets_cells(figures: Figures) -> Cells:
-    """Each selection refitted, beside control sets of its size fitted in the same way."""
+    """Neurons chosen on one half of the answers and fitted on the other, beside control sets of their size."""
     rows = []
-    for selection, label in (("probe", "the probe's neurons, refitted"), ("positive", "its positive ones, refitted")):
+    for selection, label in (("probe", "neurons with a weight"), ("positive", "positive ones (H-neurons)")):
         if f"{selection}_refit_auroc" not in figures:
             continue
         rows.append([label, interval(figures, f"{selection}_refit_auroc"), "", ""])
@@ -113,7 +113,7 @@ def sets_cells(figures: Figures) -> Cells:
                 title = f"  {int(sets)} {name} sets of that size"
                 apart = interval(figures, f"{own}_difference", sign=True)
                 rows.append([title, interval(figures, f"{own}_auroc"), apart, p_text(figures, f"{own}_p", sets)])
-    return ["same size, same L2 fit", "AUROC", "neurons minus sets", "p"], rows
+    return ["chosen on one half, fitted on the other", "AUROC", "neurons minus sets", "p"], rows
 
 
 def detection_note(figures: Figures) -> str:
@@ -197,7 +197,7 @@ def _better_than_sets(figures: Figures, selection: str, who: str, kind: str) -> 
     refit, p = figures.get(f"{selection}_refit_auroc", math.nan), figures[f"{selection}_{kind}_p"]
     own = f"{selection}_{kind}"
     said = (
-        f"refitted {refit:.3f}, {KINDS[kind]} sets {interval(figures, f'{own}_auroc')}, "
+        f"AUROC {refit:.3f}, {KINDS[kind]} sets {interval(figures, f'{own}_auroc')}, "
         f"p {p_text(figures, f'{own}_p', figures.get(f'{own}_sets'))}"
     )
     if p <= LEVEL:
