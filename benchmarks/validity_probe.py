@@ -26,6 +26,14 @@ from hneurons_eval.variation import vary
 
 Floats = NDArray[np.float64]
 RELATIONS = 8
+SETS = ("p of the probe's neurons", "p of the positive neurons", "verdict better neurons")
+NULLS: dict[str, tuple[str, ...]] = {
+    "null": ("p of detection", "interval of AUROC", "interval of what", "over relations", "verdict", *SETS),
+    "exchangeable": SETS,
+    "redundant": ("interval of what", "over relations", "verdict adds"),
+    "planted": (),
+}
+"""Claims that would be wrong, by scenario."""
 SETTINGS = Settings(mode="1-vs-1", folds=RELATIONS, controls=39, resamples=2, repeats=0)
 
 

@@ -479,7 +479,7 @@ class Search:
     def _platt(self, decisions: Floats, train: NDArray[np.bool_]) -> Platt:
         return fit_platt(self.data.labels[train], decisions[train])
 
-    def _held_out(self, fit: TrainingSet) -> tuple[Floats, Floats, Floats]:
+    def held_out(self, fit: TrainingSet) -> tuple[Floats, Floats, Floats]:
         """Held-out accuracy (at the threshold best there), log-loss and AUROC at each C: `[Cs]`."""
         assert fit.inner_decisions is not None
         y = self.data.labels[fit.train]
@@ -498,7 +498,7 @@ class Search:
         its error, so that its maximum is a matter of luck: over resampled answers the number of neurons then varies
         twice as much on the log scale, and AUROC is no better (docs/validity.md).
         """
-        accuracies, losses, _ = self._held_out(fit)
+        accuracies, losses, _ = self.held_out(fit)
         usable = path_of(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(losses), np.bool_)
         if not usable.any():
             return len(losses) - 1
@@ -521,7 +521,7 @@ class Search:
         return probe.set_threshold(threshold, "balanced accuracy on held-out groups")
 
     def _curve(self, suppressed: Sequence[float] | None) -> list[dict[str, float]]:
-        path, (accuracies, losses, aurocs) = path_of(self.fits[0]), self._held_out(self.fits[0])
+        path, (accuracies, losses, aurocs) = path_of(self.fits[0]), self.held_out(self.fits[0])
         return [
             {
                 "C": float(C),
