@@ -5,9 +5,9 @@ PYTHONPATH=. python benchmarks/validity_sets.py --trials 200 --out docs/validity
 ```
 
 Everything goes through the shipped functions, on simulated contributions: standard deviations of a heavy tail, factors
-that many neurons share, relations. Rates stand with Wilson 95 % intervals; the aim is in the same row. A test is well
-made where its rate under a null is .05 or less, and an interval where it covers .93 or more. 200 trials take five minutes
-of one core.
+that many neurons share, relations. Rates stand with Wilson 95 % intervals; the aim is in the same row. A test is
+well made where its rate under a null is .05 or less, and an interval where it covers .93 or more. 200 trials take five
+minutes of one core.
 """
 
 import argparse
