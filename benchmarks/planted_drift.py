@@ -109,7 +109,7 @@ def main() -> None:
     if options.neurons is None:
         chosen = NeuronSet.from_flat(random_sets(layout.widths, SIZE, 1, options.seed)[0], layout, model=BUNDLED)
     else:
-        chosen = NeuronSet.load(options.neurons)
+        chosen = NeuronSet.load(options.neurons).positive
     flat = chosen.flat(layout)
     planted = NeuronSet.from_flat(random_sets(layout.widths, SIZE, 1, options.seed + 1, flat)[0], layout, model=BUNDLED)
     planted.save(options.work / "planted.neurons.json")

@@ -87,7 +87,7 @@ def test_compare_counts_what_is_shared(tmp_path: Path):
     second = neuron_file(tmp_path / "b.json", [2, 3, 61])
     done = hneurons("neurons", "compare", first, second)
     assert done.exit_code == 0, done.output
-    rows = {line.split("  ")[0]: line.split() for line in done.output.splitlines()}
+    rows = {line.strip().split("  ")[0]: line.split() for line in done.output.splitlines()}
     assert rows["neurons of the first, of the second"][-6:-4] == ["4,", "3"]
     assert rows["shared, with the same sign (Jaccard)"][-6:-4] == ["2", "(0.400)"]
     assert "0.12; by layer" in done.output
