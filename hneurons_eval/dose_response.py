@@ -244,8 +244,8 @@ class _Curves:
         if name in AMOUNTS:
             return mean_change(of_items, clusters, None)
         low, high = _range(name)
-        steps = scale * (high - low) * np.cumsum(self.line[::-1])[:-1]  # of an item that changes once, at any alpha
-        return mean_change(of_items, clusters, float(steps.max()), float((steps**2).sum() / steps.sum()))
+        turned = scale * (high - low) * np.cumsum(self.line[::-1])[:-1]  # of an item that changes once, at any alpha
+        return mean_change(of_items, clusters, float(turned.max()), float((turned**2).sum() / turned.sum()))
 
     def _against(self, name: str, means: Floats, at: str = "") -> dict[str, float]:
         """What random sets do, and how far out the neurons lie among those of each kind."""

@@ -349,13 +349,13 @@ def minimum_detectable_effect(
 ) -> float:
     """Smallest paired difference of two proportions that a two-sided exact McNemar test shows with this power.
 
-    An effect of e changes a share e of the items at least, so the share that differs is taken as the share seen or e,
-    whichever is more. Up to 400 pairs (after division by the design effect) the power is summed over all numbers of
-    discordant pairs; above, Connor's (1987) n = (z_a sqrt(d) + z_b sqrt(d - e^2))^2 / e^2 is solved for e.
+    An effect of e changes a share e of the items beside those that change by chance, so the share that differs is
+    taken as the share seen plus e. Up to 400 pairs (after division by the design effect) the power is summed over all
+    numbers of discordant pairs; above, Connor's (1987) n = (z_a sqrt(d) + z_b sqrt(d - e^2))^2 / e^2 is solved for e.
 
     Args:
         items: pairs.
-        discordant: the share of items whose outcome differs between the conditions, in [0, 1].
+        discordant: the share of items that change by chance, in [0, 1]: what differs where there is no effect.
         design_effect: >= 1, by how much clustering shrinks the sample.
 
     Returns:
@@ -375,7 +375,7 @@ def minimum_detectable_effect(
     z_a, z_b = float(norm.ppf((1 + level) / 2)), float(norm.ppf(power))
 
     def shortfall(effect: float) -> float:
-        changed = max(discordant, effect)
+        changed = min(1.0, discordant + effect)
         needed = z_a * np.sqrt(changed) + z_b * np.sqrt(max(0.0, changed - effect**2))
         return float(needed - effect * np.sqrt(items / design_effect))
 
@@ -390,7 +390,7 @@ def _exact_effect(pairs: int, discordant: float, power: float, level: float) -> 
         return float("nan")
     while high - low > 5e-4:
         middle = (low + high) / 2
-        enough = _mcnemar_power(pairs, max(discordant, middle), middle, level) >= power
+        enough = _mcnemar_power(pairs, min(1.0, discordant + middle), middle, level) >= power
         low, high = (low, middle) if enough else (middle, high)
     return high
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hneurons_eval.dose_response import series_of
-from hneurons_eval.report.dose_response import headlines_of, title_of, verdict
-from hneurons_eval.report.summary import BASELINES, KINDS, MARKS, StageFigures, by_question_set, interval
+from hneurons_eval.report.summary import BASELINES, KINDS, StageFigures, by_question_set, interval
+from hneurons_eval.report.verdicts import MARKS, headlines_of, title_of, verdict
 
 Figures = Mapping[str, float]
 Light = dict[str, str]
@@ -20,7 +20,15 @@ FEW = 50
 UNPARSED = 0.05
 SPAN_COVERAGE = 0.95
 LEVEL = 0.05
-LIGHT_OF_VERDICT = {"effect": "green", "shared": "amber", "artefact": "amber", "none": "grey", "unknown": "grey"}
+LIGHT_OF_VERDICT = {
+    "effect": "green",
+    "spared": "amber",
+    "shared": "amber",
+    "undecided": "amber",
+    "artefact": "amber",
+    "none": "grey",
+    "unknown": "grey",
+}
 TRIVIAL = tuple(name for name in BASELINES if name != "dense")
 """Baselines that use no contributions of the answer: a probe that does not beat them shows nothing of its own."""
 
@@ -171,7 +179,7 @@ def _sweep(stage: StageFigures) -> list[Light]:
     found = []
     for series, own in series_of(stage.figures).items():
         for outcome in headlines_of(own):
-            kind, said = verdict(own, outcome)
+            kind, said = verdict(own, outcome, stage.scaled)
             what = f"{stage.name}{f' ({series})' if series else ''}: {title_of(outcome)}"
             found.append(_light(LIGHT_OF_VERDICT[kind], what, MARKS[kind][0], f"{said[:1].upper()}{said[1:]}."))
     return found or [_light("grey", stage.name, "no figures", f"Its log has no figures; its status is {stage.status}.")]

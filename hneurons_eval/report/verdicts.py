@@ -186,7 +186,7 @@ def _is_spared(figures: Figures, name: str, value: float) -> bool:
     """Whether nearly all random sets of every kind move an outcome, all one way, and the neurons less or not."""
     medians = [figures[f"{name}_{kind}"] for kind in kinds_of(figures) if f"{name}_{kind}" in figures]
     p = figures.get(f"{name}_p_control", 1.0) * figures.get(f"{name}_holm_over", 1.0)
-    ahead = all(median * (median - value) > 0 for median in medians)
+    ahead = all(abs(median) > abs(value) for median in medians)
     same = len({median > 0 for median in medians}) == 1
     # A slope in the other direction is an effect of its own, if it is one.
     opposite = bool(medians) and _sign(figures, name) * medians[0] < 0
