@@ -252,6 +252,20 @@ def detectable_power(count: int, seed: int = 0, sizes: Sequence[int] = (10, 16, 
     return found
 
 
+def coverage(count: int, seed: int = 0, sizes: Sequence[int] = (10, 20, 50, 200)) -> list[Rate]:
+    """How often the interval of the slope covers it where few or many of few or many items turn from 0 to 1."""
+    found, alphas = [], np.arange(7) / 2
+    for size in sizes:
+        for share in (0.02, 0.1, 0.3, 0.6):
+            rng = np.random.default_rng([seed, size, round(100 * share)])
+            truth, covered = share * _turned_slope(alphas), []
+            for _ in range(count):
+                own = dose_response(_turned(rng, size, share, 0.0, alphas), [])
+                covered.append(own["x_slope_low"] <= truth <= own["x_slope_high"])
+            found.append(Rate.of(f"{100 * share:.0f} % of {size} items turn", "interval covers the slope", covered))
+    return found
+
+
 def _turned_slope(alphas: Floats) -> float:
     """The mean slope of an item that turns from 0 to 1 after any of the alphas but the last, in points."""
     apart = alphas - alphas.mean()
@@ -277,7 +291,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="also write the rates there")
     args = parser.parse_args()
-    rates = trials(args.trials, args.seed) + detectable_power(args.trials // 2, args.seed)
+    rates = trials(args.trials, args.seed) + coverage(args.trials, args.seed)
+    rates += detectable_power(args.trials // 2, args.seed)
     scene = ""
     for rate in rates:
         if not rate.rate and rate.what.startswith("verdict"):

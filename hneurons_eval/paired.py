@@ -176,7 +176,7 @@ def _by_cluster(values: ArrayLike, clusters: ArrayLike) -> tuple[Floats, Floats,
     return np.where(np.abs(sums) < 1e-9, 0.0, sums), np.bincount(member).astype(np.float64), given
 
 
-def _added_square(squares: float, changed: int, largest: float, typical: float) -> float:
+def _added_square(squares: float, changed: float, largest: float) -> float:
     """The square of an added observation: the mean square of the changes seen and of one as large as it can be."""
     return min(largest**2, (largest**2 + squares) / (1 + changed))
 
