@@ -1,6 +1,7 @@
 """Figures of a sweep over alpha: by hand, against brute force, and on simulated sweeps with a known effect."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -267,7 +268,7 @@ def sweep_of(
 @pytest.mark.parametrize("lost", [1, 0], ids=["complying answers", "resisting answers"])
 def test_answers_that_break_at_high_alpha_are_doubtful_whichever_kind_breaks(lost: int):
     """Twelve of twenty answers of one kind cannot be parsed at alpha 3, and no verdict changes (review, A2)."""
-    base: list[float | None] = [1.0] * 20 + [0.0] * 20
+    base: Sequence[float | None] = [1.0] * 20 + [0.0] * 20
     start = 0 if lost else 20
     gone = [None if start <= item < start + 12 else value for item, value in enumerate(base)]
     unparsed = [float(value is None) for value in gone]
@@ -285,16 +286,16 @@ def test_answers_that_break_at_high_alpha_are_doubtful_whichever_kind_breaks(los
 
 
 def test_an_effect_that_no_unparsed_answer_could_undo_stays_one():
-    base: list[float | None] = [1.0] * 20 + [0.0] * 20
-    more: list[float | None] = [1.0] * 33 + [None] + [0.0] * 6
+    base: Sequence[float | None] = [1.0] * 20 + [0.0] * 20
+    more: Sequence[float | None] = [1.0] * 33 + [None] + [0.0] * 6
     found = dose_response(sweep_of([base, base, more], kinds=["contribution"] * 39), ["compliance"])
     assert verdict(found, "compliance")[0] == "effect"
 
 
 @pytest.mark.parametrize("outcome", ["truthful", "nearer_to_true", "mc2"])
 def test_every_outcome_has_bounds(outcome: str):
-    base: list[float | None] = [1.0] * 20 + [0.0] * 20
-    gone: list[float | None] = [*[None] * 12, *base[12:]]
+    base: Sequence[float | None] = [1.0] * 20 + [0.0] * 20
+    gone: Sequence[float | None] = [*[None] * 12, *base[12:]]
     found = dose_response(sweep_of([base, base, gone], kinds=["layer"] * 39, name=outcome), [outcome])
     assert verdict(found, outcome)[0] == "artefact"
 
@@ -388,7 +389,7 @@ def test_a_slope_that_is_called_detectable_is_seen_in_about_four_of_five_samples
     rng = np.random.default_rng(items)
     alphas = np.array(ALPHAS)
     apart = alphas - alphas.mean()
-    mean_slope = np.mean([100 * apart[k:].sum() / (apart**2).sum() for k in range(1, 7)])
+    mean_slope = float(np.mean([100 * apart[k:].sum() / (apart**2).sum() for k in range(1, 7)]))
 
     def slope(turning: float) -> dict[str, float]:
         base = (rng.random(items) < 0.5).astype(float)
@@ -490,7 +491,8 @@ def test_the_first_headline_is_primary_and_holm_goes_over_the_rest():
 def test_giving_in_is_doubtful_where_answers_change_as_much_without_a_doubt():
     base, more = [0.0] * 40, [1.0] * 14 + [0.0] * 26
     for name, kind in (("neutral_change", "artefact"), ("corrected", "artefact"), ("first_right", "effect")):
-        sweep = sweep_of([base, base, more], kinds=["contribution"] * 39, **{name: [base, base, more]})
+        rival: dict[str, Any] = {name: [base, base, more]}
+        sweep = sweep_of([base, base, more], kinds=["contribution"] * 39, **rival)
         found = dose_response(sweep, ["compliance"])
         got, said = verdict(found, "compliance")
         assert got == kind

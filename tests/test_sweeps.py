@@ -80,7 +80,7 @@ def test_a_planted_neuron_is_found_at_its_size_and_any_other_is_not(task: str, t
     expected = complies(checkpoint, asked, comply, resist, ALPHAS)
     shares = expected.mean(axis=1)
     assert shares[0] < shares[2] < shares[-1]  # the prompts tell the alphas apart
-    common = {"alphas": NAMED, "dataset": data, "max_tokens": 4, **options}
+    common: dict[str, Any] = {"alphas": NAMED, "dataset": data, "max_tokens": 4, **options}
     model = f"hneurons/{checkpoint}"
     found = figures(stage(task, tmp_path / "logs", model, neurons=neuron_file(tmp_path, PLANTED), **common))
     for alpha, share in zip(ALPHAS, shares, strict=True):

@@ -575,11 +575,12 @@ def test_alphas_that_are_none_are_refused(alphas: Any):
 
 def test_control_sets_are_as_large_as_what_is_scaled_and_hold_none_of_the_neurons(run: Run):
     """Those with which the probe was compared, and the strongest neurons of the other sign beside them."""
-    digests = details(run.logs["closed_book"].eval)["controls"]
-    assert digests == {"contribution": 2, "negative": 1}
     layout = load_layout("smollm2-135m-instruct")
     summary = details((run.logs["probe"].samples or [])[0].scores["detected"])["probe"]  # pyright: ignore
     probe = Probe.load(summary["directory"])
+    beside = ["negative"] if (probe.coef_ < 0).any() else []
+    digests = details(run.logs["closed_book"].eval)["controls"]
+    assert digests == {"contribution": 2, **dict.fromkeys(beside, 1)}
     neurons = NeuronSet.load(summary["neurons_file"]).positive
     own = neurons.flat(layout)
     for against, expected in (
@@ -588,20 +589,20 @@ def test_control_sets_are_as_large_as_what_is_scaled_and_hold_none_of_the_neuron
         ("layer,contribution", ["layer"] * 3 + ["contribution"] * 3),
     ):
         sets = control_sets(neurons, layout, Path(summary["directory"]), 3, seed=0, against=against)
-        assert [kind for kind, _ in sets] == [*expected, "negative"]
-        for _, one in sets[:-1]:
-            assert len(one) == len(own)
+        assert [kind for kind, _ in sets] == [*expected, *beside]
+        for kind, one in sets:
+            assert kind == "negative" or len(one) == len(own)
             assert not set(one.flat(layout)) & set(own)
-        assert (probe.coef_[sets[-1][1].flat(layout)] < 0).all()
+            assert kind != "negative" or (probe.coef_[one.flat(layout)] < 0).all()
     most = control_sets(neurons, layout, Path(summary["directory"]), 9, seed=0)
-    assert [kind for kind, _ in most] == ["contribution"] * 3 + ["negative"]  # no more are stored
-    other = NeuronSet.load(summary["neurons_file"]).negative
-    if len(other) and len(other) != len(own):
-        sets = control_sets(other, layout, Path(summary["directory"]), 3, seed=0, sign="negative")
-        assert [kind for kind, _ in sets] == ["layer"] * 3 + ["positive"]
-        assert (probe.coef_[sets[-1][1].flat(layout)] > 0).all()
-        with pytest.raises(Refused, match="found none; give the log or the directory"):
-            control_sets(other, layout, Path(summary["directory"]), 3, 0, "negative", "contribution")
+    assert [kind for kind, _ in most] == ["contribution"] * 3 + beside  # no more are stored
+    # Of another size, or of the other sign, the probe has no contribution-matched sets.
+    some = NeuronSet.from_flat(own[:1], layout)
+    sets = control_sets(some, layout, Path(summary["directory"]), 3, seed=0, sign="negative")
+    assert [kind for kind, _ in sets] == ["layer"] * 3 + ["positive"]
+    assert (probe.coef_[sets[-1][1].flat(layout)] > 0).all()
+    with pytest.raises(Refused, match="found none; give the log or the directory"):
+        control_sets(some, layout, Path(summary["directory"]), 3, 0, against="contribution")
 
 
 def test_without_a_probe_control_sets_are_drawn_anew():
