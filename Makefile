@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 
 demo: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/hneurons run smollm2-135m-instruct --preset quick --mode 1-vs-1 \
-		--alphas 0,1,3 --questions 50 --sweep-controls 20 \
+		--alphas 0,1,3 --questions 50 \
 		--behaviours "" --dtype $(DTYPE) --log-dir logs/demo
 
 test: $(STAMP)

@@ -6,8 +6,9 @@ figures = dose_response(sweeps[""], ["compliance"])
 figures["compliance_slope"]                  # points per unit of alpha, with _low and _high
 ```
 
-The untouched model (alpha 1, the no-op) is the reference of every difference. All comparisons are paired by item,
-and resampling draws whole clusters of items.
+The untouched model (alpha 1, the no-op) is the reference of every difference. All comparisons are paired by item: a
+slope is the mean of the slopes of the items that have the outcome at every alpha. Whole clusters of items are the unit
+of every interval and test (`hneurons_eval.paired`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,27 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hneurons_eval.statistics import (
-    Interval,
-    flat,
-    holm,
-    mcnemar,
-    minimum_detectable_effect,
-    permutation_p,
-    resample_weights,
-    wilson_interval,
-)
+from hneurons_eval.paired import Change, design_effect, mean_change, mean_level, sign_flip_p
+from hneurons_eval.statistics import flat, holm, minimum_detectable_effect, permutation_p, two_sided_p, wilson_interval
 
 Floats = NDArray[np.float64]
 NO_OP = 1.0
 """The factor that leaves the model as it is."""
 AMOUNTS = frozenset({"response_tokens"})
 """Outcomes that are no share: their slopes are in their own unit, all others' in points (hundredths)."""
-NEGATIVE = "negative"
-"""The kind of the control set that is not drawn at random: neurons with the most negative weights."""
-RESAMPLES = 2000
-POWER_AND_LEVEL = 2.801585
-"""z(.975) + z(.80): an effect of so many standard errors is seen in 80 % of samples at the 5 % level."""
+SIGNED = frozenset({"compliance_beyond_neutral"})
+"""Outcomes that are a difference of two shares, from -1 to 1; all others but amounts are from 0 to 1."""
+NOT_RANDOM = frozenset({"positive", "negative"})
+"""The kinds of a control set that is not drawn at random: the strongest neurons of the sign that is not scaled."""
+LEVEL = 0.05
 
 
 class SweepError(ValueError):
@@ -129,89 +122,146 @@ def _arranged(series: str, rows: list[Row]) -> Sweep:
     return Sweep(tuple(alphas), tuple(items), tuple(clusters), kinds, values)
 
 
-def dose_response(sweep: Sweep, headlines: Sequence[str], seed: int = 0) -> dict[str, float]:
+def dose_response(sweep: Sweep, headlines: Sequence[str]) -> dict[str, float]:
     """Curves, differences to the no-op, slopes, and what control sets do, as flat figures.
 
     Args:
         headlines: outcomes that are reported in full; of the others only curve, slope and the sets' slopes.
 
     Returns:
-        `items`, `clusters`, `control_sets`; of each outcome `<outcome>@<alpha>` with 95 % interval
-        (`<outcome>_low@<alpha>`, `..._high@...`: Wilson for yes or no, else bootstrap), and `<outcome>_slope`: of the
-        least-squares line through the curve, in points per unit of alpha, with paired bootstrap interval, and
-        `<outcome>_slope_detectable`, the slope that would be seen in 80 % of such samples. Against the random control
-        sets together: `<outcome>_slope_control` (mean, `_low` and `_high`: least and greatest) and two-sided
-        permutation p `<outcome>_slope_p_control`; of each kind of sets `<outcome>_slope_<kind>`.
-        Of headlines also `<outcome>_difference@<alpha>` to the no-op (shares) with paired bootstrap interval,
-        `<outcome>_p@<alpha>` (McNemar, Holm's correction over alphas), `<outcome>_detectable@<alpha>`, and the sets'
-        differences `<outcome>_control@<alpha>` with `_low`, `_high` and `_p_control`.
+        `items`, `clusters`, `control_sets` (random ones) and `control_sets_<kind>`. Of each outcome:
+
+        - `<outcome>@<alpha>` with a 95 % interval (`<outcome>_low@<alpha>`, `..._high@...`: Wilson for yes or no, else
+          Student's t over clusters), and `<outcome>_items@<alpha>` where items lack it.
+        - `<outcome>_slope` with interval: the mean over items that have the outcome at every alpha (`_slope_items`) of
+          the least-squares slope of the item's own curve, in points per unit of alpha; `_slope_p_own` of no change,
+          `_slope_detectable` (the slope that would be seen in 80 % of such samples) and, where no item changed,
+          `_slope_changeable`, the largest share of items that can change (95 %).
+        - `<outcome>_slope_missing0` and `_slope_missing1` with intervals, where an item lacks the outcome at some
+          alphas: the slope if all that is missing counted as the least, and as the greatest value (Manski 1989).
+        - For each kind of random sets `_slope_<kind>` (median), `_slope_<kind>_low` and `_high` (least and greatest),
+          and `_slope_p_<kind>`, the two-sided rank p; of all kinds together `_slope_control` with `_low` and `_high`,
+          and `_slope_p_control`, the greatest p of any kind (Berger 1982: an intersection-union test, so that its level
+          is that of one test).
+        - `_slope_p`: of an effect of these neurons: the greatest of `_slope_p_own`, those of both bounds, and the p
+          against each kind of sets in the direction of the slope.
+
+        Of headlines also `<outcome>_difference@<alpha>` to the no-op (shares) with interval, `<outcome>_p@<alpha>`
+        (sign flips of clusters, which is McNemar's exact test where items stand alone; Holm's correction over alphas),
+        `<outcome>_detectable@<alpha>`, and the sets' differences `<outcome>_control@<alpha>` with `_low`, `_high` and
+        `_p_control` (the greatest of the kinds, not corrected).
     """
-    random = [number for number, kind in enumerate(sweep.kinds, start=1) if kind != NEGATIVE]
+    random = {
+        kind: [place for place, one in enumerate(sweep.kinds, start=1) if one == kind]
+        for kind in dict.fromkeys(sweep.kinds)
+        if kind not in NOT_RANDOM
+    }
     found: dict[str, float] = {
         "items": len(sweep.items),
         "clusters": len(set(sweep.clusters)),
-        "control_sets": len(random),
+        "control_sets": sum(map(len, random.values())),
+        **{f"control_sets_{kind}": len(places) for kind, places in random.items()},
     }
     if not sweep.items:
         return found
-    curves = _Curves(sweep, random, seed)
+    curves = _Curves(sweep, random)
     for name in sweep.values:
-        found |= curves.shape(name)
+        found |= curves.levels(name)
+        found |= curves.slopes(name)
         if name in headlines:
             found |= curves.differences(name)
     return found
 
 
 class _Curves:
-    def __init__(self, sweep: Sweep, random: Sequence[int], seed: int) -> None:
-        self.sweep, self.random = sweep, list(random)
+    def __init__(self, sweep: Sweep, random: Mapping[str, Sequence[int]]) -> None:
+        self.sweep, self.random = sweep, random
+        self.clusters = np.unique(np.array(sweep.clusters), return_inverse=True)[1]
         self.single = len(set(sweep.clusters)) == len(sweep.items)
-        self.weights = np.concatenate(list(resample_weights(sweep.clusters, RESAMPLES, seed)))
         alphas = np.array(sweep.alphas)
         self.line = (alphas - alphas.mean()) / max(float(((alphas - alphas.mean()) ** 2).sum()), 1e-12)
         self.base = sweep.alphas.index(NO_OP) if NO_OP in sweep.alphas else None
 
-    def shape(self, name: str) -> dict[str, float]:
-        """The curve and its slope, and the slopes of the control sets."""
-        values = self.sweep.values[name]  # [1 + sets, alphas, items]
-        present = np.isfinite(values)
-        filled = np.where(present, values, 0.0)
-        counts = present.sum(axis=2)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = filled.sum(axis=2) / counts  # [1 + sets, alphas]
-            drawn = (self.weights @ filled[0].T) / (self.weights @ present[0].T)  # [resamples, alphas]
-        binary = bool(np.isin(values[0][present[0]], (0, 1)).all()) and name not in AMOUNTS
+    def levels(self, name: str) -> dict[str, float]:
+        """The curve of the neurons."""
         found: dict[str, float] = {}
-        for k, alpha in enumerate(self.sweep.alphas):
-            if counts[0, k]:
-                own = (
-                    wilson_interval(int(filled[0, k].sum()), int(counts[0, k]))
-                    if binary and self.single
-                    else _interval(float(means[0, k]), drawn[:, k])
-                )
-                found |= flat(name, own, f"@{alpha:g}")
-                if counts[0, k] < len(self.sweep.items):
-                    found[f"{name}_items@{alpha:g}"] = int(counts[0, k])
-        if len(self.sweep.alphas) > 1 and counts[0].all():
-            found |= self._slopes(name, means, drawn)
+        for alpha, values in zip(self.sweep.alphas, self.sweep.values[name][0], strict=True):
+            present = np.isfinite(values)
+            if not present.any():
+                continue
+            own = values[present]
+            if self.single and name not in AMOUNTS | SIGNED and np.isin(own, (0, 1)).all():
+                interval = wilson_interval(int(own.sum()), own.size)
+            else:
+                interval = mean_level(own, self.clusters[present], None if name in AMOUNTS else _range(name))
+            found |= flat(name, interval, f"@{alpha:g}")
+            if own.size < present.size:
+                found[f"{name}_items@{alpha:g}"] = own.size
         return found
 
-    def _slopes(self, name: str, means: Floats, drawn: Floats) -> dict[str, float]:
+    def slopes(self, name: str) -> dict[str, float]:
+        """The slope of the neurons, its bounds, and the slopes of the control sets."""
+        values = self.sweep.values[name]  # [1 + sets, alphas, items]
+        complete = np.isfinite(values).all(axis=1)  # [1 + sets, items]
+        if len(self.sweep.alphas) < 2 or not complete[0].any():
+            return {}
+        own = self._slope(name, values[0][:, complete[0]], self.clusters[complete[0]])
+        found = flat(f"{name}_slope", own.interval)
+        found |= {f"{name}_slope_items": own.items, f"{name}_slope_p_own": own.p}
+        for key, value in (("detectable", own.detectable), ("changeable", own.changeable)):
+            if np.isfinite(value):
+                found[f"{name}_slope_{key}"] = value
+        tested = [own.p]
+        known = np.isfinite(values[0]).any(axis=0)
+        if name not in AMOUNTS and (known & ~complete[0]).any():
+            for key, value in zip(("missing0", "missing1"), _range(name), strict=True):
+                counted = np.where(np.isfinite(values[0]), values[0], value)[:, known]
+                bound = self._slope(name, counted, self.clusters[known])
+                found |= flat(f"{name}_slope_{key}", bound.interval)
+                tested.append(bound.p if bound.estimate * own.estimate > 0 else 1.0)
         scale = 1.0 if name in AMOUNTS else 100.0
+        of_items = np.einsum("a,sai->si", scale * self.line, np.where(np.isfinite(values), values, 0.0))
+        with np.errstate(invalid="ignore"):
+            slopes = (of_items * complete).sum(axis=1) / complete.sum(axis=1)
         # Rounded, so that a flat curve has a slope of 0 and not of 1e-15.
-        slopes = np.round(scale * means @ self.line, 9)  # [1 + sets]
-        resampled = np.round(scale * drawn @ self.line, 9)
-        found = flat(f"{name}_slope", _interval(float(slopes[0]), resampled))
-        if np.isfinite(resampled).sum() > RESAMPLES / 2:
-            found[f"{name}_slope_detectable"] = POWER_AND_LEVEL * float(np.nanstd(resampled))
-        sets = slopes[self.random]
-        sets = sets[np.isfinite(sets)]
-        if sets.size:
-            found |= _spread(f"{name}_slope", float(slopes[0]), sets)
-        for kind in dict.fromkeys(self.sweep.kinds):
-            own = slopes[[number for number, one in enumerate(self.sweep.kinds, start=1) if one == kind]]
-            if np.isfinite(own).any():
-                found[f"{name}_slope_{kind}"] = float(np.nanmean(own))
+        slopes = np.round(slopes, 9)
+        found |= self._against(f"{name}_slope", slopes)
+        for kind in NOT_RANDOM & set(self.sweep.kinds):
+            found[f"{name}_slope_{kind}"] = float(slopes[1 + self.sweep.kinds.index(kind)])
+        beyond = [
+            min(1.0, 2 * permutation_p(abs(slopes[0]), np.sign(slopes[0]) * sets))
+            for sets in (slopes[places][np.isfinite(slopes[places])] for places in self.random.values())
+            if sets.size and slopes[0]
+        ]
+        if f"{name}_slope_p_control" in found:
+            found[f"{name}_slope_p"] = max(*tested, *beyond) if slopes[0] else 1.0
+        return found
+
+    def _slope(self, name: str, values: Floats, clusters: NDArray[np.int64]) -> Change:
+        """The mean slope of items whose curves `[alphas, items]` are whole."""
+        scale = 1.0 if name in AMOUNTS else 100.0
+        of_items = np.round(scale * self.line @ values, 9)
+        if name in AMOUNTS:
+            return mean_change(of_items, clusters, None)
+        low, high = _range(name)
+        turned = scale * (high - low) * np.cumsum(self.line[::-1])[:-1]  # of an item that changes once, at any alpha
+        return mean_change(of_items, clusters, float(turned.max()), float((turned**2).sum() / turned.sum()))
+
+    def _against(self, name: str, means: Floats, at: str = "") -> dict[str, float]:
+        """What random sets do, and how far out the neurons lie among those of each kind."""
+        found: dict[str, float] = {}
+        tested = []
+        for kind, places in self.random.items():
+            sets = means[places][np.isfinite(means[places])]
+            if not sets.size:
+                continue
+            tested.append(two_sided_p(float(means[0]), sets))
+            if not at:
+                found |= _spread(f"{name}_{kind}", sets, at) | {f"{name}_p_{kind}": tested[-1]}
+        if tested:
+            everything = means[[place for places in self.random.values() for place in places]]
+            found |= _spread(f"{name}_control", everything[np.isfinite(everything)], at)
+            found[f"{name}_p_control{at}"] = max(tested)
         return found
 
     def differences(self, name: str) -> dict[str, float]:
@@ -220,50 +270,84 @@ class _Curves:
             return {}
         values = self.sweep.values[name]
         found: dict[str, float] = {}
-        changed: dict[float, float] = {}
+        tested: dict[float, float] = {}
+        low, high = _range(name)
         for k, alpha in enumerate(self.sweep.alphas):
             apart = values[:, k] - values[:, self.base]  # [1 + sets, items]
             present = np.isfinite(apart)
             if k == self.base or not present[0].any():
                 continue
-            at, filled = f"@{alpha:g}", np.where(present, apart, 0.0)
+            at, own, clusters = f"@{alpha:g}", apart[0][present[0]], self.clusters[present[0]]
+            change = mean_change(own, clusters, None if name in AMOUNTS else high - low)
+            found |= flat(f"{name}_difference", change.interval, at)
             with np.errstate(invalid="ignore", divide="ignore"):
-                means = filled.sum(axis=1) / present.sum(axis=1)
-                drawn = (self.weights @ filled[0]) / (self.weights @ present[0])
-            found |= flat(f"{name}_difference", _interval(float(means[0]), drawn), at)
-            sets = means[self.random]
-            sets = sets[np.isfinite(sets)]
-            if sets.size:
-                found |= {key + at: value for key, value in _spread(name, float(means[0]), sets).items()}
-            own = apart[0][present[0]]
-            if name not in AMOUNTS and np.isin(own, (-1, 0, 1)).all():
-                lost, won = int((own < 0).sum()), int((own > 0).sum())
-                changed[alpha] = mcnemar(lost, won)
-                detectable = minimum_detectable_effect(own.size, (lost + won) / own.size)
+                means = np.where(present, apart, 0.0).sum(axis=1) / present.sum(axis=1)
+            found |= self._against(name, np.round(means, 12), at)
+            tested[alpha] = sign_flip_p(own, clusters)
+            if np.isin(own, (-1, 0, 1)).all():
+                effect = design_effect(own, clusters)
+                detectable = minimum_detectable_effect(own.size, change.changed / own.size, design_effect=effect)
                 if np.isfinite(detectable):
                     found[f"{name}_detectable{at}"] = detectable
-        for alpha, corrected in zip(changed, holm(list(changed.values())) if changed else (), strict=True):
+        for alpha, corrected in zip(tested, holm(list(tested.values())) if tested else (), strict=True):
             found[f"{name}_p@{alpha:g}"] = float(corrected)
         return found
 
 
-def _interval(estimate: float, resampled: Floats) -> Interval:
-    kept = resampled[np.isfinite(resampled)]
-    if kept.size <= resampled.size / 2:
-        return Interval(estimate, float("nan"), float("nan"))
-    low, high = np.quantile(kept, [0.025, 0.975])
-    return Interval(estimate, float(low), float(high))
+def _range(name: str) -> tuple[float, float]:
+    """The least and the greatest value of an outcome that is no amount."""
+    return (-1.0, 1.0) if name in SIGNED else (0.0, 1.0)
 
 
-def _spread(name: str, own: float, sets: Floats) -> dict[str, float]:
-    """Mean and range of the control sets, and how far out the neurons lie among them."""
-    center = sets.mean()
+def _spread(name: str, sets: Floats, at: str) -> dict[str, float]:
+    """Median and range of the control sets."""
     return {
-        f"{name}_control": float(center),
-        f"{name}_control_low": float(sets.min()),
-        f"{name}_control_high": float(sets.max()),
-        f"{name}_p_control": permutation_p(abs(own - center), np.abs(sets - center)),
+        f"{name}{at}": float(np.median(sets)),
+        f"{name}_low{at}": float(sets.min()),
+        f"{name}_high{at}": float(sets.max()),
     }
+
+
+def corrected(
+    by_series: Mapping[str, Mapping[str, float]], headlines: Sequence[str], order: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """The figures of all series of a task, with its primary outcome named and the other headlines corrected.
+
+    The primary outcome is the first headline that has a slope, in the first series that has it; it is tested alone.
+    Holm's correction (1979) goes over all other headlines of all series.
+
+    Args:
+        by_series: as `dose_response` gives them.
+        headlines: the most important first.
+        order: series that come before others; the rest by name.
+
+    Returns:
+        `by_series` with `<outcome>_slope_primary` (1) of the one, and `<outcome>_slope_p_holm` and
+        `<outcome>_slope_holm_over` (how many) of the others.
+    """
+    found = {series: dict(figures) for series, figures in by_series.items()}
+    rank = {series: place for place, series in enumerate(order)}
+    ordered = sorted(found, key=lambda series: (rank.get(series, len(rank)), series))
+    tested = [(series, name) for name in headlines for series in ordered if f"{name}_slope" in found[series]]
+    if not tested:
+        return found
+    (first, primary), *others = tested
+    found[first][f"{primary}_slope_primary"] = 1.0
+    others = [(series, name) for series, name in others if f"{name}_slope_p" in found[series]]
+    p = holm([found[series][f"{name}_slope_p"] for series, name in others])
+    for (series, name), value in zip(others, p, strict=True):
+        found[series] |= {f"{name}_slope_p_holm": float(value), f"{name}_slope_holm_over": len(others)}
+    return found
+
+
+def smallest_p(sets: float) -> float:
+    """The smallest two-sided p that so many random sets can show: 2 / (sets + 1)."""
+    return min(1.0, 2 / (sets + 1))
+
+
+def sets_needed(tests: int = 1, level: float = LEVEL) -> int:
+    """How many sets of a kind can show `level` after Holm's correction over so many tests: 39 for one at .05."""
+    return round(2 * tests / level) - 1
 
 
 def alphas_of(figures: Mapping[str, float], outcome: str) -> list[float]:

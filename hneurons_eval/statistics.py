@@ -3,7 +3,6 @@
 ```python
 auroc(y, scores)
 bootstrap_interval(auroc_statistic(y, scores), clusters=question)   # Interval(estimate, low, high)
-paired_difference(correct_at_0, correct_at_1, clusters=question)
 ```
 
 Rows of one question are not independent, so resampling draws whole clusters. A resample is a row of
@@ -12,6 +11,7 @@ weights (how often each row was drawn), and a statistic here is a function from 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -316,66 +316,6 @@ def resample_weights(clusters: ArrayLike, n: int, seed: int = 0, strata: ArrayLi
         yield weights[:, member]
 
 
-def paired_difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    clusters: ArrayLike | None = None,
-    *,
-    n: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """mean(b - a) over items measured twice, with a bootstrap interval over clusters.
-
-    Args:
-        a: [items], for example 1 for a correct answer at the no-op. NaN: not measured, the item is left out.
-        b: [items], the same under the intervention.
-        clusters: [items]; None: each item alone.
-    """
-    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"paired values must be two lists of one length, not {first.shape} and {second.shape}.")
-    units = np.arange(len(first)) if clusters is None else clusters
-    return bootstrap_interval(mean_statistic(second - first), units, n=n, level=level, seed=seed)
-
-
-def slope(
-    x: ArrayLike,
-    y: ArrayLike,
-    clusters: ArrayLike | None = None,
-    *,
-    n: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Least-squares slope of the mean curve, with a bootstrap interval over clusters of items.
-
-    Args:
-        x: [points], for example the alphas.
-        y: [items, points], one curve an item; NaN: not measured. With outcomes 0 or 100 the slope is in
-            points per unit of alpha.
-        clusters: [items]; None: each item alone.
-
-    Raises:
-        ValueError: shapes that do not fit, or fewer than two different x.
-    """
-    at, curves = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if curves.ndim != 2 or curves.shape[1:] != at.shape:
-        raise ValueError(f"y must be [items, {at.size}], one value for each x, not {curves.shape}.")
-    if np.unique(at).size < 2:
-        raise ValueError("a slope needs at least two different x.")
-    present = np.isfinite(curves)
-    filled = np.where(present, curves, 0.0)
-    centred = at - at.mean()
-
-    def statistic(weights: Floats) -> Floats:
-        with np.errstate(invalid="ignore"):
-            return (weights @ filled) / (weights @ present) @ centred / (centred @ centred)
-
-    units = np.arange(len(curves)) if clusters is None else clusters
-    return bootstrap_interval(statistic, units, n=n, level=level, seed=seed)
-
-
 def wilson_interval(k: int, n: int, level: float = 0.95) -> Interval:
     """Interval for a proportion of k successes in n (Wilson 1927)."""
     from scipy.stats import norm
@@ -412,7 +352,7 @@ def holm(pvalues: ArrayLike) -> Floats:
 def permutation_p(observed: float, null_values: ArrayLike) -> float:
     """(1 + #{null >= observed}) / (1 + n), one-sided (Phipson & Smyth 2010): never 0.
 
-    With n random neuron sets the smallest p is 1 / (n + 1): eight controls cannot show p < 0.11.
+    The smallest p is 1 / (n + 1): eight controls cannot show p < 0.11.
     """
     null = np.asarray(null_values, np.float64)
     if not np.isfinite(observed) or not np.isfinite(null).all():
@@ -420,17 +360,35 @@ def permutation_p(observed: float, null_values: ArrayLike) -> float:
     return float((1 + np.count_nonzero(null >= observed)) / (1 + null.size))
 
 
+def two_sided_p(observed: float, null_values: ArrayLike) -> float:
+    """Twice the smaller of the two one-sided `permutation_p`: how far out a value lies among n others, either way.
+
+    Exact where the value and the n others are exchangeable, whatever their distribution; the smallest is 2 / (n + 1).
+    A distance from the mean of the others alone would reject too often, since the mean leaves the value itself out.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    null = np.asarray(null_values, np.float64)
+    return min(1.0, 2 * min(permutation_p(observed, null), permutation_p(-observed, -null)))
+
+
+EXACT_ITEMS = 400
+"""Pairs up to which the power of McNemar's test is summed over all outcomes."""
+
+
 def minimum_detectable_effect(
     items: int, discordant: float, *, power: float = 0.8, level: float = 0.95, design_effect: float = 1.0
 ) -> float:
-    """Smallest paired difference of two proportions that a two-sided McNemar test shows with this power.
+    """Smallest paired difference of two proportions that a two-sided exact McNemar test shows with this power.
 
-    Solves Connor's (1987) n = (z_a sqrt(d) + z_b sqrt(d - e^2))^2 / e^2 for e. An effect of e changes a share e of the
-    items at least, so d is the share seen or e, whichever is more.
+    An effect of e changes a share e of the items beside those that change by chance, so the share that differs is
+    taken as the share seen plus e. Up to 400 pairs (after division by the design effect) the power is summed over all
+    numbers of discordant pairs; above, Connor's (1987) n = (z_a sqrt(d) + z_b sqrt(d - e^2))^2 / e^2 is solved for e.
 
     Args:
         items: pairs.
-        discordant: the share of items whose outcome differs between the conditions, in [0, 1].
+        discordant: the share of items that change by chance, in [0, 1]: what differs where there is no effect.
         design_effect: >= 1, by how much clustering shrinks the sample.
 
     Returns:
@@ -444,15 +402,47 @@ def minimum_detectable_effect(
 
     if items < 1 or not 0 <= discordant <= 1 or not 0 < power < 1 or design_effect < 1:
         raise ValueError("items and design_effect must be at least 1, discordant and power between 0 and 1.")
+    pairs = max(1, int(items / design_effect))
+    if pairs <= EXACT_ITEMS:
+        return _exact_effect(pairs, discordant, power, level)
     z_a, z_b = float(norm.ppf((1 + level) / 2)), float(norm.ppf(power))
 
     def shortfall(effect: float) -> float:
-        changed = max(discordant, effect)
+        changed = min(1.0, discordant + effect)
         needed = z_a * np.sqrt(changed) + z_b * np.sqrt(max(0.0, changed - effect**2))
         return float(needed - effect * np.sqrt(items / design_effect))
 
     # Just above 0 any effect falls short, so that the root at 0 itself is not found.
     return float(brentq(shortfall, 1e-12, 1.0)) if shortfall(1.0) < 0 else float("nan")  # type: ignore[arg-type]
+
+
+@cache
+def _exact_effect(pairs: int, discordant: float, power: float, level: float) -> float:
+    low, high = 0.0, 1.0
+    if _mcnemar_power(pairs, 1.0, 1.0, level) < power:
+        return float("nan")
+    while high - low > 5e-4:
+        middle = (low + high) / 2
+        enough = _mcnemar_power(pairs, min(1.0, discordant + middle), middle, level) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+@cache
+def _needed(pairs: int, level: float) -> Floats:
+    """The fewest that must go the same way of 0, 1, ..., pairs: P(at least so many | 1/2) <= (1 - level) / 2."""
+    from scipy.stats import binom
+
+    return np.asarray(binom.isf((1 - level) / 2, np.arange(pairs + 1), 0.5)) + 1
+
+
+def _mcnemar_power(pairs: int, discordant: float, effect: float, level: float) -> float:
+    """P(the exact test rejects, in the direction of the effect)."""
+    from scipy.stats import binom
+
+    count = np.arange(pairs + 1)  # of discordant pairs
+    wins = binom.sf(_needed(pairs, level) - 1, count, min(1.0, (1 + effect / discordant) / 2) if discordant else 0.5)
+    return float(binom.pmf(count, pairs, discordant) @ wins)
 
 
 def _labelled(y: ArrayLike, scores: ArrayLike, both: bool = True) -> tuple[NDArray[np.int64], Floats]:

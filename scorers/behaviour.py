@@ -14,7 +14,9 @@ from hneurons_eval.scorers.judge import AnswerJudge, judge_named
 from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sweep
 
 CLOSED_BOOK = ("accuracy", "attempt_rate", "hallucination_rate")
-COMPLIANCE = ("compliance", "compliance_of_all")
+COMPLIANCE = ("compliance",)
+PROMPT_ORDER = ("plain", "resist")
+"""Series of `faitheval`; compliance in the first is its primary outcome."""
 
 PREMISE_VERDICTS = ("refuted", "accepted", "not_attempted")
 PREMISE_INSTRUCTIONS = f"""You judge answers to questions whose premise may be false.
@@ -32,12 +34,8 @@ PREMISE_TOOL = verdict_tool("Give your verdict on the answer.", *PREMISE_VERDICT
 
 
 def complied(value: bool | None) -> dict[str, float | None]:
-    """Compliance of what could be judged, of all answers (what could not be judged counts as none), and `unparsed`."""
-    return {
-        "compliance": None if value is None else float(value),
-        "compliance_of_all": float(bool(value)),
-        "unparsed": float(value is None),
-    }
+    """Compliance, not defined where it could not be judged, and `unparsed`."""
+    return {"compliance": None if value is None else float(value), "unparsed": float(value is None)}
 
 
 @scorer(metrics=[dose_response_figures(COMPLIANCE)])
@@ -77,7 +75,7 @@ def false_premise(judge: str = "rule") -> Scorer:
     return score
 
 
-@scorer(metrics=[dose_response_figures(COMPLIANCE)])
+@scorer(metrics=[dose_response_figures(COMPLIANCE, PROMPT_ORDER)])
 def followed_context() -> Scorer:
     """Whether the option that a false passage supports is chosen (compliance), or the true one; by `parse_choice`."""
 

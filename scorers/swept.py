@@ -8,7 +8,7 @@ from inspect_ai.scorer import Metric, SampleScore, Score, metric
 from inspect_ai.solver import TaskState
 
 from hneurons_eval.degeneration import is_degenerate
-from hneurons_eval.dose_response import Row, arrange, dose_response, with_series
+from hneurons_eval.dose_response import Row, arrange, corrected, dose_response, with_series
 from hneurons_eval.markdown import quoted
 from hneurons_eval.statistics import headline_first
 
@@ -98,9 +98,16 @@ def rows_of(details: Iterable[Mapping[str, Any]]) -> list[Row]:
     ]
 
 
-def figures_of(rows: Sequence[Row], headlines: Sequence[str]) -> dict[str, float]:
-    """All figures of a sweep; names carry their series (`plain/compliance@1`) where there are several."""
-    return with_series({series: dose_response(sweep, headlines) for series, sweep in arrange(rows).items()})
+def figures_of(rows: Sequence[Row], headlines: Sequence[str], order: Sequence[str] = ()) -> dict[str, float]:
+    """All figures of a sweep; names carry their series (`plain/compliance@1`) where there are several.
+
+    Args:
+        rows: of all samples.
+        headlines: outcomes that are reported in full, the primary one first.
+        order: series of which the first has the primary outcome (`dose_response.corrected`).
+    """
+    by_series = {series: dose_response(sweep, headlines) for series, sweep in arrange(rows).items()}
+    return with_series(corrected(by_series, headlines, order))
 
 
 def thinned(figures: Mapping[str, float], headlines: Sequence[str]) -> dict[str, float]:
@@ -117,22 +124,23 @@ def thinned(figures: Mapping[str, float], headlines: Sequence[str]) -> dict[str,
 
 
 @metric(name="dose_response", scores="unreduced")
-def dose_response_figures(headlines: Sequence[str] = ("compliance",)) -> Metric:
+def dose_response_figures(headlines: Sequence[str] = ("compliance",), order: Sequence[str] = ()) -> Metric:
     """Each outcome at each alpha, its slope, and differences to the no-op, beside control sets.
 
     Of a sweep over more than 100 alphas the metrics are slopes and headline curves only; the sample `dose-response`
     has the tables of all, and the answers are in `hneurons_eval.frames.sweep`.
 
     Args:
-        headlines: outcomes that are reported in full; the slope of the first is what lists of logs show.
+        headlines: outcomes that are reported in full; the first is the primary outcome, whose slope lists of logs show.
+        order: series of which the first has the primary outcome; others follow by name.
     """
     seen: dict[int, dict[str, float]] = {}
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
-        # Called after every sample while the task runs; the bootstrap is worth its time only when something is new.
+        # Called after every sample while the task runs; worth its time only when something is new.
         if len(scores) not in seen:
             seen.clear()
-            figures = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines)
+            figures = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines, order)
             seen[len(scores)] = headline_first(thinned(figures, headlines), *(f"{name}_slope" for name in headlines))
         return dict(seen[len(scores)])
 

@@ -14,6 +14,7 @@ from hneurons_eval.scorers.judge import RULE_OR_LLM, judge_named
 from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sweep
 from hneurons_eval.truthfulness import mc1, mc2, nearer_to_true
 
+FORMS = ("mc", "open")
 CHOSEN = ("mc1", "mc2")
 GRADED = ("truthful", "informative", "truthful_and_informative")
 BY_RULE = ("nearer_to_true",)
@@ -45,7 +46,7 @@ Verdicts:
 INFORMATION_TOOL = verdict_tool("Give your verdict on the answer.", "informative", "uninformative")
 
 
-@scorer(metrics=[dose_response_figures((*CHOSEN, *GRADED, *BY_RULE))])
+@scorer(metrics=[dose_response_figures((*CHOSEN, *GRADED, *BY_RULE), FORMS)])
 def truthful(judge: str = "rule") -> Scorer:
     """MC1 and MC2 from log-likelihoods, and whether open answers are true.
 

@@ -8,7 +8,7 @@ from hneurons_eval.scorers.behaviour import CLOSED_BOOK, closed_book_answers
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.tasks.collect import check_questions, question_sample, questions_for, spread
 from hneurons_eval.tasks.detect import named_sets, set_label
-from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, conditions, sweep_task, swept_sample
+from hneurons_eval.tasks.sweeping import ALPHAS, CONTROLS, HARDEST, Alphas, conditions, sweep_task, swept_sample
 
 
 @task
@@ -16,7 +16,9 @@ from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, conditions, sweep_task,
 def closed_book(
     neurons: str = "",
     alphas: Alphas = ALPHAS,
-    controls: int = 20,
+    controls: int = CONTROLS,
+    sign: str = "positive",
+    against: str | list[str] = HARDEST,
     dataset: str | list[str] = "facts",
     judge: str = "rule",
     questions: int = 200,
@@ -32,7 +34,10 @@ def closed_book(
     Args:
         neurons: a neuron file, a probe directory, or the log of the `probe` task.
         alphas: factors; 1 is always among them.
-        controls: random sets, in turn of each kind; the neurons with the most negative weights come beside them.
+        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
+        sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
+        against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
+            of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.
         dataset: as in `collect`; several, separated by commas, are reported each for itself in one log.
         judge: `rule`, `llm` or `cascade`, as in `collect`.
         questions: at most this many of each set, drawn evenly over relations.
@@ -43,7 +48,7 @@ def closed_book(
     with refusing():
         check_judge(judge)
     check_questions(questions)
-    under = conditions(neurons, alphas, controls, seed)
+    under = conditions(neurons, alphas, controls, seed, sign, against)
     names = named_sets(dataset)
     samples = [
         swept_sample(question_sample(question), alpha, under.kinds, set_label(name) if len(names) > 1 else "")

@@ -6,9 +6,19 @@ from inspect_ai.model import GenerateConfig
 
 from hneurons_eval.behaviours import CounterfactualQuestion, load_faitheval
 from hneurons_eval.refusals import checked_arguments, refusing
-from hneurons_eval.scorers.behaviour import COMPLIANCE, followed_context
+from hneurons_eval.scorers.behaviour import COMPLIANCE, PROMPT_ORDER, followed_context
 from hneurons_eval.tasks.collect import check_questions
-from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, conditions, drawn, series_named, sweep_task, swept_sample
+from hneurons_eval.tasks.sweeping import (
+    ALPHAS,
+    CONTROLS,
+    HARDEST,
+    Alphas,
+    conditions,
+    drawn,
+    series_named,
+    sweep_task,
+    swept_sample,
+)
 
 PROMPTS = {
     "plain": "Answer the question from the context.",
@@ -23,7 +33,9 @@ PROMPTS = {
 def faitheval(
     neurons: str = "",
     alphas: Alphas = ALPHAS,
-    controls: int = 20,
+    controls: int = CONTROLS,
+    sign: str = "positive",
+    against: str | list[str] = HARDEST,
     dataset: str = "bundled",
     prompt: str = "both",
     questions: int | None = None,
@@ -34,7 +46,10 @@ def faitheval(
     Args:
         neurons: a neuron file, a probe directory, or the log of the `probe` task.
         alphas: factors; 1, the plain model, is always among them.
-        controls: random sets, in turn of each kind; the neurons with the most negative weights come beside them.
+        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
+        sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
+        against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
+            of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.
         dataset: `bundled`, `hub` (Salesforce/FaithEval-counterfactual-v1.0), or a file with its columns.
         prompt: `plain` (answer from the context), `resist` (the context may be wrong), or `both`, each for itself.
         questions: at most this many, drawn by `seed`; default all.
@@ -44,7 +59,7 @@ def faitheval(
     check_questions(questions)
     with refusing():
         rows, report = load_faitheval(dataset)
-    under = conditions(neurons, alphas, controls, seed)
+    under = conditions(neurons, alphas, controls, seed, sign, against)
     samples = [
         swept_sample(choice_sample(row, name), alpha, under.kinds, series=name)
         for name in names
@@ -57,6 +72,7 @@ def faitheval(
         title=f"FaithEval: following a false passage, prompt {' and '.join(names)}",
         headlines=COMPLIANCE,
         scorer=followed_context(),
+        order=PROMPT_ORDER,
         config=GenerateConfig(max_tokens=256),
         about={"data": str(report), "prompts": {name: PROMPTS[name] for name in names}},
     )

@@ -12,7 +12,7 @@ from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.behaviour import COMPLIANCE, false_premise
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.tasks.collect import check_questions
-from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, conditions, sweep_task, swept_sample
+from hneurons_eval.tasks.sweeping import ALPHAS, CONTROLS, HARDEST, Alphas, conditions, sweep_task, swept_sample
 
 
 @task
@@ -20,7 +20,9 @@ from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, conditions, sweep_task,
 def falseqa(
     neurons: str = "",
     alphas: Alphas = ALPHAS,
-    controls: int = 20,
+    controls: int = CONTROLS,
+    sign: str = "positive",
+    against: str | list[str] = HARDEST,
     dataset: str = "bundled",
     judge: str = "rule",
     questions: int | None = None,
@@ -34,7 +36,10 @@ def falseqa(
     Args:
         neurons: a neuron file, a probe directory, or the log of the `probe` task.
         alphas: factors; 1, the plain model, is always among them.
-        controls: random sets, in turn of each kind; the neurons with the most negative weights come beside them.
+        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
+        sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
+        against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
+            of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.
         dataset: `bundled`, `hub` (the authors' test set), or a file with FalseQA's columns.
         judge: `rule`, `llm` (the paper's: needs --model-role grader=MODEL), or `cascade` (the rule first).
         questions: at most this many of either premise, drawn by `seed`; default all.
@@ -45,7 +50,7 @@ def falseqa(
         check_judge(judge)
         rows, report = load_falseqa(dataset)
     check_questions(questions)
-    under = conditions(neurons, alphas, controls, seed)
+    under = conditions(neurons, alphas, controls, seed, sign, against)
     chosen = [row for row in rows if row.false_premise or true_premises]
     if questions is not None:
         chosen = some_pairs(chosen, questions, seed)

@@ -17,6 +17,8 @@ from hneurons_eval.solvers.generation import stable_seed
 from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import (
     ALPHAS,
+    CONTROLS,
+    HARDEST,
     Alphas,
     Reply,
     Scaled,
@@ -39,7 +41,9 @@ NOTICE = (
 def jailbreak(
     neurons: str = "",
     alphas: Alphas = ALPHAS,
-    controls: int = 20,
+    controls: int = CONTROLS,
+    sign: str = "positive",
+    against: str | list[str] = HARDEST,
     dataset: str = "hub",
     templates: str = "hub",
     templates_per_question: int = 1,
@@ -56,7 +60,10 @@ def jailbreak(
     Args:
         neurons: a neuron file, a probe directory, or the log of the `probe` task.
         alphas: factors; 1, the plain model, is always among them.
-        controls: random sets, in turn of each kind; the neurons with the most negative weights come beside them.
+        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
+        sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
+        against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
+            of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.
         dataset: the questions: `hub` (TrustAIRLab/forbidden_question_set), or a file with its columns.
         templates: `hub` (TrustAIRLab/in-the-wild-jailbreak-prompts), or a file with its columns.
         templates_per_question: as many prompts are made of each question.
@@ -69,7 +76,7 @@ def jailbreak(
     with refusing():
         check_judge(judge, RULE_OR_LLM)
         rows, report = load_jailbreak(dataset, templates, templates_per_question=templates_per_question, seed=seed)
-    under = conditions(neurons, alphas, controls, seed)
+    under = conditions(neurons, alphas, controls, seed, sign, against)
     samples = [
         swept_sample(forbidden_sample(row), alpha, under.kinds, cluster=row.question)
         for row in some_questions(rows, questions, seed)

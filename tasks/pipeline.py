@@ -20,7 +20,7 @@ from hneurons_eval.tasks.faitheval import faitheval
 from hneurons_eval.tasks.falseqa import falseqa
 from hneurons_eval.tasks.probe import probe, settings_from
 from hneurons_eval.tasks.stage_logs import LOG_PARAMETERS, Headers, check_hneurons_model, fullest
-from hneurons_eval.tasks.sweeping import ALPHAS, Alphas, parse_alphas
+from hneurons_eval.tasks.sweeping import ALPHAS, CONTROLS, Alphas, parse_alphas
 from hneurons_eval.tasks.sycophancy import sycophancy
 
 BEHAVIOURS: dict[str, Callable[..., Task]] = {"falseqa": falseqa, "faitheval": faitheval, "sycophancy": sycophancy}
@@ -60,7 +60,7 @@ def pipeline(
     alphas: Alphas = ALPHAS,
     controls: int = 100,
     questions: int = 200,
-    sweep_controls: int = 20,
+    sweep_controls: int = CONTROLS,
     behaviours: str | list[str] | None = DEFAULT_BEHAVIOURS,
     seed: int = 0,
     resume: str = "",
@@ -89,7 +89,7 @@ def pipeline(
         alphas: factors of the interventions.
         controls: neuron sets of each kind to compare the probe with.
         questions: at most this many in each intervention.
-        sweep_controls: random neuron sets in each intervention.
+        sweep_controls: contribution-matched random sets in each intervention, which scales the positive neurons.
         behaviours: tasks of the behaviour suite, on the data that they bring; `-T behaviours=` for none.
         seed: of all that is drawn.
         resume: directory of the logs of an earlier run with the same parameters.

@@ -431,7 +431,7 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
 def _account(found: Found, labels: Sequence[int]) -> str:
     from hneurons_eval.report.account import probe_account
 
-    return probe_account(found.identified, labels, found.variation)
+    return probe_account(found.identified, labels, found.variation, found.summary["directory"])
 
 
 def described_scores(scores: "Scores", number: int) -> dict[str, Any]:

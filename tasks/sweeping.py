@@ -17,10 +17,10 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
 from hneurons_eval.artifacts import check_writable, save_neurons
-from hneurons_eval.controls import layer_matched_sets, random_sets
-from hneurons_eval.dose_response import NEGATIVE, NO_OP
+from hneurons_eval.controls import KINDS, layer_matched_sets, random_sets
+from hneurons_eval.dose_response import NO_OP
 from hneurons_eval.layout import NeuronLayout
-from hneurons_eval.neurons import NeuronSet, check_alpha
+from hneurons_eval.neurons import SIGNS, NeuronSet, check_alpha
 from hneurons_eval.provider_limits import MOST_CONNECTIONS
 from hneurons_eval.refusals import Refused, refusing
 from hneurons_eval.scorers.swept import SUMMARY, figures_of, rows_of
@@ -30,6 +30,9 @@ from hneurons_eval.tasks.stage_logs import check_hneurons_model, model_layout
 Alphas: TypeAlias = str | float | list[float] | list[str]
 """Factors as a task takes them: `0,0.5,1`, one number, or a list."""
 ALPHAS = "0,0.5,1,1.5,2,2.5,3"
+CONTROLS = 39
+"""Random sets of a kind by default: the fewest with which a two-sided rank p, 2 / (sets + 1), can be .05."""
+HARDEST, ALL = "hardest", "all"
 
 
 def parse_alphas(alphas: str | float | Sequence[float | str]) -> list[float]:
@@ -54,11 +57,11 @@ class Conditions:
     """The neurons, the factors, and the sets that they are compared with.
 
     Attributes:
-        neurons: digest of the kept set.
+        neurons: digest of the kept set: exactly the neurons that are scaled.
         alphas: ascending, the no-op among them.
         controls: digests of the control sets.
         kinds: how each of them was drawn.
-        about: what the log says of all this.
+        about: what the log says of all this; `scaled` says in words which neurons are scaled.
     """
 
     neurons: str
@@ -68,78 +71,158 @@ class Conditions:
     about: Mapping[str, Any] = field(hash=False)
 
 
-def conditions(neurons: str, alphas: Alphas, controls: int, seed: int) -> Conditions:
+def conditions(
+    neurons: str,
+    alphas: Alphas,
+    controls: int,
+    seed: int,
+    sign: str = "positive",
+    against: str | Sequence[str] = HARDEST,
+) -> Conditions:
     """The conditions of a sweep of the model that is evaluated.
 
+    Args:
+        neurons: a neuron file, a probe directory, or the log of the `probe` task.
+        alphas: factors.
+        controls: random sets of each kind.
+        seed: of sets that are drawn anew.
+        sign: which of the neurons are scaled, by their weight in the probe: `positive`, `negative` or `both`.
+        against: kinds of random sets, as `control_sets` takes them.
+
     Raises:
-        Refused: another provider's model, or neurons, factors or a number of controls that cannot be used.
+        Refused: another provider's model, or neurons, factors, a sign or controls that cannot be used.
     """
     check_hneurons_model()
     factors = parse_alphas(alphas)
     if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
         raise Refused(f"controls should be a number of neuron sets, at least 0, found {controls!r}")
-    chosen, name = neurons_from(neurons)
+    if sign not in SIGNS:
+        raise Refused(f"sign should be {', '.join(SIGNS[:-1])} or {SIGNS[-1]}, found {sign!r}")
+    kinds_named(against)
+    known, name = neurons_from(neurons)
+    chosen = known.of_sign(sign)
+    if not len(chosen):
+        raise Refused(f"{name} holds {len(known)} neurons, none of them with a {sign} weight; choose another sign")
     with refusing():
         check_writable()
-        sets = control_sets(chosen, model_layout(), probe_directory_of(neurons), controls, seed)
+        sets = control_sets(chosen, model_layout(), probe_directory_of(neurons), controls, seed, sign, against)
         kept = tuple(save_neurons(one) for _, one in sets)
     kinds = tuple(kind for kind, _ in sets)
     about = {
         "neurons": name,
         "neurons_digest": chosen.digest,
+        "sign": sign,
+        "scaled": scaled_in_words(chosen, known, sign),
         "size": len(chosen),
         "controls": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
     }
     return Conditions(save_neurons(chosen), tuple(factors), kept, kinds, about)
 
 
-def control_sets(
-    neurons: NeuronSet, layout: NeuronLayout, probe: Path | None, number: int, seed: int
-) -> list[tuple[str, NeuronSet]]:
-    """Neuron sets of equal size with how they were drawn: `number` at random, in turn of each kind, and a negative one.
+def scaled_in_words(chosen: NeuronSet, known: NeuronSet, sign: str) -> str:
+    """`6 positive of the probe's 17 neurons`; without weights the number alone."""
+    of_all = f"{len(known)} neuron{'' if len(known) == 1 else 's'}"
+    if known.weights is None:
+        return of_all
+    if sign == "both":
+        return f"all of the probe's {of_all}, {len(known.positive)} of them positive"
+    return f"{len(chosen)} {sign} of the probe's {of_all}"
 
-    With a probe's directory the random ones are those with which the probe was compared (uniform, layer,
-    contribution), and the neurons with the most negative weights are a set of their own kind beside them. Without,
-    they are drawn anew, uniform and by layer.
+
+def kinds_named(against: str | Sequence[str]) -> tuple[str, ...]:
+    """The kinds of random sets that a parameter names; empty for `hardest` and `all`.
+
+    Raises:
+        Refused: another.
     """
-    from hneurons_eval.baselines import Baselines
-    from hneurons_eval.tasks.probe import BASELINES
+    parts = against.split(",") if isinstance(against, str) else list(against)
+    names = tuple(dict.fromkeys(part.strip() for part in parts))
+    if names in ((HARDEST,), (ALL,)):
+        return ()
+    if not names or not set(names) <= set(KINDS):
+        raise Refused(f"against should be {HARDEST}, {ALL}, or some of {', '.join(KINDS)}, found {against!r}")
+    return names
 
-    flat = neurons.flat(layout)
-    drawn: dict[str, list[Any]] = {}
-    if number and probe is not None and (probe / BASELINES).is_file():
-        baselines = Baselines.load(probe / BASELINES)
-        drawn = {kind: list(sets.neurons) for kind, sets in baselines.controls.items()}
-        drawn = {kind: sets for kind, sets in drawn.items() if sets and len(sets[0]) == len(flat)}
-    if number and sum(map(len, drawn.values())) < number:
-        each = (number + 1) // 2
-        drawn = {
-            "uniform": random_sets(layout.widths, len(flat), each, seed, flat),
-            "layer": layer_matched_sets(flat, layout.widths, each, seed),
-        }
-    turns = [
-        (kind, sets[turn])
-        for turn in range(max(map(len, drawn.values()), default=0))
-        for kind, sets in drawn.items()
-        if turn < len(sets)
+
+def control_sets(
+    neurons: NeuronSet,
+    layout: NeuronLayout,
+    probe: Path | None,
+    number: int,
+    seed: int,
+    sign: str = "positive",
+    against: str | Sequence[str] = HARDEST,
+) -> list[tuple[str, NeuronSet]]:
+    """Neuron sets as large as what is scaled, with how they were drawn.
+
+    Contribution-matched sets are the hard comparison: scaling by alpha changes a layer's output by (alpha - 1) times
+    the contribution, so that these move the model as much as the neurons do. They and sd-matched ones need the activity
+    of every neuron, which a probe's directory holds. Beside them comes, once, a set of the strongest neurons of the
+    other sign.
+
+    Args:
+        neurons: what is scaled.
+        layout: of the model.
+        probe: the probe's directory, or None.
+        number: random sets of each kind.
+        seed: of the sets.
+        sign: of what is scaled.
+        against: `hardest` (contribution-matched, else layer-matched), `all`, or names of kinds, with commas.
+
+    Raises:
+        Refused: a kind that is asked for by name and cannot be drawn.
+        ValueError: too few neurons in the model to draw from.
+    """
+    if not number:
+        return []
+    drawn = _drawn_sets(neurons.flat(layout), layout, probe, number, seed)
+    wanted = kinds_named(against) or (tuple(drawn) if against == ALL else ())
+    for kind in wanted:
+        if kind not in drawn:
+            raise Refused(
+                f"against={kind} needs the activity of every neuron in the probe's directory, or more neurons to draw "
+                f"from; give the log or the directory of the probe, or choose against={', '.join(drawn)}"
+            )
+    found = [
+        (kind, one)
+        for kind in wanted or ("contribution" if "contribution" in drawn else "layer",)
+        for one in drawn[kind]
     ]
-    chosen = turns[:number]
-    if number and probe is not None:
-        chosen += [(NEGATIVE, one) for one in _most_negative(probe, len(flat))]
+    if probe is not None and sign != "both":
+        found += _strongest_of_other_sign(probe, sign, len(neurons))
     return [
         (kind, NeuronSet.from_flat(one, layout, model=neurons.model, provenance={"control": kind}))
-        for kind, one in chosen
+        for kind, one in found
     ]
 
 
-def _most_negative(probe: Path, size: int) -> list[Any]:
+def _drawn_sets(
+    flat: np.ndarray, layout: NeuronLayout, probe: Path | None, number: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Random sets as large as some neurons, none of which the probe uses, by kind."""
+    from hneurons_eval.controls import Activity, load_activity
+    from hneurons_eval.controls import control_sets as drawn_like
+    from hneurons_eval.probe import Probe
+
+    known = None if probe is None else load_activity(probe)
+    if probe is not None and known is not None:
+        used = np.union1d(np.flatnonzero(Probe.load(probe).coef_), flat)
+        return drawn_like(flat, layout.widths, Activity(*known), number, seed, used)
+    return {
+        "uniform": np.stack(random_sets(layout.widths, len(flat), number, seed, flat)),
+        "layer": np.stack(layer_matched_sets(flat, layout.widths, number, seed)),
+    }
+
+
+def _strongest_of_other_sign(probe: Path, sign: str, size: int) -> list[tuple[str, np.ndarray]]:
     from hneurons_eval.probe import Probe
 
     weights = Probe.load(probe).coef_
-    negative = np.flatnonzero(weights < 0)
-    if not len(negative):
+    other, signed = ("negative", -weights) if sign == "positive" else ("positive", weights)
+    found = np.flatnonzero(signed > 0)
+    if not len(found):
         return []
-    return [np.sort(negative[np.argsort(weights[negative], kind="stable")[:size]])]
+    return [(other, np.sort(found[np.argsort(-signed[found], kind="stable")[:size]]))]
 
 
 # --- asking ----------------------------------------------------------------------------------------------
@@ -270,8 +353,16 @@ def drawn(rows: Sequence[Record], number: int | None, seed: int) -> list[Record]
 class SweepSamples(SampleSource):
     """The samples of a sweep, and, once all have ended, one that tells what they show together."""
 
-    def __init__(self, samples: Sequence[Sample], title: str, headlines: Sequence[str]) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        title: str,
+        headlines: Sequence[str],
+        scaled: str = "",
+        order: Sequence[str] = (),
+    ) -> None:
         self._samples, self._title, self._headlines = list(samples), title, list(headlines)
+        self._scaled, self._order = scaled, tuple(order)
         self._done: dict[tuple[str, int], dict[str, Any]] = {}
         self._told = False
 
@@ -295,7 +386,7 @@ class SweepSamples(SampleSource):
         from hneurons_eval.report.dose_response import account
 
         rows = rows_of(self._done.values())
-        return account(self._title, figures_of(rows, self._headlines), self._headlines)
+        return account(self._title, figures_of(rows, self._headlines, self._order), self._headlines, self._scaled)
 
 
 def swept_sample(sample: Sample, alpha: float, kinds: Sequence[str], series: str = "", cluster: str = "") -> Sample:
@@ -329,6 +420,7 @@ def sweep_task(
     solver: Solver | None = None,
     config: GenerateConfig | None = None,
     about: Mapping[str, Any] | None = None,
+    order: Sequence[str] = (),
 ) -> Task:
     """A task whose log holds every sample at every alpha, and what they show together.
 
@@ -336,15 +428,17 @@ def sweep_task(
         samples: as `swept_sample` makes them.
         under: the conditions.
         title: of the account.
-        headlines: outcomes that are reported in full, the most important first.
+        headlines: outcomes that are reported in full; the first is the primary outcome.
         solver: default one turn.
         config: of the answers, beneath what the user sets; default greedy.
         about: what the log is to say of the task.
+        order: series of which the first has the primary outcome; others follow by name. As given to the scorer's
+            `dose_response_figures`.
     """
     settings = GenerateConfig(temperature=0.0, max_connections=MOST_CONNECTIONS).merge(config or GenerateConfig())
     columns = ("sampleId", "input", "answer")
     return Task(
-        dataset=SweepSamples(samples, title, headlines),
+        dataset=SweepSamples(samples, title, headlines, str(under.about["scaled"]), order),
         solver=solver or answer_scaled(under.neurons, under.controls),
         scorer=scorer,
         config=settings,

@@ -11,10 +11,12 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from hneurons_eval.behaviours import TruthfulQuestion, load_truthfulqa
 from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.judge import RULE_OR_LLM, check_judge
-from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, GRADED, truthful
+from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, FORMS, GRADED, truthful
 from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import (
     ALPHAS,
+    CONTROLS,
+    HARDEST,
     Alphas,
     Reply,
     Scaled,
@@ -27,15 +29,15 @@ from hneurons_eval.tasks.sweeping import (
     under_all_conditions,
 )
 
-FORMS = ("mc", "open")
-
 
 @task
 @checked_arguments
 def truthfulqa(
     neurons: str = "",
     alphas: Alphas = ALPHAS,
-    controls: int = 20,
+    controls: int = CONTROLS,
+    sign: str = "positive",
+    against: str | list[str] = HARDEST,
     dataset: str = "hub",
     form: str = "both",
     judge: str = "rule",
@@ -47,7 +49,10 @@ def truthfulqa(
     Args:
         neurons: a neuron file, a probe directory, or the log of the `probe` task.
         alphas: factors; 1, the plain model, is always among them.
-        controls: random sets, in turn of each kind; the neurons with the most negative weights come beside them.
+        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
+        sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
+        against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
+            of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.
         dataset: `hub` (truthfulqa/truthful_qa), or a file with the columns of TruthfulQA.csv or of the Hub's set.
         form: `mc` (MC1 and MC2 by log-likelihood), `open` (answers generated greedily), or `both`, each for itself.
         judge: of open answers, `llm` (truthful and informative; needs --model-role grader=MODEL), or `rule`, which only
@@ -60,7 +65,7 @@ def truthfulqa(
     with refusing():
         check_judge(judge, RULE_OR_LLM)
         rows, report = load_truthfulqa(dataset)
-    under = conditions(neurons, alphas, controls, seed)
+    under = conditions(neurons, alphas, controls, seed, sign, against)
     samples = [
         swept_sample(truthful_sample(row), alpha, under.kinds, series=name)
         for name in forms
@@ -73,6 +78,7 @@ def truthfulqa(
         title="TruthfulQA: repeating what people wrongly believe",
         headlines=(*CHOSEN, *(GRADED if judge == "llm" else BY_RULE)),
         scorer=truthful(judge),
+        order=FORMS,
         solver=weigh_or_answer(under.neurons, under.controls),
         config=GenerateConfig(max_tokens=64),
         about={"data": str(report), "judge": judge, "prompt": "the question alone, as the user's turn"},

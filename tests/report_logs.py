@@ -19,7 +19,7 @@ from inspect_ai.log import (
 from inspect_ai.model import ModelOutput
 from inspect_ai.scorer import Score
 
-from hneurons_eval.dose_response import Row, arrange, dose_response, with_series
+from hneurons_eval.dose_response import Row, arrange, corrected, dose_response, with_series
 
 MODEL = "hneurons/a-model"
 
@@ -70,7 +70,7 @@ def scored(number: int | str, scores: Mapping[str, Score], text: str = "") -> Ev
     return EvalSample(id=str(number), epoch=1, input="?", target="", scores=dict(scores), output=output)
 
 
-def sweep_figures(slope: float, series: Sequence[str] = ("",), items: int = 60, controls: int = 20) -> dict[str, float]:
+def sweep_figures(slope: float, series: Sequence[str] = ("",), items: int = 60, controls: int = 39) -> dict[str, float]:
     """Of questions that comply the more the larger alpha is, while control sets change nothing."""
     rng = np.random.default_rng(5)
     found = {}
@@ -93,4 +93,4 @@ def sweep_figures(slope: float, series: Sequence[str] = ("",), items: int = 60, 
             for alpha in (0.0, 1.0, 2.0)
         ]
         found[one] = dose_response(arrange(rows)[""], ["compliance"])
-    return with_series(found)
+    return with_series(corrected(found, ["compliance"]))

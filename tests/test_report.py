@@ -25,7 +25,8 @@ def test_a_sweep_that_no_list_names_is_shown_with_its_verdict_and_its_figures(tm
     done = report(path)
     assert done.exit_code == 0, done.output
     assert "a_new_behaviour, with the neurons scaled" in done.output
-    assert f"effect: compliance changes by {figures['compliance_slope']:+.2f} points per unit of alpha" in done.output
+    slope = f"{figures['compliance_slope']:+.2f} points per unit of alpha"
+    assert f"effect: compliance (primary outcome) changes by {slope}" in done.output
     for alpha in "02":
         level, low, high = (100 * figures[f"compliance{part}@{alpha}"] for part in ("", "_low", "_high"))
         assert f"{level:.1f} [{low:.1f}, {high:.1f}]" in done.output
@@ -36,7 +37,7 @@ def test_a_sweep_that_no_list_names_is_shown_with_its_verdict_and_its_figures(tm
 
 def test_a_flat_curve_is_said_to_show_nothing(tmp_path: Path):
     done = report(write_log(tmp_path, "falseqa", sweep_figures(0.0), metadata=SWEEP))
-    assert "none: compliance changes by +0.00 points" in done.output
+    assert "none: compliance (primary outcome) changes by +0.00 points" in done.output
     assert "effect:" not in done.output
 
 
@@ -44,8 +45,20 @@ def test_each_series_of_a_sweep_is_shown_for_itself(tmp_path: Path):
     figures = sweep_figures(0.3, ("plain", "resist"))
     done = report(write_log(tmp_path, "faitheval", figures, metadata=SWEEP))
     for series in ("plain", "resist"):
-        assert f"{series}: 60 questions, 20 random control sets" in done.output
+        assert f"{series}: 60 questions, 39 uniform random sets of the same size" in done.output
         assert f"changes by {figures[f'{series}/compliance_slope']:+.2f} points" in done.output
+
+
+def test_over_several_sweeps_the_primary_outcomes_are_corrected_and_what_is_scaled_is_named(tmp_path: Path):
+    about = SWEEP | {"scaled": "6 positive of the probe's 17 neurons"}
+    first = write_log(tmp_path, "falseqa", sweep_figures(0.3), metadata=about, minute=1)
+    one = report(first)
+    assert "falseqa, with 6 positive of the probe's 17 neurons scaled" in one.output
+    assert "Holm's correction" not in one.output
+    write_log(tmp_path, "faitheval", sweep_figures(0.3), metadata=about, minute=2)
+    said = " ".join(report(tmp_path).output.split())
+    assert "Over the primary outcomes of 2 sweeps, after Holm's correction none show an effect" in said
+    assert "controls=79 can" in said
 
 
 def test_of_a_sweep_the_newest_log_counts_and_another_data_set_is_another_sweep(tmp_path: Path):
@@ -93,7 +106,7 @@ def test_logs_of_a_task_of_others_at_several_alphas_are_one_sweep(tmp_path: Path
     done = report(tmp_path / "logs")
     assert done.exit_code == 0, done.output
     assert "their_task, theirs, with the neurons scaled" in done.output
-    assert "score changes by +40.00 points per unit of alpha" in done.output
+    assert "score (primary outcome) changes by +40.00 points per unit of alpha" in done.output
     assert "-40.0 [" in done.output
     assert "90.0 [" in done.output
 

@@ -83,7 +83,7 @@ def test_behaviours_are_planned_with_their_own_questions():
     each = 1 + 2 * 22
     assert found["falseqa"].answers == 2 * 10 * each  # either premise
     assert found["faitheval"].answers == 2 * 10 * each  # either prompt
-    assert found["sycophancy"].answers == 2 * 10 * (1 + 2 * each)  # open and choice, two turns after the first
+    assert found["sycophancy"].answers == 2 * 10 * (1 + 3 * each)  # open and choice, three answers after the first
     assert [found[name].tokens for name in ("falseqa", "faitheval", "sycophancy")] == [128, 256, 512]
 
 
@@ -177,7 +177,7 @@ def test_requests_to_a_grader_are_in_the_plan_and_a_judge_without_one_is_refused
     assert "--grader" in refused.output
     done = hneurons(*options, "--plan", "--grader", "mockllm/model")
     train, test = split_questions(load_questions(dataset))
-    sweep = len(test) * (1 + 6 * 22)
+    sweep = len(test) * (1 + 6 * 41)
     assert f"at most {len(train) * 5 + len(test) + sweep:,} requests to mockllm/model" in done.output
 
 

@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from inspect_ai import eval_retry
-from planted import PLANTED, complies, figures, neuron_file, planted_checkpoint
+from planted import PLANTED, WIDTH, complies, figures, neuron_file, planted_checkpoint
 from small_run import stage
 
+from hneurons_eval import NeuronSet
+from hneurons_eval.artifacts import find_neurons
+from hneurons_eval.cli import main
 from hneurons_eval.dose_response import series_of
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.refusals import Refused
-from hneurons_eval.report.dose_response import verdict
+from hneurons_eval.report.verdicts import verdict
 from hneurons_eval.scorers.behaviour import COMPLIANCE
 from hneurons_eval.scorers.swept import MOST_ALPHAS, SUMMARY
 from hneurons_eval.tasks.faitheval import PROMPTS
@@ -75,16 +80,24 @@ def test_a_planted_neuron_is_found_at_its_size_and_any_other_is_not(task: str, t
     expected = complies(checkpoint, asked, comply, resist, ALPHAS)
     shares = expected.mean(axis=1)
     assert shares[0] < shares[2] < shares[-1]  # the prompts tell the alphas apart
-    common = {"alphas": NAMED, "controls": 20, "dataset": data, "max_tokens": 4, **options}
+    common: dict[str, Any] = {"alphas": NAMED, "dataset": data, "max_tokens": 4, **options}
     model = f"hneurons/{checkpoint}"
     found = figures(stage(task, tmp_path / "logs", model, neurons=neuron_file(tmp_path, PLANTED), **common))
     for alpha, share in zip(ALPHAS, shares, strict=True):
         assert found[f"{outcome}@{alpha:g}"] == pytest.approx(share)
     assert found[f"{outcome}_slope"] == pytest.approx(100 * np.polyfit(ALPHAS, shares, 1)[0])
-    assert found["control_sets"] == 20
+    assert found["control_sets"] == found["control_sets_layer"] == 39  # there is no probe to have better ones
     assert found[f"{outcome}_slope_control_low"] == found[f"{outcome}_slope_control_high"] == pytest.approx(0)
-    assert verdict(found, outcome)[0] == "effect"
-    null = figures(stage(task, tmp_path / "null", model, neurons=neuron_file(tmp_path, PLANTED + 1), **common))
+    kind, said = verdict(found, outcome)
+    if outcome == "compliance":
+        assert found["compliance_slope_primary"] == 1
+        assert kind == "effect"
+    else:  # not the primary outcome of its task: two others are corrected for
+        assert kind == "undecided"
+        assert "no random set does as much" in said
+    null = figures(
+        stage(task, tmp_path / "null", model, neurons=neuron_file(tmp_path, PLANTED + 1), controls=3, **common)
+    )
     assert null[f"{outcome}@1"] == found[f"{outcome}@1"]
     assert null[f"{outcome}_slope"] == pytest.approx(0)
     assert verdict(null, outcome)[0] == "none"
@@ -170,6 +183,52 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_account_of_all_samples(
 
 
 @pytest.mark.parametrize(
+    ("sign", "scaled", "size"),
+    [
+        ("positive", "1 positive of the probe's 3 neurons", 1),
+        ("negative", "2 negative of the probe's 3 neurons", 2),
+        ("both", "all of the probe's 3 neurons, 1 of them positive", 3),
+    ],
+)
+def test_exactly_the_neurons_of_a_sign_are_scaled_and_the_log_says_which(
+    sign: str, scaled: str, size: int, tmp_path: Path
+):
+    checkpoint = planted_checkpoint(tmp_path / "planted", "Yes", "No")
+    data, asked = false_questions(tmp_path / "data.jsonl")
+    # The one that decides is positive, and scaled with the positive ones and with both.
+    layout = NeuronLayout((WIDTH,))
+    weights = np.array([-1.0, 2.0, -0.5])
+    NeuronSet.from_flat(np.array([PLANTED - 1, PLANTED, PLANTED + 1]), layout, weights).save(tmp_path / "n.json")
+    log = stage(
+        "falseqa", tmp_path / "logs", f"hneurons/{checkpoint}", neurons=str(tmp_path / "n.json"), alphas="0,3",
+        controls=2, sign=sign, against="layer,uniform", dataset=data, max_tokens=4,
+    )  # fmt: skip
+    found, about = figures(log), log.eval.metadata or {}
+    assert (about["sign"], about["scaled"], about["size"]) == (sign, scaled, size)
+    assert about["controls"] == {"layer": 2, "uniform": 2}
+    expected = complies(checkpoint, asked, "Yes", "No", (0.0, 1.0, 3.0)).mean(axis=1)
+    moved = expected if sign != "negative" else [expected[1]] * 3
+    assert [found[f"compliance@{alpha}"] for alpha in (0, 1, 3)] == pytest.approx(list(moved))
+    kept = find_neurons(about["neurons_digest"])
+    assert len(kept) == size
+    account = next(sample for sample in log.samples or [] if sample.id == SUMMARY)
+    told = str((account.scores or {})["false_premise"].explanation)
+    assert f"Scaled: {scaled}." in told
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(main, ["report", log.location])
+    assert f"with {scaled} scaled" in done.output
+
+
+def test_a_sign_that_no_neuron_has_is_refused(tmp_path: Path):
+    checkpoint = planted_checkpoint(tmp_path / "planted", "Yes", "No")
+    data, _ = false_questions(tmp_path / "data.jsonl")
+    with pytest.raises(Refused, match="none of them with a negative weight; choose another sign"):
+        stage(
+            "falseqa", tmp_path, f"hneurons/{checkpoint}", neurons=neuron_file(tmp_path, PLANTED), sign="negative",
+            dataset=data,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("task", "options", "message"),
     [
         ("faitheval", {"prompt": "rude"}, "prompt should be"),
@@ -180,6 +239,8 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_account_of_all_samples(
         ("falseqa", {"questions": 0}, "questions should be"),
         ("falseqa", {"alphas": "1"}, "beside the no-op"),
         ("falseqa", {"controls": -1}, "controls should be"),
+        ("falseqa", {"sign": "plus"}, "sign should be"),
+        ("falseqa", {"against": "nearest"}, "against should be"),
         ("closed_book", {"judge": "llm"}, "no grader is bound"),
     ],
 )

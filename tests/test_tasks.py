@@ -573,33 +573,50 @@ def test_alphas_that_are_none_are_refused(alphas: Any):
         parse_alphas(alphas)
 
 
-def test_control_sets_are_of_equal_size_and_hold_none_of_the_neurons(run: Run):
-    """Those with which the probe was compared, in turn of each kind, and the most negative neurons beside them."""
-    digests = details(run.logs["closed_book"].eval)["controls"]
-    assert digests == {"uniform": 1, "layer": 1, "negative": 1}
+def test_control_sets_are_as_large_as_what_is_scaled_and_hold_none_of_the_neurons(run: Run):
+    """Those with which the probe was compared, and the strongest neurons of the other sign beside them."""
     layout = load_layout("smollm2-135m-instruct")
     summary = details((run.logs["probe"].samples or [])[0].scores["detected"])["probe"]  # pyright: ignore
-    probe, neurons = Probe.load(summary["directory"]), NeuronSet.load(summary["neurons_file"])
+    probe = Probe.load(summary["directory"])
+    beside = ["negative"] if (probe.coef_ < 0).any() else []
+    digests = details(run.logs["closed_book"].eval)["controls"]
+    assert digests == {"contribution": 2, **dict.fromkeys(beside, 1)}
+    neurons = NeuronSet.load(summary["neurons_file"]).positive
     own = neurons.flat(layout)
-    sets = control_sets(neurons, layout, Path(summary["directory"]), 9, seed=0)
-    kinds = [kind for kind, _ in sets]
-    assert kinds == [*["uniform", "layer", "contribution"] * 3, "negative"]
-    for _, one in sets[:-1]:
-        assert len(one) == len(own)
-        assert not set(one.flat(layout)) & set(own)
-    assert (probe.coef_[sets[-1][1].flat(layout)] < 0).all()
+    for against, expected in (
+        ("hardest", ["contribution"] * 3),
+        ("all", ["uniform"] * 3 + ["layer"] * 3 + ["contribution"] * 3),
+        ("layer,contribution", ["layer"] * 3 + ["contribution"] * 3),
+    ):
+        sets = control_sets(neurons, layout, Path(summary["directory"]), 3, seed=0, against=against)
+        assert [kind for kind, _ in sets] == [*expected, *beside]
+        for kind, one in sets:
+            assert kind == "negative" or len(one) == len(own)
+            assert not set(one.flat(layout)) & set(own)
+            assert kind != "negative" or (probe.coef_[one.flat(layout)] < 0).all()
+    most = control_sets(neurons, layout, Path(summary["directory"]), 9, seed=0)
+    assert [kind for kind, _ in most] == ["contribution"] * 3 + beside  # no more are stored
+    # Of another size, or of the other sign, the probe has no contribution-matched sets.
+    some = NeuronSet.from_flat(own[:1], layout)
+    sets = control_sets(some, layout, Path(summary["directory"]), 3, seed=0, sign="negative")
+    assert [kind for kind, _ in sets] == ["layer"] * 3 + ["positive"]
+    assert (probe.coef_[sets[-1][1].flat(layout)] > 0).all()
+    with pytest.raises(Refused, match="found none; give the log or the directory"):
+        control_sets(some, layout, Path(summary["directory"]), 3, 0, against="contribution")
 
 
 def test_without_a_probe_control_sets_are_drawn_anew():
     layout = load_layout("smollm2-135m-instruct")
     neurons = NeuronSet.from_flat(np.array([3, 2000, 2001, 40000]), layout, model="m")
-    sets = control_sets(neurons, layout, None, 5, seed=0)
-    assert [kind for kind, _ in sets] == ["uniform", "layer", "uniform", "layer", "uniform"]
+    sets = control_sets(neurons, layout, None, 3, seed=0, against="all")
+    assert [kind for kind, _ in sets] == ["uniform"] * 3 + ["layer"] * 3
     assert all(len(one) == 4 and not set(one.flat(layout)) & set(neurons.flat(layout)) for _, one in sets)
     for kind, one in sets:
         if kind == "layer":
             assert sorted(one.layers) == sorted(neurons.layers)
-    assert len({one.digest for _, one in sets}) == 5
+    assert len({one.digest for _, one in sets}) == 6
+    assert [kind for kind, _ in control_sets(neurons, layout, None, 2, seed=0)] == ["layer"] * 2
+    assert control_sets(neurons, layout, None, 0, seed=0) == []
 
 
 def test_questions_are_spread_over_relations():

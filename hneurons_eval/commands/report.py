@@ -198,6 +198,8 @@ def stage_figures(log: "EvalLog") -> "StageFigures":
     metadata = log.eval.metadata or {}
     if metadata.get("neurons"):
         facts["neurons_file"] = str(metadata["neurons"])
+    if metadata.get("scaled"):
+        facts["scaled"] = str(metadata["scaled"])
     if isinstance(metadata.get("probe"), dict):
         facts["probe"] = str(metadata["probe"].get("directory"))
     stage = stage_of(log)
@@ -237,7 +239,7 @@ def read_foreign(groups: "Sequence[Sequence[EvalLog]]") -> "tuple[list[StageFigu
     """The sweeps that groups of logs are, and a sentence for each group that is none."""
     from inspect_ai.log import read_eval_log
 
-    from hneurons_eval.dose_response import SweepError, arrange, dose_response
+    from hneurons_eval.dose_response import SweepError, arrange, corrected, dose_response
     from hneurons_eval.report.foreign import foreign_sweep
     from hneurons_eval.report.summary import StageFigures
 
@@ -250,7 +252,7 @@ def read_foreign(groups: "Sequence[Sequence[EvalLog]]") -> "tuple[list[StageFigu
         except SweepError as error:
             notes.append(f"{name}: {error}")
             continue
-        figures = dose_response(arranged, ["score"])
+        figures = corrected({"": dose_response(arranged, ["score"])}, ["score"])[""]
         facts = {"model": sweep.model, "neurons_file": sweep.neurons}
         locations = ", ".join(log.location for log in group)
         found.append(StageFigures(name, figures, locations, facts, f"{name}, {sweep.scorer}", True))

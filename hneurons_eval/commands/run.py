@@ -29,7 +29,9 @@ FIRST_STAGES = 4
 @click.option("--alphas", default="0,0.5,1,1.5,2,2.5,3", show_default=True)
 @click.option("--controls", type=click.IntRange(1), default=100, show_default=True, help="Control sets of each kind.")
 @click.option("--questions", type=click.IntRange(1), default=200, show_default=True, help="Most in each intervention.")
-@click.option("--sweep-controls", type=click.IntRange(0), default=20, show_default=True, help="Of each intervention.")
+@click.option(
+    "--sweep-controls", type=click.IntRange(0), default=39, show_default=True, help="Random sets of each intervention."
+)
 @click.option("--behaviours", help="Of the behaviour suite, with commas; default all that bring their own data.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--log-dir", type=click.Path(path_type=Path), default=Path("logs"), show_default=True)

@@ -71,7 +71,7 @@ class RunSettings:
     def conditions(self) -> int:
         """Answers to each question of a sweep: the no-op once, and at each other alpha all sets.
 
-        With random sets the neurons with the most negative weights are one set more.
+        With random sets the strongest neurons of the other sign are one set more.
         """
         sets = 1 + (self.controls + 1 if self.controls else 0)
         return 1 + (len(self.alphas) - 1) * sets
@@ -135,10 +135,10 @@ def planned(train: Sequence["Question"], test: Sequence["Question"], settings: R
 def _behaviour(name: str, settings: RunSettings) -> Planned:
     """A sweep of the behaviour suite on the data that it brings."""
     from hneurons_eval.behaviours import load_faitheval, load_falseqa, load_sycophancy
+    from hneurons_eval.scorers.sycophantic import KINDS
     from hneurons_eval.tasks.faitheval import PROMPTS
     from hneurons_eval.tasks.falseqa import some_pairs
     from hneurons_eval.tasks.sweeping import drawn
-    from hneurons_eval.tasks.sycophancy import KINDS
 
     most, seed = settings.questions, settings.seed
     if name == "falseqa":
@@ -149,8 +149,8 @@ def _behaviour(name: str, settings: RunSettings) -> Planned:
         return Planned(name, asked, asked * settings.conditions, 256, like_collect=False)
     rows = load_sycophancy("bundled")[0]
     asked = sum(len(drawn([row for row in rows if row.kind == kind], most, seed)) for kind in KINDS)
-    # The first answer is shared by all conditions; two turns follow under each.
-    return Planned(name, asked, asked * (1 + 2 * settings.conditions), 512, like_collect=False)
+    # The first answer is shared by all conditions; under each, two turns follow, and the neutral re-ask.
+    return Planned(name, asked, asked * (1 + 3 * settings.conditions), 512, like_collect=False)
 
 
 # --- what it costs ----------------------------------------------------------------------------------------

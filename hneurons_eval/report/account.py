@@ -15,13 +15,16 @@ MOST = 20
 """Neurons in the table of the most stable."""
 
 
-def probe_account(identified: Identified, labels: Sequence[int], variation: Variation | None = None) -> str:
+def probe_account(
+    identified: Identified, labels: Sequence[int], variation: Variation | None = None, directory: str | None = None
+) -> str:
     """The path over C, how well the probe tells, where its neurons sit and how stable they are.
 
     Args:
         identified: what was found.
         labels: 1 = hallucinated, of each answer.
         variation: how stable the neurons are.
+        directory: of the probe, from which the null of the histogram is read.
     """
     probe = identified.probe
     parts = [picture(figures.detection(labels, identified.probabilities), "ROC, reliability, probabilities")]
@@ -32,7 +35,7 @@ def probe_account(identified: Identified, labels: Sequence[int], variation: Vari
         parts.append(table([name.replace("_", " ") for name in names], points))
     if variation is not None and len(neurons := probe.neurons("both")):
         flat = neurons.flat(NeuronLayout(probe.widths))
-        band = layer_band(flat, probe.widths)
+        band = layer_band(flat, probe.widths, directory)
         parts.append(picture(figures.neurons_by_layer(neurons.layers, probe.widths, band), "neurons by layer"))
         weights, stability = probe.coef_[flat], variation.stability[flat]
         rows = [

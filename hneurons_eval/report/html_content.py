@@ -14,19 +14,13 @@ from hneurons_eval.dose_response import series_of
 from hneurons_eval.evaluation import LABELS
 from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report.detection import by_question_set, detection_cells, detection_note, sets_cells, verdicts
-from hneurons_eval.report.dose_response import (
-    headline_cells,
-    headlines_of,
-    outcomes_of,
-    side_cells,
-    title_of,
-    verdict,
-)
+from hneurons_eval.report.dose_response import headline_cells, sets_in_words, side_cells
 from hneurons_eval.report.drift_section import DriftLog
 from hneurons_eval.report.found_neurons import FoundNeurons, identification
 from hneurons_eval.report.html_glance import audit_sentences, counted, glance, missing
 from hneurons_eval.report.risk_section import RiskLog
-from hneurons_eval.report.summary import MARKS, StageFigures
+from hneurons_eval.report.summary import StageFigures, over_sweeps
+from hneurons_eval.report.verdicts import MARKS, headlines_of, outcomes_of, title_of, verdict
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -69,6 +63,7 @@ def content(
         "identification": identification(found, last),
         "detection": [one for stage in tried for one in _detection(stage, answers.get(stage.location, ()))],
         "sweeps": [_sweep(stage) for stage in stages if stage.sweep],
+        "over_sweeps": over_sweeps([stage for stage in stages if stage.sweep]),
         "risk": [risk_section.section(one) for one in risks],
         "drift": [drift_section.section(one) for one in drifts],
         "examples": examples(last),
@@ -209,7 +204,7 @@ def _sweep(stage: StageFigures) -> dict[str, Any]:
         others = [outcome for outcome in outcomes_of(own) if outcome not in headlines]
         outcomes = []
         for outcome in headlines:
-            kind, sentence = verdict(own, outcome)
+            kind, sentence = verdict(own, outcome, stage.scaled)
             header, rows = headline_cells(own, outcome)
             outcomes.append(
                 {
@@ -228,9 +223,10 @@ def _sweep(stage: StageFigures) -> dict[str, Any]:
                 "name": name,
                 "questions": int(own["items"]),
                 "control_sets": int(own.get("control_sets", 0)),
+                "sets": sets_in_words(own),
                 "outcomes": outcomes,
                 "others": {"header": header, "rows": rows},
                 "figures": own,
             }
         )
-    return {"title": stage.name, "status": stage.status, "series": series}
+    return {"title": stage.name, "status": stage.status, "scaled": stage.scaled, "series": series}

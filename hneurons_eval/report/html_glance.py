@@ -10,8 +10,8 @@ from typing import Any
 
 from hneurons_eval.dose_response import series_of
 from hneurons_eval.report.detection import BASELINES, better_and_not, by_question_set, interval, verdicts
-from hneurons_eval.report.dose_response import headlines_of, title_of, verdict
-from hneurons_eval.report.summary import MARKS, StageFigures
+from hneurons_eval.report.summary import StageFigures
+from hneurons_eval.report.verdicts import MARKS, headlines_of, title_of, verdict
 
 Figures = Mapping[str, float]
 Light = dict[str, str]
@@ -20,7 +20,15 @@ FEW = 50
 """Questions in the smaller class below which a probe has little to learn from."""
 UNPARSED = 0.05
 SPAN_COVERAGE = 0.95
-LIGHT_OF_VERDICT = {"effect": "green", "shared": "amber", "artefact": "amber", "none": "grey", "unknown": "grey"}
+LIGHT_OF_VERDICT = {
+    "effect": "green",
+    "spared": "amber",
+    "shared": "amber",
+    "undecided": "amber",
+    "artefact": "amber",
+    "none": "grey",
+    "unknown": "grey",
+}
 
 
 def glance(stages: Sequence[StageFigures]) -> list[Light]:
@@ -182,7 +190,7 @@ def _sweep(stage: StageFigures) -> list[Light]:
     found = []
     for series, own in series_of(stage.figures).items():
         for outcome in headlines_of(own):
-            kind, said = verdict(own, outcome)
+            kind, said = verdict(own, outcome, stage.scaled)
             what = f"{stage.name}{f' ({series})' if series else ''}: {title_of(outcome)}"
             found.append(_light(LIGHT_OF_VERDICT[kind], what, MARKS[kind][0], f"{said[:1].upper()}{said[1:]}."))
     return found or [_light("grey", stage.name, "no figures", f"Its log has no figures; its status is {stage.status}.")]

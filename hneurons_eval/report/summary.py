@@ -3,7 +3,7 @@
 Takes the metrics of each stage as plain dicts; reading logs is the caller's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -20,13 +20,9 @@ from hneurons_eval.report.detection import (
     sets_cells,
     verdicts,
 )
-from hneurons_eval.report.dose_response import (
-    headline_cells,
-    headlines_of,
-    outcomes_of,
-    side_cells,
-    verdict,
-)
+from hneurons_eval.report.dose_response import headline_cells, sets_in_words, side_cells
+from hneurons_eval.report.primary import primaries, sentence
+from hneurons_eval.report.verdicts import MARKS, headlines_of, outcomes_of, verdict
 
 Figures = Mapping[str, float]
 
@@ -39,7 +35,7 @@ class StageFigures:
         stage: name of its task.
         figures: metrics by name.
         location: its log.
-        facts: what else its log says: model, dataset, neuron file.
+        facts: what else its log says: model, dataset, neuron file, which neurons are scaled.
         title: of the stage, with what it was run on where that matters; empty: its name.
         sweep: whether it scales neurons by several factors.
         status: how its log ended.
@@ -58,6 +54,11 @@ class StageFigures:
         """For people."""
         return self.title or self.stage
 
+    @property
+    def scaled(self) -> str:
+        """Which neurons a sweep scales, in words; empty where its log does not say."""
+        return self.facts.get("scaled", "")
+
 
 def print_summary(stages: list[StageFigures], console: Console) -> None:
     """Everything found, each figure with its 95 % interval and what it is to be compared with."""
@@ -75,9 +76,11 @@ def print_summary(stages: list[StageFigures], console: Console) -> None:
     for stage in fresh:
         of = f", {stage.name}" if len(fresh) > 1 else ""
         _detection(f"Detection of fresh answers to questions not trained on{of}", stage.figures, console)
-    for stage in stages:
-        if stage.sweep:
-            print_sweep(stage, console)
+    sweeps = [stage for stage in stages if stage.sweep]
+    for stage in sweeps:
+        print_sweep(stage, console)
+    if together := over_sweeps(sweeps):
+        console.print(f"\n{together}", markup=False)
     console.print()
     for name in ("neurons_file", "probe"):
         if name in facts:
@@ -158,20 +161,17 @@ def _detection(title: str, figures: Figures, console: Console) -> None:
 
 STYLES = {"green": "bold green", "amber": "yellow", "red": "bold red"}
 """How a verdict on detection is printed."""
-MARKS = {
-    "effect": ("effect", "bold green"),
-    "shared": ("no effect of these neurons", "yellow"),
-    "artefact": ("doubtful", "yellow"),
-    "none": ("none", "dim"),
-    "unknown": ("unknown", "dim"),
-}
-"""How a verdict on an outcome is named, and printed."""
+
+
+def over_sweeps(sweeps: Sequence[StageFigures]) -> str:
+    """What the primary outcomes of several sweeps show together; empty for fewer than two."""
+    return sentence(primaries([(stage.name, series_of(stage.figures)) for stage in sweeps]))
 
 
 def print_sweep(stage: StageFigures, console: Console) -> None:
     """What a sweep over alpha shows: a verdict for each headline, its table, and the other outcomes."""
     console.print()
-    console.rule(escape(f"{stage.name}, with the neurons scaled"), align="left", style="dim")
+    console.rule(escape(f"{stage.name}, with {stage.scaled or 'the neurons'} scaled"), align="left", style="dim")
     by_series = {name: own for name, own in series_of(stage.figures).items() if "items" in own}
     if not by_series:
         how = "" if stage.status == "success" else f" (its status is {stage.status}; inspect eval-retry finishes it)"
@@ -182,12 +182,12 @@ def print_sweep(stage: StageFigures, console: Console) -> None:
         headlines = headlines_of(own)
         others = [name for name in outcomes_of(own) if name not in headlines]
         console.print(
-            f"{f'{series}: ' if series else ''}{int(own['items'])} questions, {int(own.get('control_sets', 0))} random "
-            "control sets of the same size; alpha 1 is the untouched model",
+            f"{f'{series}: ' if series else ''}{int(own['items'])} questions, {sets_in_words(own)}; alpha 1 is the "
+            "untouched model",
             markup=False,
         )
         for outcome in headlines:
-            kind, said = verdict(own, outcome)
+            kind, said = verdict(own, outcome, stage.scaled)
             mark, style = MARKS[kind]
             console.print(f"[{style}]{mark}[/]: {escape(said)}")
         for outcome in headlines:
@@ -200,8 +200,10 @@ def print_sweep(stage: StageFigures, console: Console) -> None:
             _print_table("", side_cells(own, others), console)
     if by_series:
         console.print(
-            "in points, paired by question; random sets: their differences to the no-op; detectable: the difference "
-            "that four of five such samples would show; slope: points per unit of alpha",
+            "in points, paired by question; random sets: their differences to the no-op; p (sets): two-sided rank "
+            "among the random sets of the hardest kind, not corrected over alphas; p (paired, Holm): sign flips of "
+            "questions; detectable: the difference that four of five such samples would show; slope: points per unit "
+            "of alpha",
             style="dim",
         )
 
