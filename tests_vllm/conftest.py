@@ -10,6 +10,8 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
+from exact import Exact
+
 from hneurons_eval.engine import Engine, get_engine
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.vllm.engine import VLLMEngine, get_vllm_engine
@@ -41,6 +43,12 @@ def reference() -> Engine:
 def engine() -> VLLMEngine:
     """vLLM, with room for all that a test asks at once."""
     return get_vllm_engine(BUNDLED, dtype="float32", options=OPTIONS)
+
+
+@pytest.fixture(scope="session")
+def exact() -> Exact:
+    """The model in float64, to measure both against."""
+    return Exact(BUNDLED)
 
 
 @pytest.fixture(scope="session")
