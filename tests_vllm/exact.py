@@ -171,3 +171,16 @@ class Exact:
         best = own.logits[start : start + len(answer)].topk(2, dim=-1).values
         tied = (best[:, 0] - best[:, 1] <= 2 * self.logit_error(own)).nonzero()
         return len(answer) if not len(tied) else int(tied[0, 0])
+
+    def check_tokens(
+        self, requests: Sequence[GenerateRequest], found: Sequence[Sequence[int]], expected: Sequence[Sequence[int]]
+    ) -> None:
+        """Greedy answers agree in every token that is certain, and most are certain to their end."""
+        whole = 0
+        for request, ours, theirs in zip(requests, found, expected, strict=True):
+            count = self.certain(request, theirs)
+            assert tuple(ours[:count]) == tuple(theirs[:count])
+            if count == len(theirs):
+                whole += 1
+                assert len(ours) == len(theirs)
+        assert whole >= len(requests) / 2  # the comparison means something
