@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import BUNDLED, OPTIONS
+from exact import Exact, relative_error
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import EvalLog
 
