@@ -38,14 +38,18 @@ class Pass:
 
     Attributes:
         contributions: of every token, `[tokens, neurons]`.
-        norms: Euclidean norm of each token's contributions within the neuron's layer, `[tokens, neurons]`.
-        logits: after every token, `[tokens, vocabulary]`.
+        norms: Euclidean norm of each token's contributions within each layer, `[tokens, layers]`.
+        logit: largest magnitude of a logit.
+        lead: of the best logit over the next, after every token, `[tokens]`.
+        spread: largest standard deviation of the log-probability of a token that is sampled.
         hidden: largest magnitude in the final hidden states.
     """
 
     contributions: np.ndarray
     norms: np.ndarray
-    logits: torch.Tensor
+    logit: float
+    lead: np.ndarray
+    spread: float
     hidden: float
 
 
@@ -56,7 +60,7 @@ class Exact:
         self.model: Any = load_model(name, dtype="float32").double()
         self.layout = neuron_layout(self.model)
         self._projections = [layer.mlp.down_proj for layer in self.model.model.layers]
-        self.run = lru_cache(maxsize=40)(self._run)
+        self.run = lru_cache(maxsize=16)(self._run)
 
     def _run(self, tokens: tuple[int, ...], flat: tuple[int, ...] = (), alpha: float = 1.0) -> Pass:
         factors = torch.ones(self.layout.total, dtype=torch.float64)
@@ -79,11 +83,16 @@ class Exact:
         finally:
             for handle in handles:
                 handle.remove()
-        norms = [own.norm(dim=-1, keepdim=True).expand_as(own) for own in values]
+        best = output.logits[0].topk(2, dim=-1).values
+        logprobs = output.logits[0].log_softmax(dim=-1)
+        p = logprobs.exp()
+        variance = (p * logprobs**2).sum(-1) - (p * logprobs).sum(-1) ** 2
         return Pass(
             torch.cat(values, dim=-1).numpy(),
-            torch.cat(norms, dim=-1).numpy(),
-            output.logits[0],
+            torch.stack([own.norm(dim=-1) for own in values], dim=-1).numpy(),
+            float(output.logits.abs().max()),
+            (best[:, 0] - best[:, 1]).numpy(),
+            float(variance.clamp_min(0).max().sqrt()),
             float(output.hidden_states[-1].abs().max()),
         )
 
@@ -105,7 +114,7 @@ class Exact:
         """
         assert found.shape == (len(regions), own.contributions.shape[1])
         for values, region in zip(found, regions, strict=True):
-            part, sizes = own.contributions[list(region)], own.norms[list(region)]
+            part, sizes = own.contributions[list(region)], own.norms[list(region)].repeat(self.layout.widths, axis=1)
             expected, size = (part.mean(0), sizes.mean(0)) if reduce == "mean" else (part.max(0), sizes.max(0))
             allowed = relative_error(self.model, len(own.norms)) * size
             worst = (np.abs(values - expected) / allowed).max()
@@ -115,7 +124,8 @@ class Exact:
         """The same for some neurons at single tokens `[response tokens, watched]`."""
         assert found is not None
         part = slice(start, start + len(found))
-        expected, size = own.contributions[part][:, flat], own.norms[part][:, flat]
+        layers, _ = self.layout.unflatten(flat)
+        expected, size = own.contributions[part][:, flat], own.norms[part][:, layers]
         assert found.shape == expected.shape
         assert (np.abs(found - expected) / size).max() <= relative_error(self.model, len(own.norms))
 
@@ -142,7 +152,7 @@ class Exact:
 
     def logit_error(self, own: Pass) -> float:
         """Of one logit: `relative_error` of the largest there is."""
-        return relative_error(self.model, len(own.norms)) * float(own.logits.abs().max())
+        return relative_error(self.model, len(own.norms)) * own.logit
 
     def logprob_error(self, own: Pass) -> float:
         """Between two float32 engines: each has the logit's error and that of the logsumexp, which is no larger."""
@@ -154,11 +164,7 @@ class Exact:
         An error e of the logits changes probabilities p by p (e - mean e), and the entropy by the covariance of e with
         log p: at most |e| times the standard deviation of log p under p, in each engine; with what logsumexp adds.
         """
-        logprobs = own.logits.log_softmax(dim=-1)
-        p = logprobs.exp()
-        mean = (p * logprobs).sum(-1, keepdim=True)
-        deviation = (p * (logprobs - mean) ** 2).sum(-1).sqrt().max()
-        return 2 * self.logit_error(own) * (1 + float(deviation))
+        return 2 * self.logit_error(own) * (1 + own.spread)
 
     def hidden_error(self, own: Pass) -> float:
         """Between two float32 engines, of one entry of the final hidden states."""
@@ -167,10 +173,9 @@ class Exact:
     def certain(self, request: GenerateRequest, answer: Sequence[int]) -> int:
         """How many tokens of a greedy answer are certain: up to the first whose two best logits rounding may swap."""
         own = self.of(request.prompt + tuple(answer), request.neurons, request.alpha)
-        start = len(request.prompt) - 1
-        best = own.logits[start : start + len(answer)].topk(2, dim=-1).values
-        tied = (best[:, 0] - best[:, 1] <= 2 * self.logit_error(own)).nonzero()
-        return len(answer) if not len(tied) else int(tied[0, 0])
+        lead = own.lead[len(request.prompt) - 1 :][: len(answer)]
+        tied = np.flatnonzero(lead <= 2 * self.logit_error(own))
+        return len(answer) if not len(tied) else int(tied[0])
 
     def check_tokens(
         self, requests: Sequence[GenerateRequest], found: Sequence[Sequence[int]], expected: Sequence[Sequence[int]]
