@@ -1,6 +1,7 @@
 """vLLM on the CPU beside the engine on transformers, both on the bundled model in float32."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for rounding.py
 
 from exact import Exact
 
@@ -26,6 +28,12 @@ QUESTIONS = (
     "Tell me a story about a fox, a raven and a piece of cheese, in which nobody is flattered.",
     "In which year did the Second World War end in Europe, and in which in Asia?",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A limit for hangs alone: a test starts up to four vLLMs, each a minute or more on a busy machine."""
+    for item in items:
+        item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """What engines should find, computed in float64, and how far float32 may be from it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,28 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from rounding import relative_error
 
 from hneurons_eval.architectures import neuron_layout
 from hneurons_eval.checkpoints import load_model
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.requests import CaptureRequest, GenerateRequest, Generation
-
-
-def relative_error(model: Any, tokens: int) -> float:
-    """Largest error of a float32 forward pass, relative to the Euclidean norm of what a layer computes.
-
-    Each output is a chain of sums. In each layer these are four matrix products, of which three add up `hidden_size`
-    products and one `intermediate_size`; attention and the mean over a region add up one for each token. Rounding
-    errors of n additions that are not all of one sign grow as sqrt(n) u, u = eps / 2, with high probability (Higham and
-    Mary 2019, "A new approach to probabilistic rounding error analysis", theorem 2.4; the worst case would be n u). The
-    bound is twice that, sqrt(n) eps: 3.8e-5 for the bundled model. Which additions come first, hence the processor, the
-    threads and the batch, does not enter into it.
-
-    On the machines tried (AVX-512, and torch's default kernels) transformers came within 9e-6, a quarter of it.
-    """
-    config = model.config
-    layer = 3 * config.hidden_size + config.intermediate_size + tokens
-    return math.sqrt(config.num_hidden_layers * layer + tokens) * torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True)
@@ -116,7 +99,7 @@ class Exact:
         for values, region in zip(found, regions, strict=True):
             part, sizes = own.contributions[list(region)], own.norms[list(region)].repeat(self.layout.widths, axis=1)
             expected, size = (part.mean(0), sizes.mean(0)) if reduce == "mean" else (part.max(0), sizes.max(0))
-            allowed = relative_error(self.model, len(own.norms)) * size
+            allowed = relative_error(self.model.config, len(own.norms)) * size
             worst = (np.abs(values - expected) / allowed).max()
             assert worst <= 1, f"an error of {worst:.3g} times what rounding allows"
 
@@ -127,7 +110,7 @@ class Exact:
         layers, _ = self.layout.unflatten(flat)
         expected, size = own.contributions[part][:, flat], own.norms[part][:, layers]
         assert found.shape == expected.shape
-        assert (np.abs(found - expected) / size).max() <= relative_error(self.model, len(own.norms))
+        assert (np.abs(found - expected) / size).max() <= relative_error(self.model.config, len(own.norms))
 
     def check_capture(self, request: CaptureRequest, contributions: np.ndarray) -> None:
         """Contributions that a capture request found."""
@@ -152,7 +135,7 @@ class Exact:
 
     def logit_error(self, own: Pass) -> float:
         """Of one logit: `relative_error` of the largest there is."""
-        return relative_error(self.model, len(own.norms)) * own.logit
+        return relative_error(self.model.config, len(own.norms)) * own.logit
 
     def logprob_error(self, own: Pass) -> float:
         """Between two float32 engines: each has the logit's error and that of the logsumexp, which is no larger."""
@@ -168,7 +151,7 @@ class Exact:
 
     def hidden_error(self, own: Pass) -> float:
         """Between two float32 engines, of one entry of the final hidden states."""
-        return 2 * relative_error(self.model, len(own.norms)) * own.hidden
+        return 2 * relative_error(self.model.config, len(own.norms)) * own.hidden
 
     def certain(self, request: GenerateRequest, answer: Sequence[int]) -> int:
         """How many tokens of a greedy answer are certain: up to the first whose two best logits rounding may swap."""

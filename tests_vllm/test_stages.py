@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import BUNDLED, OPTIONS
-from exact import Exact, relative_error
+from exact import Exact
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import EvalLog
+from rounding import relative_error
 
 from hneurons_eval.artifacts import features_of
 from hneurons_eval.probe import Probe
@@ -102,7 +103,7 @@ def test_stages_find_the_same_neurons(
     size = max(own.norms.max() for own in passes)
     error = max(exact.logprob_error(own) for own in passes)
     for name, row in ours.items():
-        allowed = 2 * relative_error(exact.model, 64) * size
+        allowed = 2 * relative_error(exact.model.config, 64) * size
         assert np.abs(row.values - theirs[name].values).max() <= allowed
         assert row.values.max() > 1000 * allowed  # the comparison means something
         assert row.extras.keys() == theirs[name].extras.keys()
