@@ -9,10 +9,11 @@ captured = engine.capture(CaptureRequest(tokens=ids, regions=[[4, 5]])).result()
 Requests of any number of callers run in one batch: identical prompts are prefilled once, the
 prefix that all prompts share once for the run, draws that have said the same so far are computed
 once, those that finish leave and waiting ones enter, and each has its own seed, sampling options,
-neurons and alpha. What a draw says does not depend on who shares its batch, but for rounding, which
-differs with the batch and decides where a draw falls next to the border between two tokens. In
-float32 that is rare, unless all of a large vocabulary is drawn from (docs/performance.md); in half
-precision it is common. A `strict` engine rounds alike whatever else runs.
+neurons and alpha. The text of a sample does not depend on the other requests of its batch, except
+through rounding, which differs with the batch. Rounding changes a token only where the two best
+candidates are within rounding of each other (see sampling.py). In float32 that is very rare, whatever
+the sampling options; in half precision it is common (docs/performance.md). A `strict` engine rounds
+alike whatever else runs.
 
 Rows are admitted as memory allows that was free when the model had been loaded.
 """

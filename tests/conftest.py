@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from families import make_model
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from hneurons_eval.engine import Engine
@@ -16,6 +16,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
 
 BUNDLED = "smollm2-135m-instruct"
 
+# No case fails for being slow: on a busy machine all are. A hang meets pytest's own timeout.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 # `make nightly`: as many cases of everything that takes its number from the profile (see damage.py).
 settings.register_profile("nightly", max_examples=100_000, deadline=None, print_blob=True)
 

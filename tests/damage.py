@@ -46,7 +46,7 @@ class Reader:
 
     def try_out(self, path: Path, original: Any, *, changed_by_hand: bool = False) -> None:
         """Read what lies there; fails where the reader does not do what it owes."""
-        begin = time.monotonic()
+        begin = time.process_time()  # a busy machine does not count
         try:
             found = self.read(path)
         except self.refuses as error:
@@ -55,7 +55,7 @@ class Reader:
             self.check(found)
             if self.sealed and not changed_by_hand:
                 assert found == original, "another content was taken for the original"
-        assert time.monotonic() - begin < MOST_SECONDS
+        assert time.process_time() - begin < MOST_SECONDS
 
 
 def told(error: Exception, *names: str) -> None:

@@ -50,14 +50,14 @@ class NeuronServer:
     def wait(self, ready: Callable[[], Any]) -> None:
         """Wait until something has come."""
         with self.changed:
-            assert self.changed.wait_for(ready, timeout=20)
+            assert self.changed.wait_for(ready, timeout=120)
 
     def completion(self, body: dict[str, Any]) -> tuple[int, Any]:
         """Status and body of what a completion answers."""
         with self.changed:
             self.asked.append(body)
             self.changed.notify_all()
-        self.held.wait(20)
+        self.held.wait(120)
         fields = json.loads(body.get("vllm_xargs", {}).get("hneurons", "{}"))
         for name in ("neurons", "watch"):
             if isinstance(digest := fields.get(name), str):

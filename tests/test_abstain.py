@@ -11,6 +11,8 @@ from inspect_ai import eval as inspect_eval
 from inspect_ai.log import EvalLog
 from inspect_ai.scorer import choice, includes
 from inspect_ai.solver import Generate, Solver, TaskState, generate, multiple_choice, prompt_template, solver
+from rounding import risk_error
+from transformers import AutoConfig
 
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.probe import Probe
@@ -116,7 +118,8 @@ def test_answering_again_suppresses_the_neurons_and_judges_by_the_untouched_mode
         assert (record["done"], record["answer"]) == ("answered again", answers(plain)[name])
         assert record["again"] == answers(scaled)[name]
         one, other = scores(log)[name], scores(judged)[name]
-        assert one.as_float() == pytest.approx(other.as_float(), abs=1e-5)
+        error = risk_error(probe, AutoConfig.from_pretrained(tiny), tokens=64)
+        assert one.as_float() == pytest.approx(other.as_float(), abs=error)
         assert one.metadata is not None
         assert one.metadata["first_risk"] == pytest.approx(scores(plain)[name].as_float(), abs=1e-3)
         assert "Second answer" in (one.explanation or "")

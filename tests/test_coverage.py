@@ -312,13 +312,13 @@ def test_offloaded_weights_are_read_and_scaled_but_not_folded(tiny_model: Make, 
     last = down_projections(model)[2].parts[0].module
     assert any(parameter.is_meta for parameter in last.parameters())
     assert torch.equal(logits(model), logits(plain))
-    torch.testing.assert_close(captured(model), captured(plain), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(captured(model), captured(plain), rtol=1e-4, atol=1e-5)
     neurons = some(model)
     forwards = {key: vars(module).get("forward") for key, module in model.named_modules()}
     with scaled(model, neurons, [0.5, 3.0]):
         changed = logits(model)
     with scaled(plain, neurons, [0.5, 3.0]):
-        torch.testing.assert_close(changed, logits(plain), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(changed, logits(plain), rtol=1e-4, atol=1e-4)
     assert {key: vars(module).get("forward") for key, module in model.named_modules()} == forwards
     assert all(parameter.is_meta for parameter in last.parameters())
     assert torch.equal(logits(model), logits(plain))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rounding import assert_same_contributions
 from transformers import AutoModelForCausalLM
 
 from hneurons_eval import decoding
@@ -410,7 +411,7 @@ def test_captured_values_are_the_contributions(tiny: Engine, reference: Any):
             output = reference(ids, output_hidden_states=True)
             logprobs = output.logits[0].log_softmax(-1)
         assert one.contributions.shape == (len(request.regions), tiny.layout.total)
-        np.testing.assert_allclose(one.contributions, expected.numpy(), rtol=1e-4, atol=1e-6)
+        assert_same_contributions(one.contributions, expected, tiny.layout, reference.config, len(request.tokens))
         if request.response_from is None:
             assert one.logprobs is None
             assert one.entropies is None
@@ -438,7 +439,8 @@ def test_capture_of_the_bundled_model(bundled_engine: Engine):
     given = torch.tensor([ids])
     expected = bundled_engine.call(lambda m: contributions(m, given, torch.ones_like(given), mask)).result(TIMEOUT)
     assert one.contributions.shape == (2, 46080)
-    np.testing.assert_allclose(one.contributions, expected[0].numpy(), rtol=1e-4, atol=1e-6)
+    config = bundled_engine.model.config
+    assert_same_contributions(one.contributions, expected[0], bundled_engine.layout, config, len(ids))
     assert one.logprobs is not None
     assert len(one.logprobs) == len(ids) - 1
     assert one.logprobs[-2] > -3  # Paris
@@ -453,7 +455,8 @@ def test_capture_and_generation_share_the_engine(narrow: Engine):
         futures.append((narrow.generate(request), narrow.capture(capture)))
     assert [generated.result(TIMEOUT) for generated, _ in futures] == expected
     for _, captured in futures:
-        np.testing.assert_allclose(captured.result(TIMEOUT).contributions, value, rtol=1e-5, atol=1e-7)
+        found = captured.result(TIMEOUT).contributions
+        assert_same_contributions(found, value, narrow.layout, narrow.model.config, len(capture.tokens))
 
 
 # --- what goes wrong ---------------------------------------------------------------------------------------
@@ -666,7 +669,7 @@ def test_a_capture_that_runs_out_of_memory_is_split(tiny_checkpoint: MakeCheckpo
     decoder, calls = engine.model.get_decoder(), []
     monkeypatch.setattr(decoder, "forward", out_of_memory_on(decoder.forward, 3, calls))
     for future, value in zip([engine.capture(request) for request in requests], expected, strict=True):
-        np.testing.assert_allclose(future.result(TIMEOUT).contributions, value, rtol=1e-4, atol=1e-6)
+        assert_same_contributions(future.result(TIMEOUT).contributions, value, engine.layout, engine.model.config, 22)
     assert max(calls) >= 3
 
 

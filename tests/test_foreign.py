@@ -15,6 +15,8 @@ from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
 from inspect_ai.scorer import Score, Scorer, Target, accuracy, includes, mean, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
+from rounding import risk_error
+from transformers import AutoConfig
 
 from hneurons_eval.dose_response import SweepError, arrange, dose_response
 from hneurons_eval.layout import NeuronLayout
@@ -56,8 +58,9 @@ def test_every_way_of_adding_the_risk_gives_the_same(tiny: Path, probe: str, pla
     expected = risks(in_their_file)
     assert len(expected) == 3
     assert len(set(expected.values())) == 3
-    assert risks(with_it) == pytest.approx(expected, abs=1e-6)
-    assert risks(afterwards) == pytest.approx(expected, abs=1e-6)
+    error = risk_error(probe, AutoConfig.from_pretrained(tiny), tokens=64)
+    assert risks(with_it) == pytest.approx(expected, abs=error)
+    assert risks(afterwards) == pytest.approx(expected, abs=error)
     for log in (in_their_file, with_it, afterwards):
         for name, one in scores(log).items():
             assert one.metadata is not None
@@ -104,7 +107,8 @@ def test_the_risk_of_a_scaled_model_is_what_the_untouched_one_finds(tiny: Path, 
     assert {n: s.reason for n, s in found.items()} == {n: s.reason for n, s in expected.items()}
     for name, one in found.items():
         if one.reason is None:
-            assert one.as_float() == pytest.approx(expected[name].as_float(), abs=1e-5)
+            error = risk_error(probe, AutoConfig.from_pretrained(tiny), tokens=64)
+            assert one.as_float() == pytest.approx(expected[name].as_float(), abs=error)
 
 
 @solver

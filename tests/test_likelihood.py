@@ -96,9 +96,9 @@ def test_neurons_and_alpha_of_a_request_change_it_as_scaling_does(tiny: Path, ne
     assert abs(found[0] - found[1]) > 1e-2  # the test would see a factor that is not applied
     assert abs(found[2] - found[1]) > 1e-2
     plain = asked(model_of(tiny), *({"likelihood": answer} for answer in ANSWERS[:2]))
-    assert [found[1], found[4]] == pytest.approx([one["likelihood"] for one in plain], abs=1e-5)
+    assert [found[1], found[4]] == pytest.approx([one["likelihood"] for one in plain], abs=1e-3)
     by_args = asked(model_of(tiny, neurons=named, alpha=3.0), {"likelihood": ANSWERS[0]})
-    assert by_args[0]["likelihood"] == pytest.approx(found[2], abs=1e-5)
+    assert by_args[0]["likelihood"] == pytest.approx(found[2], abs=1e-3)
 
 
 def test_nothing_is_kept_of_it(tiny: Path):

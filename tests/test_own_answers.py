@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rounding import assert_same_contributions
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hneurons_eval import answer_contributions, contributions, neuron_layout, own_answers
@@ -48,14 +49,14 @@ def test_each_answer_is_what_it_is_alone_at_the_tokens_that_state_it(tiny: tuple
     ):
         if stated is not None:
             alone = by_hand(model, tokenizer, question, answer, stated, reduce)
-            np.testing.assert_allclose(found[row], alone, rtol=1e-4, atol=1e-7)
+            assert_same_contributions(found[row], alone, neuron_layout(model), model.config, tokens=64)
 
 
 def test_the_whole_of_long_answers(tiny: tuple[Any, Any]):
     model, tokenizer = tiny
     found = answer_contributions(model, tokenizer, QUESTIONS[:1], ANSWERS[:1], whole=True)
     whole = by_hand(model, tokenizer, QUESTIONS[0], ANSWERS[0], ANSWERS[0], "mean")
-    np.testing.assert_allclose(found[0], whole, rtol=1e-4, atol=1e-7)
+    assert_same_contributions(found[0], whole, neuron_layout(model), model.config, tokens=64)
     assert not np.allclose(found, answer_contributions(model, tokenizer, QUESTIONS[:1], ANSWERS[:1]))
 
 
@@ -64,7 +65,7 @@ def test_batches_change_nothing(tiny: tuple[Any, Any], monkeypatch: pytest.Monke
     together = answer_contributions(model, tokenizer, QUESTIONS, ANSWERS)
     monkeypatch.setattr(own_answers, "TOKENS_AT_ONCE", 1)
     alone = answer_contributions(model, tokenizer, QUESTIONS, ANSWERS)
-    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-7)
+    assert_same_contributions(together, alone, neuron_layout(model), model.config, tokens=64)
     assert own_answers._batches([3, 9, 4]) == [[0], [2], [1]]
     monkeypatch.setattr(own_answers, "TOKENS_AT_ONCE", 12)
     assert own_answers._batches([3, 9, 4, 3]) == [[0, 3, 2], [1]]
@@ -80,7 +81,7 @@ def test_a_base_model_gets_question_and_answer_one_behind_the_other(tiny: tuple[
     ids = torch.tensor([prompt + encoded])
     expected = contributions(model, ids, torch.ones_like(ids), region)[0, 0].numpy()
     found = answer_contributions(model, base, ["Name a dish."], [" pizza"])
-    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-7)
+    assert_same_contributions(found[0], expected, neuron_layout(model), model.config, tokens=64)
 
 
 @pytest.mark.parametrize(

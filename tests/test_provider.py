@@ -31,6 +31,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.solver import generate
 from inspect_ai.tool import ToolInfo
+from rounding import assert_same_contributions
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hneurons_eval.artifacts import artifact_root, features_of, save_neurons
@@ -422,6 +423,11 @@ def kept_of(found: dict[str, Any]) -> Features:
     return features_of([found["contributions"]]).get(found["contributions"])
 
 
+def assert_same(model: Model, found: np.ndarray, values: np.ndarray) -> None:
+    engine = api(model).engine
+    assert_same_contributions(found, values, engine.layout, engine.model.config, tokens=64)
+
+
 def expected(model: Model, tiny: Path, response: str, span: tuple[int, int]) -> np.ndarray:
     """Contributions over the answer's tokens, and over all others, by the function of the library."""
     tokenizer: Any = api(model).engine.tokenizer
@@ -455,7 +461,7 @@ def test_contributions_of_a_given_response(model: Model, tiny: Path, monkeypatch
     assert response[span[0] : span[1]].startswith("Paris")
     kept = kept_of(found)
     assert features_of([found["contributions"]]).spec.regions == ("answer", "other", "prompt")
-    np.testing.assert_allclose(kept.values, expected(model, tiny, response, span), atol=1e-6)
+    assert_same(model, kept.values, expected(model, tiny, response, span))
     assert found["response_tokens"] == len(kept.extras["logprobs"]) == len(kept.extras["entropies"])
     assert kept.extras["hidden"].shape == (api(model).engine.model.config.hidden_size,)
     assert kept.about["response"] == response
@@ -494,7 +500,7 @@ def test_contributions_of_a_sampled_answer(model: Model, tiny: Path, span: str, 
     kept = kept_of(found)
     # A random model cuts its text into other tokens than the tokenizer would: those that were sampled count.
     offsets = sampled_offsets(api(model).engine.tokenizer, tokens, output.completion)
-    np.testing.assert_allclose(kept.values, expected_of(model, tiny, list(tokens), offsets, own), atol=1e-6)
+    assert_same(model, kept.values, expected_of(model, tiny, list(tokens), offsets, own))
     for name, own in (("logprobs", "logprob"), ("entropies", "entropy")):
         expected_values = [getattr(one, own) for one in said.logprobs[: len(tokens)]]
         assert kept.extras[name].tolist() == pytest.approx(expected_values)
@@ -526,7 +532,7 @@ def test_the_span_can_be_given_in_characters(model: Model, tiny: Path):
     assert found["answer_tokens"] < found["response_tokens"]
     assert not found["whole_response"]
     values = kept_of(found).values
-    np.testing.assert_allclose(values, expected(model, tiny, response, (6, 11)), atol=1e-6)
+    assert_same(model, values, expected(model, tiny, response, (6, 11)))
 
 
 def test_reduce_max_and_other_responses_have_artifacts_of_their_own(model: Model, half_file: str):

@@ -21,6 +21,7 @@ from hneurons_eval.vllm.gate import NeuronSets
 from hneurons_eval.vllm.protocol import PROTOCOL, About
 from hneurons_eval.vllm.served import ServedEngine, ServerError
 
+TIMEOUT = 120
 Checkpoint = Callable[..., Path]
 
 
@@ -110,7 +111,7 @@ def test_an_answer_is_asked_for_with_all_that_decides_it(server: tuple[str, Neur
     state = server[1]
     state.answer = [7, 8, 9]
     request = GenerateRequest((5, 6), 2, SamplingOptions(0.7, 40, 0.9), seed=3, stop=("\n",), top_logprobs=2)
-    found = engine.generate(request).result(20)
+    found = engine.generate(request).result(TIMEOUT)
     assert found.tokens == (7, 8)
     assert found.stop_reason == "max_tokens"
     assert found.logprobs is not None
@@ -122,7 +123,7 @@ def test_an_answer_is_asked_for_with_all_that_decides_it(server: tuple[str, Neur
     # A server takes these from the checkpoint's generation settings, unless they are given.
     assert body["repetition_penalty"] == 1.0
     assert "vllm_xargs" not in body
-    again = engine.generate(replace(request, seed=4)).result(20)
+    again = engine.generate(replace(request, seed=4)).result(TIMEOUT)
     assert again.tokens == found.tokens
     assert state.asked[0]["seed"] != state.asked[1]["seed"]
 
@@ -134,13 +135,13 @@ def test_a_neuron_set_is_uploaded_once_and_again_when_the_server_has_lost_it(
     state = server[1]
     requests = [GenerateRequest((5, 6), 1, neurons=neurons, alpha=alpha) for alpha in (0.0, 2.0, 1.0)]
     for future in [engine.generate(request) for request in requests]:
-        future.result(20)
+        future.result(TIMEOUT)
     assert state.uploads == 1
     assert state.sets.flat(neurons.digest) == (1, 4, 9)
     told = sorted((fields_of(body) for body in state.asked if "vllm_xargs" in body), key=lambda found: found["alpha"])
     assert told == [{"neurons": neurons.digest, "alpha": alpha} for alpha in (0.0, 2.0)]
     state.sets = NeuronSets(engine.layout)  # started anew
-    engine.generate(requests[0]).result(20)
+    engine.generate(requests[0]).result(TIMEOUT)
     assert state.uploads == 2
 
 
@@ -150,7 +151,7 @@ def test_a_given_answer_is_captured_under_a_key_and_fetched_whole(
     state = server[1]
     state.contributions = np.arange(2 * engine.layout.total, dtype=np.float32).reshape(2, -1)
     request = CaptureRequest((5, 6, 7, 8), ((2, 3), (0, 1)), "max", 2, watch=neurons)
-    captured = engine.capture(request).result(20)
+    captured = engine.capture(request).result(TIMEOUT)
     assert (captured.contributions == state.contributions).all()
     fields = fields_of(state.asked[0])
     assert fields["regions"] == [[[2, 4]], [[0, 2]]]
@@ -173,7 +174,7 @@ def test_contributions_of_a_sampled_answer_are_fetched_over_its_span(
     state.answer = engine.tokenizer(" Paris is big", add_special_tokens=False)["input_ids"] + [9]
     assert len(state.answer) == 4
     state.contributions = np.ones((3, engine.layout.total), np.float32)
-    found = engine.generate(sampled(lambda text: (0, len(" Paris")))).result(20)
+    found = engine.generate(sampled(lambda text: (0, len(" Paris")))).result(TIMEOUT)
     assert found.text == " Paris is big"
     assert found.captured is not None
     assert found.captured.answer == (0,)
@@ -189,11 +190,11 @@ def test_what_nobody_fetches_is_dropped_at_once(server: tuple[str, NeuronServer]
         raise LookupError(text)
 
     state = server[1]
-    without = engine.generate(sampled(lambda text: None)).result(20)
+    without = engine.generate(sampled(lambda text: None)).result(TIMEOUT)
     assert without.captured is not None
     assert without.captured.contributions is None
     with pytest.raises(LookupError):
-        engine.generate(sampled(fails)).result(20)
+        engine.generate(sampled(fails)).result(TIMEOUT)
     state.wait(lambda: len(state.dropped) == 2)
     assert set(state.dropped) == {fields_of(body)["key"] for body in state.asked}
     assert not state.fetched
@@ -208,7 +209,7 @@ def test_a_request_that_is_cancelled_leaves_nothing(server: tuple[str, NeuronSer
     state.wait(lambda: state.dropped)
     state.held.set()
     assert state.dropped == [fields_of(state.asked[0])["key"]]
-    assert engine.generate(GenerateRequest((5,), 1)).result(20).tokens
+    assert engine.generate(GenerateRequest((5,), 1)).result(TIMEOUT).tokens
     assert not state.fetched
 
 
@@ -219,13 +220,13 @@ def test_a_connection_that_fails_is_tried_again_under_another_key(
     state = server[1]
     state.failures, state.turned_away = 1, 1
     request = CaptureRequest((5, 6), ((0, 1),))
-    assert engine.capture(request).result(20).contributions.shape == (1, 1)
+    assert engine.capture(request).result(TIMEOUT).contributions.shape == (1, 1)
     keys = [fields_of(body)["key"] for body in state.asked]
     assert len(set(keys)) == 2  # the first one was broken off before it was read
     assert [key for key, _ in state.fetched] == keys[-1:]
     state.turned_away = 4
     with pytest.raises(RuntimeError, match="does not answer: too busy"):
-        engine.capture(request).result(20)
+        engine.capture(request).result(TIMEOUT)
 
 
 def test_what_the_server_refuses_is_said_and_not_tried_again(
@@ -234,18 +235,18 @@ def test_what_the_server_refuses_is_said_and_not_tried_again(
     state = server[1]
     monkeypatch.setattr(state, "completion", lambda body: (400, {"error": {"message": "no such thing"}}))
     with pytest.raises(RuntimeError, match=r"refuses this request \(400\): no such thing"):
-        engine.generate(GenerateRequest((5,), 1)).result(20)
+        engine.generate(GenerateRequest((5,), 1)).result(TIMEOUT)
     monkeypatch.setattr(state, "completion", lambda body: (200, {"choices": [{"token_ids": None}]}))
     with pytest.raises(RuntimeError, match="completion has no tokens"):
-        engine.generate(GenerateRequest((5,), 1)).result(20)
+        engine.generate(GenerateRequest((5,), 1)).result(TIMEOUT)
     with pytest.raises(ValueError, match="gives 20 alternatives to a token, 21 were asked for"):
         engine.generate(GenerateRequest((5,), 1, top_logprobs=21))
 
 
 def test_a_prompt_without_room_is_answered_here(server: tuple[str, NeuronServer], engine: ServedEngine):
-    found = engine.generate(GenerateRequest((5,) * 63, 4)).result(20)
+    found = engine.generate(GenerateRequest((5,) * 63, 4)).result(TIMEOUT)
     assert (found.tokens, found.stop_reason) == ((), "model_length")
-    assert engine.generate(GenerateRequest((5,) * 62, 4)).result(20).stop_reason == "model_length"
+    assert engine.generate(GenerateRequest((5,) * 62, 4)).result(TIMEOUT).stop_reason == "model_length"
     assert [body["max_tokens"] for body in server[1].asked] == [1]
 
 

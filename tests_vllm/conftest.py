@@ -1,6 +1,7 @@
 """vLLM on the CPU beside the engine on transformers, both on the bundled model in float32."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for rounding.py
+
+from exact import Exact
 
 from hneurons_eval.engine import Engine, get_engine
 from hneurons_eval.neurons import NeuronSet
@@ -26,6 +30,12 @@ QUESTIONS = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A limit for hangs alone: a test starts up to four vLLMs, each a minute or more on a busy machine."""
+    for item in items:
+        item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.fixture(autouse=True)
 def _artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HNEURONS_ARTIFACTS", str(tmp_path / "artifacts"))
@@ -41,6 +51,12 @@ def reference() -> Engine:
 def engine() -> VLLMEngine:
     """vLLM, with room for all that a test asks at once."""
     return get_vllm_engine(BUNDLED, dtype="float32", options=OPTIONS)
+
+
+@pytest.fixture(scope="session")
+def exact() -> Exact:
+    """The model in float64, to measure both against."""
+    return Exact(BUNDLED)
 
 
 @pytest.fixture(scope="session")

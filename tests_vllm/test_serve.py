@@ -16,9 +16,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from conftest import BUNDLED, OPTIONS, QUESTIONS, results
+from exact import Exact
 from inspect_ai.model import GenerateConfig, get_model
 from safetensors.numpy import load
 from test_capture import assert_same, assert_same_answers, mixed, sampled
@@ -135,34 +135,47 @@ def kept(caller: httpx.Client) -> tuple[int, int]:
     return about["captures"], about["held"]
 
 
+def until(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    """Wait until something holds; whether it did in time."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def nothing_stays(caller: httpx.Client) -> bool:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        if kept(caller) == (0, 0):
-            return True
-        time.sleep(0.2)
-    return False
+    return until(lambda: kept(caller) == (0, 0))
 
 
 # ---- the same as in process ----
 
 
 def test_given_responses_are_captured_as_in_process(
-    served: ServedEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw
+    served: ServedEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, exact: Exact
 ):
     requests = mixed(prompts, engine.tokenizer, some_neurons)
-    requests += [replace(requests[0], watch=some_neurons(9, 20))]
+    watched = some_neurons(9, 20)
+    requests += [replace(requests[0], watch=watched)]
     found = results([served.capture(request) for request in requests])
     expected = results([engine.capture(request) for request in requests])
-    assert_same(found, expected)
-    assert found[-1].watched.shape == expected[-1].watched.shape
-    assert np.abs(found[-1].watched - expected[-1].watched).max() <= 1e-5
+    assert_same(found, expected, requests, exact)
+    own, start = exact.of(requests[-1].tokens), requests[-1].response_from
+    assert len(found[-1].watched) == len(requests[-1].tokens) - start
+    exact.check_watched(found[-1].watched, own, start, watched.flat(exact.layout))
 
 
 def test_answers_are_captured_while_they_are_generated_as_in_process(
-    served: ServedEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, caller: httpx.Client
+    served: ServedEngine,
+    engine: VLLMEngine,
+    prompts: Prompts,
+    some_neurons: Draw,
+    caller: httpx.Client,
+    exact: Exact,
 ):
-    watching = AnswerCapture(lambda text: (0, len(text)), "max", other=True, watch=some_neurons(9, 20))
+    watched = some_neurons(9, 20)
+    watching = AnswerCapture(lambda text: (0, len(text)), "max", other=True, watch=watched)
     requests = [
         *sampled(prompts),
         *sampled(prompts[:3], neurons=some_neurons(4, 3000), alpha=0.0),
@@ -173,9 +186,10 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
     requests += sampled(prompts[:1], stop=(whole.text[5:8],))  # one that ends within a token
     found = results([served.generate(request) for request in requests])
     expected = results([engine.generate(request) for request in requests])
-    assert_same_answers(found, expected)
-    assert found[9].captured.watched.shape[1] == 20
-    assert np.abs(found[9].captured.watched - expected[9].captured.watched).max() <= 1e-5
+    assert_same_answers(found, expected, requests, exact)
+    own = exact.of(requests[9].prompt + found[9].tokens)
+    assert len(found[9].captured.watched) == found[9].captured.response_tokens
+    exact.check_watched(found[9].captured.watched, own, len(requests[9].prompt), watched.flat(exact.layout))
     assert nothing_stays(caller)
 
 
@@ -186,6 +200,7 @@ def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
     prompts: Prompts,
     some_neurons: Draw,
     caller: httpx.Client,
+    exact: Exact,
 ):
     neurons = some_neurons(7, 4000)
     requests = [
@@ -197,29 +212,41 @@ def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
         futures = [served.generate(request) for request in requests]
         plain = [others.submit(completion, caller, list(prompt)) for prompt in prompts]
         found = [answer.tokens for answer in results(futures)]
-    assert found == [answer.tokens for answer in results([engine.generate(request) for request in requests])]
-    assert found == [answer.tokens for answer in results([reference.generate(request) for request in requests])]
-    at_one = found[2 * len(prompts) : 3 * len(prompts)]
-    assert [said(future.result()) for future in plain] == at_one  # alpha 1 is the plain model, whoever else is there
+    for other in (engine, reference):
+        expected = [answer.tokens for answer in results([other.generate(request) for request in requests])]
+        exact.check_tokens(requests, found, expected)
+    at_one = slice(2 * len(prompts), 3 * len(prompts))  # alpha 1 is the plain model, whoever else is there
+    exact.check_tokens(requests[at_one], [said(future.result()) for future in plain], found[at_one])
     by_alpha = [found[k * len(prompts) : (k + 1) * len(prompts)] for k in range(len(ALPHAS))]
     assert len(set(map(str, by_alpha))) == len(ALPHAS)
 
 
-def test_a_seed_decides_what_is_sampled_here_and_there(served: ServedEngine, engine: VLLMEngine, prompts: Prompts):
+def test_a_seed_decides_what_is_sampled_here_and_there(
+    served: ServedEngine, engine: VLLMEngine, prompts: Prompts, exact: Exact
+):
+    # vLLM too divides probabilities by noise of the seed. Errors of 1e-4 change one of these 72 tokens with a
+    # probability of about 0.01, so on some machine one text of six may differ.
     requests = [
         GenerateRequest(prompts[0], 12, SamplingOptions(1.0, 50, 0.9), seed=seed, top_logprobs=3) for seed in range(6)
     ]
     found = results([served.generate(request) for request in requests])
     expected = results([engine.generate(request) for request in requests])
-    assert [answer.tokens for answer in found] == [answer.tokens for answer in expected]
+    pairs = list(zip(found, expected, strict=True))
+    assert sum(ours.tokens != theirs.tokens for ours, theirs in pairs) <= 1
     assert len({answer.tokens for answer in found}) > 1
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in pairs:
+        error = exact.logprob_error(exact.of(prompts[0] + theirs.tokens))
         for entry, same in zip(ours.logprobs, theirs.logprobs, strict=True):
-            assert entry.logprob == pytest.approx(same.logprob, abs=1e-4)
-            assert [token for token, _ in entry.top] == [token for token, _ in same.top]
+            if entry.token != same.token:
+                break
+            assert entry.logprob == pytest.approx(same.logprob, abs=error)
+            levels, others = ([level for _, level in one.top] for one in (entry, same))
+            assert levels == pytest.approx(others, abs=error)
 
 
-def test_the_provider_gives_the_same_through_inspect(url: str, tmp_path: Path, some_neurons: Draw):
+def test_the_provider_gives_the_same_through_inspect(
+    url: str, tmp_path: Path, some_neurons: Draw, prompts: Prompts, exact: Exact
+):
     import asyncio
 
     from hneurons_eval.artifacts import features_of
@@ -252,7 +279,8 @@ def test_the_provider_gives_the_same_through_inspect(url: str, tmp_path: Path, s
             rows.append(features_of(keys[:1]).get(keys[0]))
         if "likelihood" in body:
             assert found["hneurons"]["tokens"] == expected["hneurons"]["tokens"]
-            assert found["hneurons"]["likelihood"] == pytest.approx(expected["hneurons"]["likelihood"], abs=1e-3)
+            error = found["hneurons"]["tokens"] * exact.logprob_error(exact.of(prompts[0]))
+            assert found["hneurons"]["likelihood"] == pytest.approx(expected["hneurons"]["likelihood"], abs=error)
     assert rows[0].values.max() > 0
 
 
@@ -260,7 +288,7 @@ def test_the_provider_gives_the_same_through_inspect(url: str, tmp_path: Path, s
 
 
 def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
-    reference: Engine, some_neurons: Draw, caller: httpx.Client
+    reference: Engine, some_neurons: Draw, caller: httpx.Client, exact: Exact
 ):
     sets = [some_neurons(seed, 8000) for seed in (17, 18)]
     variants = [(None, 1.0), (sets[0], 0.0), (sets[1], 0.0), (sets[0], 2.0)]
@@ -275,12 +303,14 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
         GenerateRequest(prompt, 8, SamplingOptions(0.0), neurons=neurons, alpha=alpha) for neurons, alpha in variants
     ]
     expected = [answer.tokens for answer in results([reference.generate(request) for request in requests])]
-    assert found == expected * 2
+    exact.check_tokens(requests * 2, found, expected * 2)
     assert len(set(expected)) >= 3
-    time.sleep(2)  # the server counts behind its answers
-    spared = tokens_from_cache(caller) - before
     # The second time, each found its own, but for the last block, and none had found another's.
-    assert spared == 4 * ((len(prompt) - 1) // BLOCK * BLOCK) > 0
+    own = 4 * ((len(prompt) - 1) // BLOCK * BLOCK)
+    assert own > 0
+    # The server counts behind its answers.
+    assert until(lambda: tokens_from_cache(caller) - before >= own)
+    assert tokens_from_cache(caller) - before == own
 
 
 def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons: Draw, caller: httpx.Client):
@@ -300,7 +330,7 @@ def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons:
     assert answer != reference.generate(replace(request, alpha=1.0)).result(60).text
 
 
-def test_other_clients_fetch_contributions_over_http(engine: VLLMEngine, prompts: Prompts, caller: httpx.Client):
+def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: httpx.Client, exact: Exact):
     prompt = prompts[0]
     fields = Fields(key="mine", regions=(((0, len(prompt)),),), keep_from=len(prompt))
     tokens = said(completion(caller, list(prompt), fields, max_tokens=4))
@@ -308,13 +338,8 @@ def test_other_clients_fetch_contributions_over_http(engine: VLLMEngine, prompts
     response = caller.post(f"{CAPTURES}/mine", json=wanted)
     assert response.status_code == 200
     values = load(response.content)["values"]
-    capture = AnswerCapture(lambda text: (0, len(decode(engine.tokenizer, tokens[:2]))), other=True)
-    expected = engine.generate(GenerateRequest(prompt, 4, SamplingOptions(0.0), capture=capture)).result(60).captured
-    assert expected is not None
-    assert expected.answer == (0, 1)
-    assert expected.contributions is not None
-    assert np.abs(values[0] - expected.contributions[2]).max() <= 1e-5
-    assert np.abs(values[1] - expected.contributions[0]).max() <= 1e-5
+    regions = [range(len(prompt)), range(len(prompt), len(prompt) + 2)]
+    exact.check_contributions(values, exact.of(prompt + tokens), regions)
     assert caller.post(f"{CAPTURES}/mine", json=wanted).status_code == 404  # it was forgotten with that
 
 
@@ -361,10 +386,7 @@ def test_what_is_broken_off_or_never_fetched_does_not_stay(
     served: ServedEngine, prompts: Prompts, caller: httpx.Client
 ):
     futures = [served.generate(request) for request in sampled(prompts, max_tokens=400)]
-    until = time.monotonic() + 20
-    while kept(caller)[1] < len(prompts) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert kept(caller)[1] == len(prompts)
+    assert until(lambda: kept(caller)[1] == len(prompts))
     assert all(future.cancel() for future in futures)
     assert nothing_stays(caller)  # one that has not ended does not expire either
     said(completion(caller, [1, 2, 3], Fields(key="c", regions=(((0, 1),),)), max_tokens=1))

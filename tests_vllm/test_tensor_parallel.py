@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import BUNDLED, OPTIONS, results
-from test_capture import TOLERANCE, assert_same, assert_same_answers, mixed, sampled
+from exact import Exact
+from test_capture import assert_same, assert_same_answers, mixed, sampled
 
 from hneurons_eval.engine import Engine
 from hneurons_eval.neurons import NeuronSet
@@ -12,8 +13,6 @@ from hneurons_eval.requests import GenerateRequest
 from hneurons_eval.sampling import SamplingOptions
 from hneurons_eval.vllm.engine import VLLMEngine
 
-MAXIMA = 2e-5
-"""Both engines are within 7e-6 of float64; a maximum is of one token, whose rounding nothing averages."""
 Draw = Callable[[int, int], NeuronSet]
 Prompts = list[tuple[int, ...]]
 
@@ -25,17 +24,19 @@ def three() -> Iterator[VLLMEngine]:
     engine.close()
 
 
-def test_three_ranks_give_what_one_gives(three: VLLMEngine, reference: Engine, prompts: Prompts, some_neurons: Draw):
+def test_three_ranks_give_what_one_gives(
+    three: VLLMEngine, reference: Engine, prompts: Prompts, some_neurons: Draw, exact: Exact
+):
     requests = mixed(prompts, reference.tokenizer, some_neurons)
     found = results([three.capture(request) for request in requests])
     expected = results([reference.capture(request) for request in requests])
-    for reduce, tolerance in (("mean", TOLERANCE), ("max", MAXIMA)):
-        chosen = [number for number, request in enumerate(requests) if request.reduce == reduce]
-        assert_same([found[number] for number in chosen], [expected[number] for number in chosen], tolerance)
+    assert_same(found, expected, requests, exact)
     answers = sampled(prompts)
     assert_same_answers(
         results([three.generate(request) for request in answers]),
         results([reference.generate(request) for request in answers]),
+        answers,
+        exact,
     )
     scaled = [
         GenerateRequest(prompt, 24, SamplingOptions(0.0), neurons=some_neurons(7, 4000), alpha=alpha)
@@ -43,4 +44,4 @@ def test_three_ranks_give_what_one_gives(three: VLLMEngine, reference: Engine, p
         for prompt in prompts
     ]
     ours, theirs = (results([one.generate(request) for request in scaled]) for one in (three, reference))
-    assert [answer.tokens for answer in ours] == [answer.tokens for answer in theirs]
+    exact.check_tokens(scaled, [answer.tokens for answer in ours], [answer.tokens for answer in theirs])
