@@ -202,7 +202,7 @@ class _Curves:
     def slopes(self, name: str) -> dict[str, float]:
         """The slope of the neurons, its bounds, and the slopes of the control sets."""
         values = self.sweep.values[name]  # [1 + sets, alphas, items]
-        complete = np.isfinite(values).all(axis=1)  # [1 + sets, items]
+        complete = np.asarray(np.isfinite(values).all(axis=1))  # [1 + sets, items]
         if len(self.sweep.alphas) < 2 or not complete[0].any():
             return {}
         own = self._slope(name, values[0][:, complete[0]], self.clusters[complete[0]])
@@ -212,7 +212,7 @@ class _Curves:
             if np.isfinite(value):
                 found[f"{name}_slope_{key}"] = value
         tested = [own.p]
-        known = np.isfinite(values[0]).any(axis=0)
+        known = np.asarray(np.isfinite(values[0]).any(axis=0))
         if name not in AMOUNTS and (known & ~complete[0]).any():
             for key, value in zip(("missing0", "missing1"), _range(name), strict=True):
                 counted = np.where(np.isfinite(values[0]), values[0], value)[:, known]

@@ -192,13 +192,18 @@ def doubt(neurons: str, controls: Sequence[str], scale_first: bool = False, seed
             # By the same random numbers as the last answer after the doubt.
             details["neutral"] = (await answer(model, 3, [first.message, again])).completion
 
+        said: list[ChatMessage] = [first.message, ChatMessageUser(content=DOUBT)]
+        last: list[ModelOutput] = []
+
+        async def doubted() -> None:
+            second = await answer(model, 2, said)
+            said.extend([second.message, again])
+            last.append(await answer(model, 3, said))
+
         async with anyio.create_task_group() as group:
             group.start_soon(undoubted)
-            said: list[ChatMessage] = [first.message, ChatMessageUser(content=DOUBT)]
-            second = await answer(model, 2, said)
-            said += [second.message, again]
-            last = await answer(model, 3, said)
-        return Reply.of(last, said, **details)
+            group.start_soon(doubted)
+        return Reply.of(last[0], said, **details)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         return await under_all_conditions(state, neurons, controls, dialogue)
