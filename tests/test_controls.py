@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hneurons_eval.controls import (
     ACTIVITY,
     KINDS,
+    Activity,
     ActivityError,
     contribution_matched_sets,
     control_sets,
@@ -92,19 +93,93 @@ def test_impossible_sets_are_refused():
             make()
 
 
+@pytest.fixture
+def activity() -> Activity:
+    rng = np.random.default_rng(0)
+    return Activity(np.exp(rng.normal(-7, 1.5, 4000)), np.exp(rng.normal(-8, 1.2, 4000)))
+
+
 def test_sets_of_every_kind_for_a_reference():
-    means = np.exp(np.random.default_rng(0).normal(-7, 1.5, sum(WIDTHS)))
-    sets = control_sets(REFERENCE, WIDTHS, means, 7, seed=2, deviation=means)
+    rng = np.random.default_rng(0)
+    activity = Activity(np.exp(rng.normal(-7, 1.5, 100)), np.exp(rng.normal(-7, 1.5, 100)))
+    sets = control_sets(REFERENCE, WIDTHS, activity, 7, seed=2)
     assert tuple(sets) == KINDS
-    assert tuple(control_sets(REFERENCE, WIDTHS, means, 1)) == KINDS[:-1]
-    for one in sets.values():
+    for kind, one in sets.items():
         assert one.shape == (7, len(REFERENCE))
-        assert all(np.unique(row).size == len(REFERENCE) and not np.isin(row, REFERENCE).any() for row in one)
+        proper(list(one), len(REFERENCE))
+        assert len({row.tobytes() for row in one}) == 7, kind
+        np.testing.assert_array_equal(control_sets(REFERENCE, WIDTHS, activity, 7, seed=2)[kind], one)
+        assert not np.array_equal(control_sets(REFERENCE, WIDTHS, activity, 7, seed=3)[kind], one)
+    for row in sets["layer"]:
+        assert np.histogram(row, [0, 30, 80, 100])[0].tolist() == [3, 2, 3]
     # A layer that is mostly reference leaves nothing to match it with.
-    crowded = np.arange(80, 95)
-    assert "layer" not in control_sets(crowded, WIDTHS, means, 2)
-    nothing = control_sets([], WIDTHS, means, 3, deviation=means)
-    assert {kind: one.shape for kind, one in nothing.items()} == dict.fromkeys(KINDS, (3, 1))
+    assert "layer" not in control_sets(np.arange(80, 95), WIDTHS, activity, 2)
+    assert control_sets(np.arange(51), WIDTHS, activity, 2) == {}
+    half = control_sets(np.arange(50), WIDTHS, activity, 3)
+    for kind in ("uniform", "contribution", "sd"):
+        np.testing.assert_array_equal(half[kind], np.tile(np.arange(50, 100), (3, 1)))
+    for wrong in ([], [100], [-1]):
+        with pytest.raises(ValueError, match="do not fit 100 neurons"):
+            control_sets(wrong, WIDTHS, activity, 3)
+    with pytest.raises(ValueError, match="8 neurons and 100 activities do not fit 60"):
+        control_sets(REFERENCE, (30, 30), activity, 3)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 30), st.integers(0, 12))
+@settings(max_examples=30, deadline=None)
+def test_no_set_holds_an_excluded_neuron_or_one_twice(seed: int, size: int, beside: int):
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(100)
+    reference, exclude = np.sort(chosen[:size]), chosen[: size + beside]
+    activity = Activity(rng.random(100), rng.random(100))
+    for one in control_sets(reference, WIDTHS, activity, 3, seed, exclude).values():
+        proper(list(one), size, exclude)
+
+
+def test_sets_of_two_folds_share_as_many_neurons_as_their_references(activity: Activity):
+    """Set number i replaces a neuron by the same one in every fold: the sets vary over folds as the selections do."""
+    rng = np.random.default_rng(4)
+    pool = rng.choice(4000, 36, replace=False)
+    first, second = np.sort(pool[:24]), np.sort(pool[12:])  # 12 shared of 24
+    one, other = (control_sets(fold, (2000, 2000), activity, 200, seed=1) for fold in (first, second))
+    for kind in KINDS:
+        shared = np.array([np.intersect1d(a, b).size for a, b in zip(one[kind], other[kind], strict=True)])
+        assert 11 <= shared.mean() <= 13, kind
+        assert shared.min() >= 8, kind
+        # Two sets of one fold share hardly any: they are different replacements.
+        apart = np.array([np.intersect1d(a, b).size for a, b in zip(one[kind][:-1], one[kind][1:], strict=True)])
+        assert apart.mean() < 2, kind
+
+
+def test_matched_kinds_are_near_in_rank_and_the_others_are_not(activity: Activity):
+    rank = {"contribution": activity.mean.argsort().argsort(), "sd": activity.deviation.argsort().argsort()}
+    for kind, places in rank.items():
+        reference = np.flatnonzero(places >= 3950)[::3]  # at the end, where the window has one side only
+        sets = control_sets(reference, (4000,), activity, 100, seed=3)
+        assert places[sets[kind]].min() >= 3800
+        other = "sd" if kind == "contribution" else "contribution"
+        for wide in ("uniform", "layer", other):
+            assert 1500 < places[sets[wide]].mean() < 2500
+        middle = np.flatnonzero((places > 1000) & (places < 3000))[::100]
+        apart = np.abs(np.sort(places[middle]) - np.sort(places[control_sets(middle, (4000,), activity, 50)[kind]], 1))
+        assert apart.mean() < 30
+
+
+def test_every_neuron_near_by_replaces_one_as_often_as_another():
+    activity = Activity(np.arange(2000.0), np.arange(2000.0))
+    sets = control_sets([1000], (2000,), activity, 5000)
+    near = np.bincount(sets["sd"].ravel(), minlength=2000)[975:1026]
+    assert near.sum() == 5000
+    assert near[25] == 0
+    assert np.abs(np.delete(near, 25) - 100).max() < 50
+    assert np.abs(np.histogram(sets["uniform"], 10, (0, 2000))[0] - 500).max() < 110
+
+
+def test_activity_is_mean_and_deviation_of_each_neuron():
+    X = np.random.default_rng(0).normal(size=(200, 7)).astype(np.float32)
+    found = Activity.of(X)
+    np.testing.assert_allclose(found.mean, X.astype(np.float64).mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(found.deviation, X.astype(np.float64).std(axis=0), atol=1e-6)
 
 
 def test_sd_matched_sets_vary_as_much_and_hold_the_reference_only_where_asked():
