@@ -103,6 +103,8 @@ class Settings:
             raise IdentificationError(f"C should be auto, paper or a number above 0, found {self.C!r}")
         if self.folds < 2 or self.inner_folds < 2 or self.controls < 1 or self.resamples < 2:
             raise IdentificationError("folds, inner_folds and resamples should be at least 2, controls at least 1")
+        if self.repeats < 0:
+            raise IdentificationError(f"repeats should be at least 0, found {self.repeats}")
 
     @property
     def needs_model(self) -> bool:
@@ -151,7 +153,8 @@ class Resampled:
         C: chosen on it.
         neurons: with a weight; `positive` of them positive.
         auroc: on the answers that were not drawn; NaN where one class is missing.
-        p: that as many neurons of like deviation, refitted, tell these answers apart as well.
+        p: that as many neurons of like deviation, refitted, tell these answers apart as well; NaN where one class is
+            missing or the model has too few other neurons.
     """
 
     C: float
@@ -576,7 +579,7 @@ class Search:
         nonzero = path.nonzero(k)
         if len(set(y.tolist())) == 2:
             value = auroc(y, self._decisions(path)[k, left_out])
-            if len(nonzero):
+            if 0 < 2 * len(nonzero) <= data.X.shape[1]:  # else there are too few others to compare with
                 sets = control_sets(nonzero, (data.X.shape[1],), activity, RESAMPLE_SETS, self.settings.seed)["sd"]
                 rows = np.flatnonzero(fit.train[self.row_answers])
                 fitted = fit_sets(data.X, np.concatenate([nonzero[None], sets]), self.row_labels.astype(float), rows)

@@ -78,7 +78,10 @@ def conditions(neurons: str, alphas: Alphas, controls: int, seed: int) -> Condit
     factors = parse_alphas(alphas)
     if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
         raise Refused(f"controls should be a number of neuron sets, at least 0, found {controls!r}")
-    chosen, name = neurons_from(neurons)
+    known, name = neurons_from(neurons)
+    chosen = known.positive
+    if not len(chosen):
+        raise Refused(f"{name} holds {len(known)} neurons, none of them with a positive weight; train with a larger C")
     with refusing():
         check_writable()
         sets = control_sets(chosen, model_layout(), probe_directory_of(neurons), controls, seed)
@@ -109,8 +112,9 @@ def control_sets(
     drawn: dict[str, list[Any]] = {}
     if number and probe is not None and (probe / BASELINES).is_file():
         baselines = Baselines.load(probe / BASELINES)
-        drawn = {kind: list(sets.neurons) for kind, sets in baselines.controls.items()}
-        drawn = {kind: sets for kind, sets in drawn.items() if sets and len(sets[0]) == len(flat)}
+        for one in baselines.sets.values():
+            if np.array_equal(one.chosen.neurons[0], flat):
+                drawn = {kind: list(sets.neurons) for kind, sets in one.controls.items()}
     if number and sum(map(len, drawn.values())) < number:
         each = (number + 1) // 2
         drawn = {

@@ -38,7 +38,7 @@ def path_over_c(curve: Sequence[Mapping[str, float]], chosen: float) -> bytes:
     above.legend(fontsize=8, frameon=False)
     below.plot(Cs, [max(point["neurons"], 0.5) for point in curve], "o-", color=GREY, markersize=3)
     below.set_yscale("log")
-    below.set_ylabel("neurons with positive weight")
+    below.set_ylabel("neurons with a weight")
     below.set_xlabel("C (log-loss weight)")
     for axes in (above, below):
         axes.set_xscale("log")
