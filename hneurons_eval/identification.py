@@ -522,9 +522,13 @@ class Search:
         twice as much on the log scale, and AUROC is no better (docs/validity.md).
         """
         accuracies, losses, _ = self._held_out(fit)
-        usable = _path(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(losses), np.bool_)
-        if not usable.any():
-            return len(losses) - 1
+        path, usable = _path(fit), np.ones(len(losses), np.bool_)
+        if self.settings.penalty == "l1":
+            usable = path.n_positive > 0
+            if not usable.any():
+                return len(losses) - 1
+            if (few := usable & (2 * path.n_nonzero <= self.data.X.shape[1])).any():
+                usable = few  # more could not be compared with random ones
         if self.settings.C == "paper":
             score = accuracies + (0.0 if suppressed is None else np.asarray(suppressed))
         else:
