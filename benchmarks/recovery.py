@@ -4,7 +4,7 @@
     python benchmarks/recovery.py --quick            # small sizes, to see that all of it runs
 
 Features are simulated as in bench_probe.py: positive, correlated through a few factors, each neuron on its own
-scale; 30 neurons tell the label. The whole search runs (nested folds, C by held-out accuracy, half-samples), with true
+scale; 30 neurons tell the label. The whole search runs (nested folds, C by held-out log-loss, half-samples), with true
 labels and with labels shuffled. Recovery is the share of the planted neurons that are selected, false discovery the
 share of the selected that are not planted; both also for the neurons that more than half of the half-samples select.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from bench_probe import simulate
 
-from hneurons_eval.evaluation import detection
+from hneurons_eval.evaluation import Detected, detection
 from hneurons_eval.identification import Answers, Search, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,13 +36,14 @@ def measure(rows: int, neurons: int, seed: int, shuffled: bool) -> dict[str, flo
     selected = np.flatnonzero(found.probe.coef_ > 0)
     stable = np.flatnonzero(found.stability > 0.5)
     questions = [str(k) for k in range(rows)]
+    sets = {name: (one.chosen, one.controls) for name, one in found.scores.sets.items()}
+    no_relations = [None] * rows
     figures = detection(
-        y.tolist(), found.probabilities.tolist(), found.predictions.tolist(), questions, [None] * rows, {},
-        found.scores.controls, found.scores.refit.tolist(),
-    )  # fmt: skip
-    names = ("auroc", "auroc_low", "auroc_high", "uniform_auroc", "uniform_p")
+        Detected(y, found.probabilities, found.predictions, questions, no_relations, {}, sets, found.fold_of.tolist())
+    )
+    names = ("auroc", "auroc_low", "auroc_high", "probe_uniform_auroc", "probe_uniform_p")
     return {
-        **{name: figures[name] for name in names},
+        **{name.removeprefix("probe_"): figures[name] for name in names},
         "selected": len(selected),
         "stable": len(stable),
         "most_stable": float(found.stability.max()),

@@ -115,7 +115,7 @@ class World:
         self.features = work / "features-alone"
         shutil.copytree(made.artifacts, self.features)
         self.probe = Stage(
-            "probe", "probe", tiny, {"features": captured, "C": "accuracy", "folds": "3", "controls": "5"}, (),
+            "probe", "probe", tiny, {"features": captured, "C": "auto", "folds": "3", "controls": "5"}, (),
             self.features,
         )  # fmt: skip
         probed = finished_log(Stage("", "probe", tiny, {**self.probe.arguments, "C": "10"}), made)

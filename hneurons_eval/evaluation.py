@@ -50,7 +50,8 @@ class Detected:
         folds: the fold that each answer was tested in, where classifiers were fitted anew for each fold: their scores
             are compared within a fold only. None: one classifier.
         null: AUROCs of probes that were fitted to shuffled labels in the same folds (`null_aurocs`). With folds the
-            labels of some answers train the probes of others, so that shuffling labels alone is not enough. None
+            labels of some answers train the probes of others, so that AUROCs vary more than by the answers tested:
+            intervals are widened by as much as these vary more than with labels shuffled and nothing refitted. None
             shuffles labels alone.
     """
 
@@ -101,9 +102,13 @@ class StratifiedAuroc:
         strata: the relation of each answer (or one stratum for all).
         clusters: the question of each answer, the unit of resampling.
         seed: of the resamples.
+
+    Attributes:
+        widening: by which the half-widths of all intervals are multiplied.
     """
 
     def __init__(self, labels: NDArray[np.int64], strata: NDArray[Any], clusters: NDArray[Any], seed: int = 0) -> None:
+        self.widening = 1.0
         self._labels = labels
         self._clusters = np.unique(clusters, return_inverse=True)[1]
         self._rows = [np.flatnonzero(strata == one) for one in np.unique(strata)]
@@ -148,8 +153,9 @@ class StratifiedAuroc:
         difference = float(self.means(scores[None])[0] - self.means(others).mean())
         sums = np.bincount(self._clusters, parts)
         error = float(np.sqrt((sums**2).sum() * len(sums) / max(len(sums) - 1, 1)))
-        p = float(norm.sf(difference / error)) if error > 0 else float(difference <= 0)
-        return Interval(difference, difference - 1.96 * error, difference + 1.96 * error), p
+        p = float(norm.sf(difference / (error * self.widening))) if error > 0 else float(difference <= 0)
+        half = 1.96 * error * self.widening
+        return Interval(difference, difference - half, difference + half), p
 
     def _influence(self, scores: Floats) -> Floats:
         """What each answer adds to the mean AUROC's deviation from its expectation, `[scores, answers]`."""
@@ -181,10 +187,10 @@ class StratifiedAuroc:
         means = np.where(known, values, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
         drawn = means[1:][np.isfinite(means[1:])]
         low, high = np.quantile(drawn, [0.025, 0.975]) if drawn.size > RESAMPLES / 2 else (np.nan, np.nan)
-        found = flat(name, Interval(float(means[0]), float(low), float(high)))
+        found = flat(name, widened(Interval(float(means[0]), float(low), float(high)), self.widening))
         if len(self) >= 3:
             own = values[:, 0]
-            half = float(t.ppf(0.975, len(own) - 1) * own.std(ddof=1) / np.sqrt(len(own)))
+            half = self.widening * float(t.ppf(0.975, len(own) - 1) * own.std(ddof=1) / np.sqrt(len(own)))
             found |= {
                 f"{name}_relations_low": float(own.mean()) - half,
                 f"{name}_relations_high": float(own.mean()) + half,
@@ -195,8 +201,8 @@ class StratifiedAuroc:
         """The mean over strata, each weighted by its number of (hallucinated, faithful) pairs."""
         return float(np.average(values[:, 0], weights=self._pairs))
 
-    def permutation_p(self, scores: ArrayLike, seed: int = 0) -> float:
-        """One-sided p of a mean AUROC above .5: labels permuted within strata, `PERMUTATIONS` times."""
+    def shuffled(self, scores: ArrayLike, seed: int = 0) -> tuple[float, Floats]:
+        """The mean AUROC, and those with the labels shuffled within strata, `[PERMUTATIONS]`."""
         values, rng = np.asarray(scores, np.float64), np.random.default_rng(seed)
         total, observed = np.zeros(PERMUTATIONS), 0.0
         for rows in self._rows:
@@ -206,7 +212,8 @@ class StratifiedAuroc:
             shuffled = rng.permuted(np.broadcast_to(ranks, (PERMUTATIONS, len(rows))), axis=1)
             total += (shuffled[:, :ones].sum(axis=1) - least) / pairs
             observed += float((ranks[y == 1].sum() - least) / pairs)
-        return permutation_p(observed, np.where(np.abs(total - observed) < 1e-9, observed, total))
+        total = np.where(np.abs(total - observed) < 1e-9, observed, total)
+        return observed / len(self._rows), total / len(self._rows)
 
 
 def detection(found: Detected, seed: int = 0) -> dict[str, float]:
@@ -237,9 +244,8 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
     strata = np.asarray([str(relation) for relation in found.relations]) if grouped else np.zeros(len(y), int)
     keep = usable_strata(y, strata, SMALLEST_STRATUM if grouped else 1)
     pooled = interval_if_known(auroc_statistic(y, rank_within(p, found.folds)), clusters, seed=seed)
-    figures |= flat("auroc_pooled", pooled)
     if not keep.any():
-        return figures
+        return figures | flat("auroc_pooled", pooled)
 
     def ranked(scores: ArrayLike) -> Floats:
         return rank_within(scores, found.folds)[keep]
@@ -248,13 +254,16 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
     own = within.of(ranked(p))
     if grouped:
         figures |= {"relations": len(within), "answers_in_relations": int(keep.sum())}
+    observed, null = within.shuffled(ranked(p), seed)
+    if found.null is not None and len(refitted := np.asarray(found.null, np.float64)) > 1:
+        within.widening = max(1.0, float(refitted.std(ddof=1) / null.std(ddof=1)))
+        figures["widening"] = within.widening
+        null = refitted
     figures |= within.figures("auroc", own)
     figures["auroc_weighted"] = within.weighted(own)
-    if found.null is None:
-        figures |= {"auroc_p": within.permutation_p(ranked(p), seed), "auroc_shuffles": PERMUTATIONS}
-    else:
-        figures |= {"auroc_p": permutation_p(figures["auroc"], found.null), "auroc_shuffles": np.size(found.null)}
-    figures |= _calls(y, np.asarray(found.predictions), clusters, seed)
+    figures |= {"auroc_p": permutation_p(observed, null), "auroc_shuffles": len(null)}
+    figures |= flat("auroc_pooled", widened(pooled, within.widening))
+    figures |= _calls(y, np.asarray(found.predictions), clusters, seed, within.widening)
     figures |= calibration(y, p, seed)
     by_name = {name: np.asarray(scores, np.float64) for name, scores in found.baselines.items()}
     by_name = {name: within.of(ranked(scores)) for name, scores in by_name.items() if np.isfinite(scores).all()}
@@ -266,6 +275,12 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
     for selection, (chosen, controls) in found.sets.items():
         figures |= _against_sets(selection, chosen, controls, within, ranked)
     return figures
+
+
+def widened(interval: Interval, factor: float) -> Interval:
+    """An interval with either half multiplied."""
+    middle = interval.estimate
+    return Interval(middle, middle - factor * (middle - interval.low), middle + factor * (interval.high - middle))
 
 
 def null_aurocs(labels: ArrayLike, scores: ArrayLike, relations: Sequence[Any], folds: Sequence[Any]) -> Floats:
@@ -287,15 +302,16 @@ def null_aurocs(labels: ArrayLike, scores: ArrayLike, relations: Sequence[Any], 
     return np.array(found)
 
 
-def _calls(y: NDArray[Any], predictions: NDArray[Any], clusters: NDArray[Any], seed: int) -> dict[str, float]:
+def _calls(
+    y: NDArray[Any], predictions: NDArray[Any], clusters: NDArray[Any], seed: int, widening: float
+) -> dict[str, float]:
     """Accuracy, balanced accuracy and the accuracy of the majority class."""
     right = (predictions == y).astype(float)
 
+    plain = interval_if_known(lambda weights: weights @ right / weights.sum(axis=1), clusters, seed=seed)
     return {
-        **flat(
-            "accuracy", interval_if_known(lambda weights: weights @ right / weights.sum(axis=1), clusters, seed=seed)
-        ),
-        **flat("balanced_accuracy", balanced_accuracy(y, predictions, clusters, seed=seed)),
+        **flat("accuracy", widened(plain, widening)),
+        **flat("balanced_accuracy", widened(balanced_accuracy(y, predictions, clusters, seed=seed), widening)),
         "majority_accuracy": float(max(y.mean(), 1 - y.mean())),
     }
 

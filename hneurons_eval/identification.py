@@ -438,13 +438,16 @@ class Search:
         much as the selections do.
         """
         found: dict[str, list[Compared]] = {PROBE_SET: [], POSITIVE_SET: []}
-        for path, others in self.half_paths(fit, float(path_of(fit).Cs[k])):
+        C, selected = float(path_of(fit).Cs[k]), int(path_of(fit).n_nonzero[k])
+        if self.settings.penalty == "l1" and 2 * selected > sum(widths):
+            raise IdentificationError(
+                f"C = {C:.4g} selects {selected} of {sum(widths)} neurons, "
+                "more than can be compared with random ones; use a smaller C"
+            )
+        for path, others in self.half_paths(fit, C):
             nonzero = path.nonzero(0)
             if 2 * len(nonzero) > sum(widths):
-                raise IdentificationError(
-                    f"C = {path.Cs[0]:.4g} selects {len(nonzero)} of {sum(widths)} neurons, "
-                    "more than can be compared with random ones; use a smaller C"
-                )
+                return {}
             for name, own in ((PROBE_SET, nonzero), (POSITIVE_SET, path.positive(0))):
                 if own.size:
                     sets = control_sets(own, widths, activity, self.settings.controls, self.settings.seed, nonzero)
@@ -499,9 +502,13 @@ class Search:
         twice as much on the log scale, and AUROC is no better (docs/validity.md).
         """
         accuracies, losses, _ = self.held_out(fit)
-        usable = path_of(fit).n_positive > 0 if self.settings.penalty == "l1" else np.ones(len(losses), np.bool_)
-        if not usable.any():
-            return len(losses) - 1
+        path, usable = path_of(fit), np.ones(len(losses), np.bool_)
+        if self.settings.penalty == "l1":
+            usable = path.n_positive > 0
+            if not usable.any():
+                return len(losses) - 1
+            if (few := usable & (2 * path.n_nonzero <= self.data.X.shape[1])).any():
+                usable = few  # more could not be compared with random ones
         if self.settings.C == "paper":
             score = accuracies + (0.0 if suppressed is None else np.asarray(suppressed))
         else:

@@ -16,6 +16,7 @@ def threshold_figures() -> Metric:
     seen: dict[int, dict[str, float]] = {}
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
+        from hneurons_eval.baselines import PROBE_SET
         from hneurons_eval.transfer import transfer_figures
 
         rows = [d for score in scores if (d := score.score.metadata or {}).get("probability") is not None]
@@ -26,7 +27,7 @@ def threshold_figures() -> Metric:
                 [row["probability"] for row in rows],
                 [row["prediction"] for row in rows],
                 [normalise_question(row["question"]) for row in rows],
-                {kind: sets for _, own in compared_sets(rows).values() for kind, sets in own.items()},
+                compared_sets(rows).get(PROBE_SET, (None, {}))[1],  # as many neurons as the probe has
             )
         return dict(seen[len(rows)])
 

@@ -12,14 +12,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hneurons_eval.baselines import (
+    ALL_SCALARS,
+    POSITIVE_SET,
+    PROBE_SET,
+    WITH_PROBE,
     BaselineError,
     Baselines,
+    Compared,
     Inputs,
     Scores,
     Selection,
+    Training,
     fit_baselines,
     out_of_fold,
     prompt_model,
+    scalar_inputs,
 )
 from hneurons_eval.l1_path import grouped_folds
 from hneurons_eval.l2 import gram
@@ -40,7 +47,7 @@ def planted(seed: int = 0, rows: int = ROWS) -> tuple[NDArray[np.float32], NDArr
 def selection(n: int = 4, seed: int = 1) -> Selection:
     rng = np.random.default_rng(seed)
     sets = np.stack([np.sort(rng.choice(np.arange(5, NEURONS), 5, replace=False)) for _ in range(n)])
-    return Selection(CHOSEN, {"uniform": sets})
+    return {PROBE_SET: Compared(CHOSEN, {"uniform": sets}), POSITIVE_SET: Compared(CHOSEN[:2], {})}
 
 
 def given(X: NDArray[np.float32], y: NDArray[np.int64]) -> Inputs:
@@ -50,13 +57,19 @@ def given(X: NDArray[np.float32], y: NDArray[np.int64]) -> Inputs:
         {"length": 20 - 3 * y + rng.normal(0, 3, len(y)), "noise": rng.random(len(y))},
         rng.normal(size=(len(y), 24)) + 0.3 * y[:, None],
         gram(X[:, ::-1]),
-        gram(X),
+        dense=gram(X),
     )
+
+
+def log_odds(y: NDArray[np.int64], folds: int, seed: int = 3) -> list[NDArray[np.float64]]:
+    """Of a probe that knows a little of each answer, anew for each fold."""
+    rng = np.random.default_rng(seed)
+    return [y + rng.normal(0, 2, len(y)) for _ in range(folds)]
 
 
 def scores(X: NDArray[np.float32], y: NDArray[np.int64], inputs: Inputs | None = None) -> tuple[Scores, list[Any]]:
     folds = grouped_folds(y, np.arange(len(y)) // 2, 4)
-    return out_of_fold(inputs or given(X, y), y, folds, [selection()] * 4), folds
+    return out_of_fold(inputs or given(X, y), y, folds, [selection()] * 4, log_odds(y, 4)), folds
 
 
 def test_sets_and_scalars_are_scikit_learns_out_of_fold():
@@ -64,18 +77,60 @@ def test_sets_and_scalars_are_scikit_learns_out_of_fold():
     inputs = given(X, y)
     found, folds = scores(X, y, inputs)
     model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=1000))
-    columns = [X[:, :5], *(X[:, one] for one in selection().controls["uniform"])]
-    for test in folds:
+    columns = [X[:, :5], *(X[:, one] for one in selection()[PROBE_SET].controls["uniform"])]
+    probe, positive = found.sets[PROBE_SET], found.sets[POSITIVE_SET]
+    together = np.column_stack([*inputs.scalars.values()])
+    decisions = log_odds(y, 4)
+    assert set(found.plain) == {"length", "noise", ALL_SCALARS, WITH_PROBE, "hidden", "prompt", "dense"}
+    for fold, test in enumerate(folds):
         train = np.setdiff1d(np.arange(ROWS), test)
         for number, own in enumerate(columns):
             wide = own.astype(np.float64)
             expected = model.fit(wide[train], y[train]).predict_proba(wide[test])[:, 1]
-            got = found.refit if number == 0 else found.controls["uniform"][number - 1]
+            got = probe.chosen if number == 0 else probe.controls["uniform"][number - 1]
             np.testing.assert_allclose(got[test], expected, atol=1e-5)
-        length = np.asarray(inputs.scalars["length"])[:, None]
-        expected = model.fit(length[train], y[train]).predict_proba(length[test])[:, 1]
-        np.testing.assert_allclose(found.plain["length"][test], expected, atol=1e-5)
-    assert auroc(y, found.refit) > 0.8
+        wide = X[:, :2].astype(np.float64)
+        expected = model.fit(wide[train], y[train]).predict_proba(wide[test])[:, 1]
+        np.testing.assert_allclose(positive.chosen[test], expected, atol=1e-5)
+        for name, numbers in (
+            ("length", together[:, :1]),
+            (ALL_SCALARS, together),
+            (WITH_PROBE, np.column_stack([together, decisions[fold]])),
+        ):
+            expected = model.fit(numbers[train], y[train]).predict_proba(numbers[test])[:, 1]
+            np.testing.assert_allclose(found.plain[name][test], expected, atol=1e-5)
+    assert auroc(y, probe.chosen) > 0.8
+    assert positive.controls == {}
+
+
+def test_a_single_scalar_is_not_repeated_as_all_scalars():
+    X, y = planted()
+    folds = grouped_folds(y, np.arange(ROWS), 3)
+    found = out_of_fold(Inputs(X, {"length": y + 0.0}), y, folds, [{}] * 3, log_odds(y, 3))
+    assert set(found.plain) == {"length", WITH_PROBE}
+    assert found.sets == {}
+    without = out_of_fold(Inputs(X, {"length": y + 0.0, "other": y * 1.0}), y, folds, [{}] * 3)
+    assert set(without.plain) == {"length", "other", ALL_SCALARS}
+
+
+def test_scalars_are_means_sums_and_the_least_likely_token():
+    detail = {
+        "response_tokens": 30,
+        "prompt_tokens": 12,
+        "answer_tokens": 4,
+        "answer_logprob": -0.5,
+        "answer_min_logprob": -1.25,
+        "answer_entropy": 0.75,
+    }
+    assert {name: one.tolist() for name, one in scalar_inputs([detail]).items()} == {
+        "length": [30.0],
+        "question_length": [12.0],
+        "logprob": [-0.5],
+        "sequence_logprob": [-2.0],
+        "min_logprob": [-1.25],
+        "entropy": [0.75],
+        "sequence_entropy": [3.0],
+    }
 
 
 def test_dense_classifiers_are_scikit_learns_on_features_as_they_are():
@@ -96,16 +151,38 @@ def test_rows_beside_the_answers_are_trained_on_with_their_own_answer():
     stacked = np.concatenate([X, X[::-1] * 0.5])
     labels, answers = np.concatenate([y, np.zeros(ROWS, np.int64)]), np.arange(2 * ROWS) % ROWS
     folds = grouped_folds(y, np.arange(ROWS), 3)
-    found = out_of_fold(
-        Inputs(X, dense=gram(stacked)), y, folds, [Selection(np.zeros(0, np.int64), {})] * 3, (labels, answers)
-    )
+    inputs = Inputs(X, training=Training(stacked, labels, answers), dense=gram(stacked))
+    found = out_of_fold(inputs, y, folds, [selection()] * 3)
     model = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000)
+    on_few = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=1000))
+    probe = found.sets[PROBE_SET]
     for test in folds:
         used = np.flatnonzero(~np.isin(answers, test))
         model.fit(stacked[used].astype(np.float64), labels[used])
         expected = model.predict_proba(X[test].astype(np.float64))[:, 1]
         np.testing.assert_allclose(found.plain["dense"][test], expected, atol=1e-5)
-    assert np.isnan(found.refit).all()
+        # The probe's neurons and the control sets see the same rows as the probe does, one in four of them label 1.
+        for own, got in (
+            (CHOSEN, probe.chosen),
+            *zip(selection()[PROBE_SET].controls["uniform"], probe.controls["uniform"], strict=True),
+        ):
+            on_few.fit(stacked[np.ix_(used, own)].astype(np.float64), labels[used])
+            expected = on_few.predict_proba(X[np.ix_(test, own)].astype(np.float64))[:, 1]
+            np.testing.assert_allclose(got[test], expected, atol=1e-5)
+    kept = fit_baselines(inputs, y, selection())
+    on_few.fit(stacked[:, :5].astype(np.float64), labels)
+    got = kept.scores(X, {}, None, None).sets[PROBE_SET].chosen
+    np.testing.assert_allclose(got, on_few.predict_proba(X[:, :5].astype(np.float64))[:, 1], atol=1e-5)
+
+
+def test_a_fold_without_neurons_has_no_score_there():
+    X, y = planted()
+    folds = grouped_folds(y, np.arange(ROWS), 3)
+    nothing: Selection = {PROBE_SET: Compared(CHOSEN[:0], {})}
+    found = out_of_fold(Inputs(X), y, folds, [nothing, {PROBE_SET: Compared(CHOSEN, {})}, nothing])
+    assert np.isfinite(found.sets[PROBE_SET].chosen[folds[1]]).all()
+    assert np.isnan(found.sets[PROBE_SET].chosen[folds[0]]).all()
+    assert fit_baselines(Inputs(X), y, nothing).sets == {}
 
 
 def test_labels_of_a_fold_do_not_change_its_scores():
@@ -114,18 +191,22 @@ def test_labels_of_a_fold_do_not_change_its_scores():
     before, folds = scores(X, y, inputs)
     flipped = y.copy()
     flipped[folds[0]] = 1 - y[folds[0]]
-    after = out_of_fold(inputs, flipped, folds, [selection()] * 4)
+    after = out_of_fold(inputs, flipped, folds, [selection()] * 4, log_odds(y, 4))
     for name, values in before.plain.items():
         np.testing.assert_array_equal(after.plain[name][folds[0]], values[folds[0]])
         assert (after.plain[name] != values).any()
-    np.testing.assert_array_equal(after.refit[folds[0]], before.refit[folds[0]])
-    np.testing.assert_array_equal(after.controls["uniform"][:, folds[0]], before.controls["uniform"][:, folds[0]])
+    for name, one in before.sets.items():
+        same = after.sets[name]
+        np.testing.assert_array_equal(same.chosen[folds[0]], one.chosen[folds[0]])
+        for kind, sets in one.controls.items():
+            np.testing.assert_array_equal(same.controls[kind][:, folds[0]], sets[:, folds[0]])
 
 
 def test_answers_in_no_fold_have_no_score():
     X, y = planted()
     found = out_of_fold(given(X, y), y, [np.arange(100)], [selection()])
-    for values in (*found.plain.values(), found.refit, *found.controls["uniform"]):
+    probe = found.sets[PROBE_SET]
+    for values in (*found.plain.values(), probe.chosen, *probe.controls["uniform"]):
         assert np.isfinite(values[:100]).all()
         assert np.isnan(values[100:]).all()
 
@@ -140,9 +221,9 @@ def test_out_of_fold_chance_is_chance():
         Inputs(X, {"noise": rng.random(600), "constant": np.ones(600)}, noise),
         y,
         folds,
-        [Selection(CHOSEN, {"u": sets})] * 5,
+        [{PROBE_SET: Compared(CHOSEN, {"u": sets})}] * 5,
     )
-    assert abs(np.mean([auroc(y, one) for one in found.controls["u"]]) - 0.5) < 0.02
+    assert abs(np.mean([auroc(y, one) for one in found.sets[PROBE_SET].controls["u"]]) - 0.5) < 0.02
     assert abs(auroc(y, found.plain["noise"]) - 0.5) < 0.1
     assert abs(auroc(y, found.plain["hidden"]) - 0.5) < 0.1
     assert np.isfinite(found.plain["constant"]).all()
@@ -152,19 +233,31 @@ def test_what_is_kept_scores_new_answers_as_before_saving(tmp_path: Path):
     X, y = planted()
     inputs = given(X, y)
     _, prompt = prompt_model(np.ascontiguousarray(X[:, ::-1]), y)
-    kept = fit_baselines(inputs, y, selection(), (X, y), prompt)
+    kept = fit_baselines(inputs, y, selection(), prompt, log_odds(y, 1)[0])
     kept.save(tmp_path / "probe" / "baselines.safetensors")
     again = Baselines.load(tmp_path / "probe" / "baselines.safetensors")
     new, truth = planted(5)
     asked = given(new, truth)
-    own = kept.scores(new, asked.scalars, asked.hidden, new[:, ::-1])
-    read = again.scores(new, asked.scalars, asked.hidden, new[:, ::-1])
-    assert set(own.plain) == {"length", "noise", "hidden", "prompt", "dense"}
+    decisions = log_odds(truth, 1, seed=8)[0]
+    own = kept.scores(new, asked.scalars, asked.hidden, new[:, ::-1], decisions)
+    read = again.scores(new, asked.scalars, asked.hidden, new[:, ::-1], decisions)
+    assert set(own.plain) == {"length", "noise", ALL_SCALARS, WITH_PROBE, "hidden", "prompt", "dense"}
     for name, values in own.plain.items():
         np.testing.assert_allclose(read.plain[name], values, atol=1e-5)
-    np.testing.assert_array_equal(read.refit, own.refit)
-    np.testing.assert_array_equal(read.controls["uniform"], own.controls["uniform"])
-    assert auroc(truth, own.refit) > 0.8
+    assert own.sets.keys() == read.sets.keys() == {PROBE_SET, POSITIVE_SET}
+    for name, one in own.sets.items():
+        np.testing.assert_array_equal(read.sets[name].chosen, one.chosen)
+        assert read.sets[name].controls.keys() == one.controls.keys()
+        for kind, sets in one.controls.items():
+            np.testing.assert_array_equal(read.sets[name].controls[kind], sets)
+    assert auroc(truth, own.sets[PROBE_SET].chosen) > 0.8
+    assert WITH_PROBE not in kept.scores(new, asked.scalars, None, None).plain
+    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=1000))
+    trained, tried = (
+        np.column_stack([*inputs.scalars.values(), log_odds(y, 1)[0]]),
+        np.column_stack([*asked.scalars.values(), decisions]),
+    )
+    np.testing.assert_allclose(own.plain[WITH_PROBE], model.fit(trained, y).predict_proba(tried)[:, 1], atol=1e-5)
     assert auroc(truth, own.plain["dense"]) > 0.6
     reference = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000).fit(X.astype(np.float64), y)
     np.testing.assert_allclose(own.plain["dense"], reference.predict_proba(new.astype(np.float64))[:, 1], atol=1e-5)
@@ -172,11 +265,10 @@ def test_what_is_kept_scores_new_answers_as_before_saving(tmp_path: Path):
 
 def test_an_input_that_is_not_given_leaves_its_baseline_out():
     X, y = planted()
-    kept = fit_baselines(Inputs(X, {"length": y + 0.0}, given(X, y).hidden), y, Selection(CHOSEN[:0], {}))
+    kept = fit_baselines(Inputs(X, {"length": y + 0.0}, given(X, y).hidden), y, {})
     found = kept.scores(X[:3], {}, None, None)
     assert found.plain == {}
-    assert np.isnan(found.refit).all()
-    assert found.controls == {}
+    assert found.sets == {}
     with pytest.raises(BaselineError, match="hidden has 3 numbers, the baseline took 24"):
         kept.scores(X[:3], {}, np.ones((3, 3)), None)
 
@@ -211,9 +303,9 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path):
 )
 def test_inputs_that_do_not_fit_are_refused(labels: list[int], scalars: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
-        out_of_fold(Inputs(np.ones((3, 4)), scalars), labels, [np.array([0])], [Selection(CHOSEN[:0], {})])
+        out_of_fold(Inputs(np.ones((3, 4)), scalars), labels, [np.array([0])], [{}])
 
 
 def test_training_rows_of_one_class_are_refused():
     with pytest.raises(ValueError, match="fold 0 do not hold both classes"):
-        out_of_fold(Inputs(np.ones((4, 4))), [0, 0, 1, 1], [np.array([2, 3])], [Selection(CHOSEN[:0], {})])
+        out_of_fold(Inputs(np.ones((4, 4))), [0, 0, 1, 1], [np.array([2, 3])], [{}])

@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hneurons_eval.evaluation import detection, usable_strata
-from hneurons_eval.identification import Answers, IdentificationError, Identified, Search, Settings
+from hneurons_eval.baselines import ComparedScores
+from hneurons_eval.controls import KINDS, Activity
+from hneurons_eval.evaluation import Detected, detection
+from hneurons_eval.identification import (
+    Answers,
+    IdentificationError,
+    Identified,
+    Resampled,
+    Search,
+    Settings,
+    log_loss,
+    part_by_sign,
+    smoothed,
+)
 from hneurons_eval.scorers.captured import span_coverage
 from hneurons_eval.scorers.detected import detection_figures
 from hneurons_eval.scorers.judge import draw_rates, question_yield
@@ -37,7 +49,7 @@ def simulated(
 def search(data: tuple[Any, Any, Any, Any] | None = None, settings: Settings | None = None, **changes: Any) -> Search:
     answers, others, labels, groups = data or simulated()
     rng = np.random.default_rng(5)
-    chosen = settings or Settings(**{"C": "auto", "folds": 4, "controls": 5, "resamples": 10} | changes)
+    chosen = settings or Settings(**{"C": "auto", "folds": 4, "controls": 5, "resamples": 10, "repeats": 0} | changes)
     scalars = {"length": rng.integers(1, 9, len(labels)).astype(float), "logprob": -rng.random(len(labels))}
     X = np.concatenate([answers, others]) if chosen.mode == "3-vs-1" else answers
     return Search(Answers(X, labels, groups, scalars=scalars), chosen)
@@ -76,15 +88,26 @@ def test_detection_of_what_is_planted_is_high_and_beats_random_neurons(planted: 
     assert auroc(labels, planted.probabilities) > 0.9
     assert (planted.predictions == labels).mean() > 0.8
     scores = planted.scores
-    assert auroc(labels, scores.refit) > 0.9
-    assert set(scores.controls) >= {"uniform", "contribution"}
-    for kind, sets in scores.controls.items():
-        assert sets.shape == (5, ROWS)
-        assert np.isfinite(sets).all()
-        assert max(auroc(labels, one) for one in sets) < 0.8, kind
+    assert set(scores.sets) == {"probe", "positive"}
+    for name, one in scores.sets.items():
+        assert auroc(labels, one.chosen) > 0.9, name
+        assert tuple(one.controls) == KINDS
+        for kind, sets in one.controls.items():
+            assert sets.shape == (5, ROWS)
+            assert np.isfinite(sets).all()
+            assert max(auroc(labels, scores) for scores in sets) < 0.8, (name, kind)
     assert abs(auroc(labels, scores.plain["length"]) - 0.5) < 0.15
     assert auroc(labels, scores.plain["dense"]) > 0.85
-    assert set(scores.plain) == {"length", "logprob", "dense"}
+    assert auroc(labels, scores.plain["scalars_and_probe"]) > auroc(labels, scores.plain["scalars"]) + 0.3
+    assert set(scores.plain) == {
+        "length",
+        "logprob",
+        "scalars",
+        "scalars_and_probe",
+        "dense",
+        "positive",
+        "negative",
+    }
 
 
 def test_planted_neurons_are_selected_again_on_other_halves_of_the_questions(planted: Identified):
@@ -132,22 +155,29 @@ def test_shuffled_labels_are_not_detected():
         here = np.flatnonzero(groups == group)
         labels[here] = labels[rng.permutation(here)]
     result = found((answers, others, labels, groups))
+    questions = [str(i) for i in range(ROWS)]
     figures = detection(
-        labels.tolist(),
-        result.probabilities.tolist(),
-        result.predictions.tolist(),
-        [str(i) for i in range(ROWS)],
-        groups.tolist(),
-        {},
+        Detected(
+            labels,
+            result.probabilities,
+            result.predictions,
+            questions,
+            groups.tolist(),
+            result.scores.plain,
+            folds=result.fold_of.tolist(),
+        )
     )
     assert figures["auroc_low"] < 0.5 < figures["auroc_high"]
+    assert figures["auroc_p"] > 0.05
+    assert figures["added_low"] < 0 < figures["added_high"]
 
 
 def test_the_same_seed_finds_the_same(planted: Identified):
     again = found()
     np.testing.assert_array_equal(again.probabilities, planted.probabilities)
-    for kind, sets in again.scores.controls.items():
-        np.testing.assert_array_equal(sets, planted.scores.controls[kind])
+    for name, one in again.scores.sets.items():
+        for kind, sets in one.controls.items():
+            np.testing.assert_array_equal(sets, planted.scores.sets[name].controls[kind])
     np.testing.assert_array_equal(again.stability, planted.stability)
     assert again.C_by_fold == planted.C_by_fold
     assert again.probe.neurons() == planted.probe.neurons()
@@ -156,9 +186,11 @@ def test_the_same_seed_finds_the_same(planted: Identified):
 def test_a_dense_probe_detects_and_selects_nothing():
     result = found(penalty="l2")
     assert auroc(simulated()[2], result.probabilities) > 0.85
-    assert result.neurons_by_fold == [0] * 4
-    assert np.isnan(result.scores.refit).all()
+    assert result.scores.sets == {}
+    assert "positive" not in result.scores.plain
     assert result.stability is None
+    assert result.shuffled is None
+    assert result.resampled == []
     assert result.probe.penalty == "l2"
 
 
@@ -189,7 +221,14 @@ def test_inner_folds_hold_no_row_of_the_outer_test_groups():
     assert all(not own & test for own, test in zip(trained[1:], held, strict=True))
 
 
-@pytest.mark.parametrize("strength", ["auto", 60.0])
+def assert_same_scores(one: ComparedScores, other: ComparedScores, rows: NDArray[np.int64]) -> None:
+    np.testing.assert_array_equal(one.chosen[rows], other.chosen[rows])
+    assert one.controls.keys() == other.controls.keys()
+    for kind, sets in one.controls.items():
+        np.testing.assert_array_equal(sets[:, rows], other.controls[kind][:, rows])
+
+
+@pytest.mark.parametrize("strength", ["auto", 40.0])
 def test_labels_of_a_held_out_fold_do_not_change_its_probabilities(strength: float | str):
     answers, others, labels, groups = simulated()
     before = found((answers, others, labels, groups), C=strength)
@@ -202,9 +241,8 @@ def test_labels_of_a_held_out_fold_do_not_change_its_probabilities(strength: flo
     np.testing.assert_array_equal(after.folds[1], test)
     np.testing.assert_array_equal(after.probabilities[test], before.probabilities[test])
     np.testing.assert_array_equal(after.predictions[test], before.predictions[test])
-    np.testing.assert_array_equal(after.scores.refit[test], before.scores.refit[test])
-    for kind, sets in after.scores.controls.items():
-        np.testing.assert_array_equal(sets[:, test], before.scores.controls[kind][:, test])
+    for one, same in zip(after.scores.sets.values(), before.scores.sets.values(), strict=True):
+        assert_same_scores(one, same, test)
     for name, values in after.scores.plain.items():
         np.testing.assert_array_equal(values[test], before.scores.plain[name][test])
     assert after.C_by_fold[1] == before.C_by_fold[1]
@@ -253,6 +291,179 @@ def test_suppression_decides_within_each_training_set():
         one.choose(WIDTHS, "a model")
 
 
+# --- signs -------------------------------------------------------------------------------------------
+
+
+def with_negative_signal(seed: int = 0) -> tuple[Any, Any, NDArray[np.int64], NDArray[np.str_]]:
+    """The planted neurons are louder in faithful answers: nothing but negative weights can tell the label."""
+    answers, others, labels, groups = simulated(seed)
+    return answers, others, 1 - labels, groups
+
+
+def test_where_negative_weights_tell_the_label_the_positive_ones_alone_do_not():
+    data = with_negative_signal()
+    labels = data[2]
+    result = found(data, mode="1-vs-1", C=200.0, folds=3)
+    whole = auroc(labels, result.probabilities)
+    own = {name: auroc(labels, result.scores.plain[name]) for name in ("positive", "negative")}
+    assert whole > 0.9
+    assert own["negative"] > 0.9
+    assert own["positive"] < whole - 0.2
+    assert auroc(labels, result.scores.sets["probe"].chosen) > 0.9
+    assert auroc(labels, result.scores.sets["positive"].chosen) < whole - 0.2
+    neurons = result.probe.neurons("both")
+    assert set(PLANTED) <= set((neurons.negative.layers * WIDTHS[0] + neurons.negative.indices).tolist())
+    assert not set(PLANTED) & set((neurons.positive.layers * WIDTHS[0] + neurons.positive.indices).tolist())
+    assert len(neurons) == len(neurons.positive) + len(neurons.negative) == np.count_nonzero(result.probe.coef_)
+    assert all(0 < some < every for some, every in zip(result.positive_by_fold, result.neurons_by_fold, strict=True))
+
+
+def test_weights_of_either_sign_add_up_to_the_log_odds(planted: Identified):
+    answers = simulated()[0]
+    probe = planted.probe
+    parts = [part_by_sign(answers, probe.coef_, sign) for sign in ("positive", "negative")]
+    np.testing.assert_allclose(parts[0] + parts[1] + probe.intercept_, probe.decision_function(answers), atol=1e-9)
+    np.testing.assert_allclose(parts[0], answers.astype(np.float64) @ np.maximum(probe.coef_, 0), atol=1e-6)
+
+
+def test_control_sets_of_the_folds_share_as_much_as_the_selections_do():
+    one = search(C=60.0, controls=40)
+    one.fit()
+    activity = Activity.of(one.data.answers)
+    paths = [fit.path for fit in one.fits[1:] if fit.path is not None]
+    selections = [one._selection(path, 0, WIDTHS, activity) for path in paths]  # pyright: ignore[reportPrivateUsage]
+    for path, selection in zip(paths, selections, strict=True):
+        assert set(selection["probe"].chosen.tolist()) == set(path.nonzero(0).tolist())
+        assert set(selection["positive"].chosen.tolist()) == set(path.positive(0).tolist())
+        for own in selection.values():
+            for sets in own.controls.values():
+                assert sets.shape == (40, len(own.chosen))
+                assert not np.isin(sets, path.nonzero(0)).any()
+
+    def shared(first: Any, second: Any) -> float:
+        return len(np.intersect1d(first, second)) / np.sqrt(len(first) * len(second))
+
+    first, second = selections[0]["probe"], selections[1]["probe"]
+    truth = shared(first.chosen, second.chosen)
+    for kind in KINDS:
+        pairs = zip(first.controls[kind], second.controls[kind], strict=True)
+        assert np.mean([shared(a, b) for a, b in pairs]) > 0.5 * truth  # crowded: 120 neurons in all
+
+
+# --- the prior of 3-vs-1 and calibration --------------------------------------------------------------
+
+
+def test_probabilities_have_the_share_of_the_answers_whatever_rows_were_beside_them(planted: Identified):
+    labels = simulated()[2]
+    assert planted.probabilities.mean() == pytest.approx(labels.mean(), abs=0.05)
+    probe = planted.probe
+    answers = simulated()[0]
+    raw = probe.decision_function(answers)
+    assert probe.calibration_.slope > 0
+    np.testing.assert_allclose(probe.predict_proba(answers)[:, 1], probe.calibration_(raw))
+    # The intercept of a probe that was trained on three rows of label 0 for each of label 1 is too low.
+    assert (1 / (1 + np.exp(-raw))).mean() < labels.mean()
+    assert 0.2 < probe.threshold_ < 0.8
+
+
+# --- choosing C ----------------------------------------------------------------------------------------
+
+
+def test_log_loss_is_that_of_the_best_intercept():
+    rng = np.random.default_rng(0)
+    z = rng.normal(0, 2, 400)
+    y = (rng.random(400) < 1 / (1 + np.exp(-z))).astype(np.int64)
+    own = log_loss(y, z)
+    for moved in (-8.0, -1.1, 0.0, 3.0, 20.0):
+        assert log_loss(y, z + moved) == pytest.approx(own, abs=1e-9)
+    at = np.linspace(-1, 1, 4001)
+    tried = np.logaddexp(0, z[None] + at[:, None]) - y * (z[None] + at[:, None])
+    assert own == pytest.approx(tried.mean(axis=1).min(), abs=1e-6)
+    constant = log_loss(y, np.full(400, -3.0))
+    share = y.mean()
+    assert constant == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share))
+
+
+def test_smoothing_finds_the_planted_minimum_under_noise():
+    at = np.linspace(-1, 1, 12)
+    rng = np.random.default_rng(1)
+    for planted_at in (2, 5, 8):
+        truth = 0.6 + 0.05 * (at - at[planted_at]) ** 2
+        np.testing.assert_allclose(smoothed(truth), truth)
+        noisy = truth + rng.normal(0, 0.004, (300, 12))
+        found_at = np.array([np.argmin(smoothed(one)) for one in noisy])
+        plain = noisy.argmin(axis=1)
+        assert abs(found_at.mean() - planted_at) < 0.3
+        assert found_at.std() < 0.75 * plain.std()
+    few = np.array([3.0, 1.0, 2.0])
+    np.testing.assert_array_equal(smoothed(few), few)
+
+
+def test_auto_takes_the_least_smoothed_loss_that_selects_a_positive_neuron():
+    one = search()
+    one.fit()
+    fit = one.fits[1]
+    path = fit.path
+    assert path is not None
+    losses = one._held_out(fit)[1]  # pyright: ignore[reportPrivateUsage]
+    usable = (path.n_positive > 0) & (2 * path.n_nonzero <= sum(WIDTHS))
+    assert usable.any()
+    expected = int(np.argmin(np.where(usable, smoothed(losses), np.inf)))
+    result = one.choose(WIDTHS, "a model")
+    assert result.C_by_fold[0] == float(path.Cs[expected])
+    assert result.neurons_by_fold[0] == path.n_nonzero[expected]
+    assert result.positive_by_fold[0] == path.n_positive[expected] > 0
+    assert [row["neurons"] for row in result.curve] == sorted(row["neurons"] for row in result.curve)
+    assert all(row["held_out_log_loss"] <= np.log(2) + 1e-9 or row["neurons"] for row in result.curve)
+
+
+def test_auto_takes_no_strength_that_selects_most_neurons():
+    one = search(simulated(effect=0.0))
+    one.fit()
+    result = one.choose(WIDTHS, "a model")
+    assert max(result.neurons_by_fold) <= sum(WIDTHS) / 2
+    path = one.fits[1].path
+    assert path is not None
+    assert path.n_nonzero.max() > sum(WIDTHS) / 2
+
+
+# --- how much it depends on the answers ----------------------------------------------------------------
+
+
+def resampled(data: Any = None, **changes: Any) -> list[Resampled]:
+    one = search(data, **changes)
+    said: list[str] = []
+    made = one._resampled(Activity.of(one.data.answers), said.append)  # pyright: ignore[reportPrivateUsage]
+    assert len(said) in (0, one.settings.repeats)
+    return made
+
+
+def test_resamples_choose_again_and_depend_on_the_seed_alone():
+    made, again, other = (resampled(repeats=2, seed=seed) for seed in (0, 0, 1))
+    assert made == again
+    assert made != other
+    assert len(made) == 2
+    for one in made:
+        assert 0 < one.positive <= one.neurons < sum(WIDTHS)
+        assert one.auroc > 0.8
+        assert one.p == pytest.approx(1 / 40)  # better than all 39 sets
+        assert one.C > 0
+    assert resampled(repeats=2, C=60.0) == []  # nothing was chosen
+
+
+def test_without_an_effect_resamples_are_no_better_than_sets():
+    made = resampled(simulated(effect=0.0), mode="1-vs-1", repeats=6)
+    ps = [one.p for one in made if np.isfinite(one.p)]
+    assert len(ps) == len(made) == 6
+    assert sum(p <= 0.05 for p in ps) <= 2
+    assert abs(np.mean([one.auroc for one in made]) - 0.5) < 0.1
+
+
+def test_a_resample_that_selects_most_neurons_has_no_p():
+    made = resampled(simulated(effect=0.0), C="paper", repeats=3)
+    assert all(np.isnan(one.p) == (2 * one.neurons > sum(WIDTHS)) for one in made)
+
+
 # --- what cannot be fitted ---------------------------------------------------------------------------
 
 
@@ -262,6 +473,7 @@ def test_suppression_decides_within_each_training_set():
         ({"mode": "2-vs-1"}, "mode should be"),
         ({"penalty": "l3"}, "penalty should be"),
         ({"C": "best"}, "C should be"),
+        ({"C": "accuracy"}, "C should be auto, paper or a number"),
         ({"C": 0}, "C should be"),
         ({"C": -1.0}, "C should be"),
         ({"C": float("nan")}, "C should be"),
@@ -270,6 +482,7 @@ def test_suppression_decides_within_each_training_set():
         ({"folds": 1}, "folds"),
         ({"controls": 0}, "controls"),
         ({"resamples": 1}, "resamples"),
+        ({"repeats": -1}, "repeats"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, Any], words: str):
@@ -299,80 +512,6 @@ def test_a_class_in_one_group_only_is_refused():
     answers, others, _, groups = simulated()
     with pytest.raises(IdentificationError, match="folds"):
         search((answers, others, (groups == "relation 00").astype(np.int64), groups))
-
-
-# --- figures of detection ----------------------------------------------------------------------------
-
-
-def scores(seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64], list[str], list[str]]:
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, 90)
-    relations = [f"r{k % 3}" for k in range(90)]
-    # A relation moves all its scores, so that the pooled AUROC is not the one within relations.
-    p = np.clip(0.3 * labels + 0.5 * rng.random(90) + 0.2 * (np.arange(90) % 3 == 1), 0, 1)
-    return labels, p, [f"q{k}" for k in range(90)], relations
-
-
-def test_detection_figures_are_those_computed_directly():
-    labels, p, questions, relations = scores()
-    controls = np.random.default_rng(1).random((4, 90))
-    figures = detection(
-        labels.tolist(),
-        p.tolist(),
-        (p > 0.5).astype(int).tolist(),
-        questions,
-        relations,
-        {"length": (-p).tolist(), "broken": [float("nan")] * 90},
-        {"uniform": controls},
-        p.tolist(),
-    )
-    within = [np.array(relations) == r for r in ("r0", "r1", "r2")]
-    own = np.mean([auroc(labels[r], p[r]) for r in within])
-    random = [np.mean([auroc(labels[r], c[r]) for r in within]) for c in controls]
-    assert figures["answers"] == 90
-    assert figures["hallucinated"] == labels.sum()
-    assert figures["relations"] == 3
-    assert figures["auroc"] == pytest.approx(own)
-    assert figures["auroc_pooled"] == pytest.approx(auroc(labels, p))
-    assert figures["auroc"] != pytest.approx(figures["auroc_pooled"])
-    assert figures["accuracy"] == pytest.approx(((p > 0.5) == labels).mean())
-    assert figures["majority_accuracy"] == pytest.approx(max(labels.mean(), 1 - labels.mean()))
-    assert figures["length_auroc"] == pytest.approx(1 - own)
-    assert "broken_auroc" not in figures
-    assert figures["uniform_auroc"] == pytest.approx(np.mean(random))
-    assert figures["uniform_sets"] == 4
-    assert figures["refit_auroc"] == pytest.approx(own)
-    assert figures["uniform_p"] == figures["uniform_p_refit"] == pytest.approx(1 / 5)
-    assert figures["brier"] == pytest.approx(np.mean((p - labels) ** 2))
-    bins = np.array_split(np.argsort(p, kind="stable"), 10)
-    error = np.mean([abs(p[part].mean() - labels[part].mean()) for part in bins])
-    assert figures["calibration_error"] == pytest.approx(error)
-    for name in ("auroc", "auroc_pooled", "accuracy", "length_auroc"):
-        assert figures[f"{name}_low"] < figures[name] < figures[f"{name}_high"]
-
-
-def test_small_relations_are_left_out_of_the_mean_within_relations():
-    labels = np.array([0, 1] * 6 + [0, 1] * 2)
-    relations = ["large"] * 12 + ["small"] * 4
-    assert usable_strata(labels, relations).tolist() == [True] * 12 + [False] * 4
-    p = np.where(labels == 1, 0.9, 0.1)
-    p[12:] = 1 - p[12:]
-    figures = detection(labels.tolist(), p.tolist(), [0] * 16, [str(k) for k in range(16)], relations, {})
-    assert figures["auroc"] == 1.0
-    assert figures["auroc_pooled"] < 1.0
-    assert figures["answers_in_relations"] == 12
-
-
-@pytest.mark.parametrize("labels", [[], [1], [0, 0, 0], [1] * 20])
-def test_detection_of_one_class_has_counts_only(labels: list[int]):
-    n = len(labels)
-    figures = detection(labels, [0.5] * n, [0] * n, ["q"] * n, [None] * n, {"length": [1.0] * n})
-    assert figures == {"answers": n, "hallucinated": sum(labels)}
-
-
-def test_two_answers_have_an_estimate_and_no_interval():
-    figures = detection([0, 1], [0.1, 0.9], [0, 1], ["a", "b"], [None, None], {})
-    assert figures["auroc"] == 1.0
 
 
 def test_metrics_take_an_empty_list():

@@ -108,8 +108,7 @@ def planned(train: Sequence["Question"], test: Sequence["Question"], settings: R
         test: of `detect` and `closed_book`.
         settings: the options.
     """
-    from hneurons_eval.identification import GRID_POINTS, Settings
-    from hneurons_eval.tasks.probe import SUPPRESSION_QUESTIONS
+    from hneurons_eval.identification import GRID_POINTS, SUPPRESSION_QUESTIONS, Settings
 
     kept = 2 * min(PER_CLASS, len(train) // 2)
     defaults = Settings()

@@ -134,6 +134,8 @@ def detection_note(figures: Figures) -> str:
         parts.append(f"pooled {interval(figures, 'auroc_pooled')}")
     else:
         parts.append("AUROC over all answers")
+    if figures.get("widening", 1.0) > 1:
+        parts.append(f"intervals are widened by {figures['widening']:.2f} for what refitting varies")
     parts.append(
         f"{int(figures['answers'])} answers, {int(figures.get('hallucinated', 0))} hallucinated: balanced accuracy "
         f"{interval(figures, 'balanced_accuracy')}, accuracy {figures.get('accuracy', math.nan):.3f} "
