@@ -22,10 +22,10 @@ from hneurons_eval.evaluation import Detected, detection, null_aurocs
 from hneurons_eval.identification import Answers, Identified, Search, Settings
 from hneurons_eval.report.detection import verdicts
 from hneurons_eval.statistics import auroc
-from hneurons_eval.variation import vary
+from hneurons_eval.variation import label_null
 
 Floats = NDArray[np.float64]
-RELATIONS = 8
+RELATIONS = 6
 SETS = ("p of the probe's neurons", "p of the positive neurons", "verdict better neurons")
 NULLS: dict[str, tuple[str, ...]] = {
     "null": ("p of detection", "interval of AUROC", "interval of what", "over relations", "verdict", *SETS),
@@ -91,8 +91,7 @@ def one_trial(scenario: str, rows: int, neurons: int, seed: int) -> dict[str, fl
     found = search.choose((neurons // 2, neurons - neurons // 2), "simulated")
     sets = {name: (one.chosen, one.controls) for name, one in found.scores.sets.items()}
     folds = found.fold_of.tolist()
-    other = vary(search, found)
-    null = null_aurocs(other.null_labels, other.null_scores, relation.tolist(), folds)
+    null = null_aurocs(*label_null(search, found), relation.tolist(), folds)
     held_out = detection(
         Detected(
             y, found.probabilities, found.predictions, np.arange(rows).tolist(), relation.tolist(),

@@ -81,16 +81,16 @@ def rank_within(scores: ArrayLike, folds: Sequence[Any] | None) -> Floats:
     """Scores as ranks from 0 to 1 within each fold, so that classifiers of different scale can be pooled.
 
     Args:
-        scores: `[answers]`.
+        scores: `[answers]`, or `[several, answers]`.
         folds: of each answer; None leaves the scores as they are.
     """
     values = np.asarray(scores, np.float64)
     if folds is None:
         return values
-    members, ranked = np.asarray(folds), np.empty(len(values))
+    members, ranked = np.asarray(folds), np.empty(values.shape)
     for fold in np.unique(members):
         here = members == fold
-        ranked[here] = (rankdata(values[here]) - 0.5) / here.sum()
+        ranked[..., here] = (rankdata(values[..., here], axis=-1) - 0.5) / here.sum()
     return ranked
 
 
@@ -248,7 +248,7 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
         return figures | flat("auroc_pooled", pooled)
 
     def ranked(scores: ArrayLike) -> Floats:
-        return rank_within(scores, found.folds)[keep]
+        return rank_within(scores, found.folds)[..., keep]
 
     within = StratifiedAuroc(y[keep], strata[keep], clusters[keep], seed)
     own = within.of(ranked(p))
@@ -325,7 +325,7 @@ def _against_sets(
     refit, ps = figures[f"{selection}_refit_auroc"], []
     for kind, scores in controls.items():
         name = f"{selection}_{kind}"
-        others = np.stack([ranked(one) for one in np.asarray(scores, np.float64)])
+        others = ranked(scores)
         aurocs = within.means(others)
         apart, sampling_p = within.above(ranked(chosen), others)
         ps.append(max(permutation_p(refit, aurocs), sampling_p))

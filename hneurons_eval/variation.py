@@ -81,17 +81,34 @@ def vary(search: Search, found: Identified, progress: Callable[[str], None] = la
     progress(f"selecting again on {settings.resamples} half-samples, and with shuffled labels")
     share = stability(*rows, found.probe.C_, found.probe.coef_, settings.resamples, settings.seed + 2)
     null = shuffled_stability(*rows, found.probe.C_, seed=settings.seed + 2)
-    labels = shuffled_labels(data.labels, data.questions, data.groups, SHUFFLES, settings.seed + 4)
+    labels, scores = label_null(search, found, progress)
     by_row = row_labels_of(labels, search.row_labels, search.row_answers)
     paths = fit_paths(data.X, by_row, np.ones(by_row.shape), [found.probe.C_])
     shuffled = selections_of([path.weights(0) for path in paths], found.probe.C_)
+    return Variation(share, null, shuffled, labels, scores, resampled(search, found.activity, progress))
+
+
+def label_null(
+    search: Search, found: Identified, progress: Callable[[str], None] = lambda _: None
+) -> tuple[NDArray[np.int64], Floats]:
+    """Labels shuffled within relations, and what probes fitted to them say of answers that they did not see.
+
+    Args:
+        search, found, progress: as `vary`.
+
+    Returns:
+        labels `[shuffles, answers]`, and log-odds by probes of the same folds and C `[shuffles, answers]`.
+    """
+    data, settings = search.data, search.settings
+    labels = shuffled_labels(data.labels, data.questions, data.groups, SHUFFLES, settings.seed + 4)
+    by_row = row_labels_of(labels, search.row_labels, search.row_answers)
     scores = np.full(labels.shape, np.nan)
     for number, (fit, test, C) in enumerate(zip(search.fits[1:], search.folds, found.C_by_fold, strict=True), start=1):
         progress(f"fitting fold {number} of {len(search.folds)} to shuffled labels")
         weights = np.broadcast_to(fit.weights[search.row_answers], by_row.shape)
         for own, path in zip(scores, fit_paths(data.X, by_row, weights, [C]), strict=True):
             own[test] = search.decisions(path)[0, test]
-    return Variation(share, null, shuffled, labels, scores, resampled(search, found.activity, progress))
+    return labels, scores
 
 
 def resampled(search: Search, activity: Activity, progress: Callable[[str], None] = lambda _: None) -> list[Resampled]:
