@@ -54,7 +54,9 @@ def tiny(tiny_checkpoint: MakeCheckpoint) -> str:
     return f"hneurons/{tiny_checkpoint(max_position_embeddings=512)}"
 
 
-BASELINE_NAMES = {"dense", "entropy", "hidden", "length", "logprob", "prompt", "question_length"}
+BASELINE_NAMES = {"dense", "entropy", "hidden", "length", "logprob", "min_logprob", "negative", "positive", "prompt"}
+BASELINE_NAMES |= {"question_length", "scalars", "scalars_and_probe", "sequence_entropy", "sequence_logprob"}
+KINDS = {"uniform", "layer", "contribution", "sd"}
 
 
 def figures(log: EvalLog) -> dict[str, float]:
@@ -157,8 +159,10 @@ def test_probe_gives_each_answer_a_probability(run: Run):
     for one in scores.values():
         found = details(one)
         assert 0 <= found["probability"] <= 1
-        assert set(found["controls"]) == {"uniform", "layer", "contribution"}
-        assert all(len(unpack(text)) == 3 for text in found["controls"].values())
+        assert set(found["sets"]) == {"probe", "positive"}
+        for own in found["sets"].values():
+            assert set(own["controls"]) == KINDS
+            assert all(len(unpack(text)) == 3 for text in own["controls"].values())
         assert set(found["baselines"]) == BASELINE_NAMES
         called = "hallucinated" if found["prediction"] else "faithful"
         assert one.value == ("C" if called == found["label"] else "I")
@@ -166,9 +170,15 @@ def test_probe_gives_each_answer_a_probability(run: Run):
     for name in ("auroc", "auroc_pooled", "accuracy", *(f"{baseline}_auroc" for baseline in BASELINE_NAMES)):
         assert 0 <= found[f"{name}_low"] <= found[name] <= found[f"{name}_high"] <= 1
     assert found["answers"] == len(scores)
-    for kind in ("uniform", "layer", "contribution"):
-        assert found[f"{kind}_sets"] == 3
-        assert found[f"{kind}_p"] >= 1 / 4
+        if name.endswith("_auroc"):
+            assert found[name.replace("_auroc", "_difference")] == pytest.approx(found["auroc"] - found[name])
+    for selection in ("probe", "positive"):
+        for kind in KINDS:
+            assert found[f"{selection}_{kind}_sets"] == 3
+            assert found[f"{selection}_{kind}_p"] >= 1 / 4
+        assert found[f"{selection}_p"] == max(found[f"{selection}_{kind}_p"] for kind in KINDS)
+    assert found["added"] == pytest.approx(found["scalars_and_probe_auroc"] - found["scalars_auroc"])
+    assert found["resamples"] == 10
     assert {name for name in found if name.startswith("audit_")} >= {"audit_balance", "audit_length", "audit_span"}
     assert 0 < found["neurons"] < found["total_neurons"]
 
@@ -176,7 +186,12 @@ def test_probe_gives_each_answer_a_probability(run: Run):
 def test_probe_keeps_neurons_of_this_model(run: Run):
     summary = details((run.logs["probe"].samples or [])[0].scores["detected"])["probe"]  # pyright: ignore
     neurons = NeuronSet.load(summary["neurons_file"])
-    assert len(neurons) == summary["neurons"] == figures(run.logs["probe"])["neurons"]
+    found = figures(run.logs["probe"])
+    assert len(neurons) == summary["neurons"] == found["neurons"]
+    assert len(neurons.positive) == summary["positive_neurons"] == found["positive_neurons"]
+    assert summary["neurons_digest"] == neurons.positive.digest
+    assert neurons.weights is not None
+    assert (neurons.weights != 0).all()
     assert neurons.widths == load_layout(BUNDLED.removeprefix("hneurons/")).widths
     assert NeuronSet.load(summary["directory"]) == neurons
     assert len(summary["C_by_fold"]) == len(summary["neurons_by_fold"]) == 3
@@ -194,7 +209,7 @@ def test_detect_leaves_out_what_the_probe_was_trained_on(run: Run):
         assert 0 <= found["probability"] <= 1
         assert found["label"] == {"correct": "faithful", "incorrect": "hallucinated"}[found["verdict"]]
         assert set(found["baselines"]) == BASELINE_NAMES
-        assert all(len(unpack(text)) == 3 for text in found["controls"].values())
+        assert all(len(unpack(text)) == 3 for own in found["sets"].values() for text in own["controls"].values())
         explanation = one.explanation or ""
         assert f"Probability of hallucination {found['probability']:.2f}" in explanation
         assert "⟦" in explanation
