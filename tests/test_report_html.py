@@ -277,7 +277,7 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
         ({"added_relations_low": -0.2, "added_relations_high": 0.3}, "amber", "over relations [-0.200, +0.300]"),
         ({"probe_sd_p": 0.3}, "amber", "probe's neurons are not shown to tell more than others of equal size"),
         ({"positive_sd_p": 0.3}, "amber", "positive neurons are not shown to tell more than others of equal size"),
-        ({"positive_sd_p": 0.01}, "green", "p < 0.010 (floor)"),
+        ({"probe_sd_p": 1 / 101}, "green", "p < 0.010 (floor)"),
         ({"dense_auroc": 0.99, "dense_difference_low": -0.3}, "green", "The probe detects hallucinations"),
     ],
 )
@@ -331,7 +331,8 @@ def test_the_row_of_the_probe_counts_the_neurons_of_both_signs():
     assert len(header) == len(rows[0]) == len(rows[1])
     assert "not shown" in verdicts({"auroc": 0.6, "auroc_low": 0.5, "auroc_p": 0.2})[0][1]
     assert verdicts({}) == []
-    assert p_text({"p": 0.05}, "p", 19) == "< 0.050 (floor)"
+    assert p_text({"p": 0.05}, "p", 19) == "< 0.051 (floor)"
+    assert p_text({"p": 1 / 101}, "p", 100) == "< 0.010 (floor)"
     assert p_text({"p": 0.06}, "p", 19) == "0.060"
 
 

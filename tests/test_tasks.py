@@ -595,14 +595,16 @@ def test_control_sets_are_of_equal_size_and_hold_none_of_the_neurons(run: Run):
     layout = load_layout("smollm2-135m-instruct")
     summary = details((run.logs["probe"].samples or [])[0].scores["detected"])["probe"]  # pyright: ignore
     probe, neurons = Probe.load(summary["directory"]), NeuronSet.load(summary["neurons_file"])
-    own = neurons.flat(layout)
-    sets = control_sets(neurons, layout, Path(summary["directory"]), 9, seed=0)
+    own = neurons.positive.flat(layout)
+    sets = control_sets(neurons.positive, layout, Path(summary["directory"]), 9, seed=0)
     kinds = [kind for kind, _ in sets]
-    assert kinds == [*["uniform", "layer", "contribution"] * 3, "negative"]
-    for _, one in sets[:-1]:
+    assert kinds[:9] == [*["uniform", "layer", "contribution", "sd"] * 2, "uniform"]
+    assert kinds[9:] == (["negative"] if (probe.coef_ < 0).any() else [])
+    for _, one in sets[:9]:
         assert len(one) == len(own)
-        assert not set(one.flat(layout)) & set(own)
-    assert (probe.coef_[sets[-1][1].flat(layout)] < 0).all()
+        assert not set(one.flat(layout)) & set(neurons.flat(layout))
+    for _, one in sets[9:]:
+        assert (probe.coef_[one.flat(layout)] < 0).all()
 
 
 def test_without_a_probe_control_sets_are_drawn_anew():
