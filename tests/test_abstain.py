@@ -12,6 +12,7 @@ from inspect_ai.log import EvalLog
 from inspect_ai.scorer import choice, includes
 from inspect_ai.solver import Generate, Solver, TaskState, generate, multiple_choice, prompt_template, solver
 
+from hneurons_eval.artifacts import neurons_to_scale
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.probe import Probe
 from hneurons_eval.refusals import Refused

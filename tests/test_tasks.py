@@ -169,9 +169,9 @@ def test_probe_gives_each_answer_a_probability(run: Run):
     found = figures(run.logs["probe"])
     for name in ("auroc", "auroc_pooled", "accuracy", *(f"{baseline}_auroc" for baseline in BASELINE_NAMES)):
         assert 0 <= found[f"{name}_low"] <= found[name] <= found[f"{name}_high"] <= 1
-    assert found["answers"] == len(scores)
         if name.endswith("_auroc"):
             assert found[name.replace("_auroc", "_difference")] == pytest.approx(found["auroc"] - found[name])
+    assert found["answers"] == len(scores)
     for selection in ("probe", "positive"):
         for kind in KINDS:
             assert found[f"{selection}_{kind}_sets"] == 3
