@@ -217,15 +217,15 @@ def out_of_fold(
                 a, b = fit_gram(inputs.dense[np.ix_(used, used)], row_labels[used])
                 plain["dense"][test] = expit(inputs.dense[np.ix_(test, used)] @ a + b)
             for name, halves in selection.items():
-                found = _scored([_fitted(half, training) for half in halves], inputs.answers[test])
+                found = _scored([_fitted(half, training, train) for half in halves], inputs.answers[test])
                 sets[name].chosen[test] = found.chosen
                 for kind, scores in found.controls.items():
                     sets[name].controls[kind][:, test] = scores
     return Scores(plain, sets)
 
 
-def _fitted(half: Compared, training: Training) -> "ComparedClassifiers":
-    rows = np.flatnonzero(np.isin(training.answers, half.answers))
+def _fitted(half: Compared, training: Training, train: Ints) -> "ComparedClassifiers":
+    rows = np.flatnonzero(np.isin(training.answers, np.intersect1d(half.answers, train)))
     y = training.labels.astype(np.float64)
     return ComparedClassifiers(
         fit_sets(training.X, half.chosen[None], y, rows),
@@ -441,6 +441,7 @@ def fit_baselines(
     """
     y = _labels(labels, inputs)
     training = inputs.training or Training(inputs.answers, y.astype(np.int64), np.arange(len(y)))
+    everything = np.arange(len(y))
     with threadpool_limits(1, "blas"):
         columns = _scalar_columns(inputs.scalars, decisions)
         linear = {name: _standardised(values, y) for name, values in columns.items()}
@@ -451,7 +452,7 @@ def fit_baselines(
         if inputs.dense is not None:
             a, b = fit_gram(inputs.dense, training.labels.astype(np.float64))
             linear["dense"] = Linear(transposed_product(training.X, a), b)
-        sets = {name: [_fitted(half, training) for half in halves] for name, halves in selection.items()}
+        sets = {name: [_fitted(half, training, everything) for half in halves] for name, halves in selection.items()}
     return Baselines(linear, sets)
 
 

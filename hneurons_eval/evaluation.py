@@ -6,6 +6,7 @@ Everything here takes plain arrays and returns flat dicts of numbers, which Insp
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -112,12 +113,17 @@ class StratifiedAuroc:
         self._labels = labels
         self._clusters = np.unique(clusters, return_inverse=True)[1]
         self._rows = [np.flatnonzero(strata == one) for one in np.unique(strata)]
-        drawn = np.concatenate([*resample_weights(clusters, RESAMPLES, seed)])
-        self._weights = np.concatenate([np.ones((1, len(labels))), drawn])  # the data themselves first
+        self._seed = seed
         self._pairs = np.array([labels[rows].sum() * (1 - labels[rows]).sum() for rows in self._rows], np.float64)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @cached_property
+    def _weights(self) -> Floats:
+        """How often each answer is drawn: the data themselves, then each resample, `[1 + resamples, answers]`."""
+        drawn = resample_weights(self._clusters, RESAMPLES, self._seed)
+        return np.concatenate([np.ones((1, len(self._labels))), *drawn])
 
     def of(self, scores: ArrayLike) -> Floats:
         """AUROC of each stratum, of the data and then of each resample: `[strata, 1 + resamples]`; NaN: one class."""
@@ -139,23 +145,23 @@ class StratifiedAuroc:
     def above(self, scores: Floats, others: Floats) -> tuple[Interval, float]:
         """How far the mean AUROC of a score lies above that of several others, on average.
 
-        The sampling error is that of the answers: the variance of DeLong et al. (1988), with answers to one question
-        taken together (Obuchowski 1997).
-
         Args:
             scores: `[answers]`.
-            others: `[others, answers]`.
+            others: `[others, answers]`, of at least one other.
 
         Returns:
-            the difference with its 95 % interval, and its one-sided p.
+            the difference with its 95 % interval, by the variance of DeLong et al. (1988), with answers to one question
+            taken together (Obuchowski 1997); and a one-sided p, the larger of two: that of the difference (other
+            answers might have been given), and the share of the others that do as well (others might have been drawn).
         """
         parts = self._influence(scores[None])[0] - self._influence(others).mean(axis=0)
-        difference = float(self.means(scores[None])[0] - self.means(others).mean())
+        aurocs, own = self.means(others), float(self.means(scores[None])[0])
+        difference = own - float(aurocs.mean())
         sums = np.bincount(self._clusters, parts)
         error = float(np.sqrt((sums**2).sum() * len(sums) / max(len(sums) - 1, 1)))
         p = float(norm.sf(difference / (error * self.widening))) if error > 0 else float(difference <= 0)
         half = 1.96 * error * self.widening
-        return Interval(difference, difference - half, difference + half), p
+        return Interval(difference, difference - half, difference + half), max(p, permutation_p(own, aurocs))
 
     def _influence(self, scores: Floats) -> Floats:
         """What each answer adds to the mean AUROC's deviation from its expectation, `[scores, answers]`."""
@@ -321,14 +327,13 @@ def _against_sets(
 ) -> dict[str, float]:
     if not np.isfinite(np.asarray(chosen, np.float64)).all():
         return {}
-    figures = within.figures(f"{selection}_refit_auroc", within.of(ranked(chosen)))
-    refit, ps = figures[f"{selection}_refit_auroc"], []
+    figures, ps = within.figures(f"{selection}_refit_auroc", within.of(ranked(chosen))), []
     for kind, scores in controls.items():
         name = f"{selection}_{kind}"
         others = ranked(scores)
         aurocs = within.means(others)
-        apart, sampling_p = within.above(ranked(chosen), others)
-        ps.append(max(permutation_p(refit, aurocs), sampling_p))
+        apart, p = within.above(ranked(chosen), others)
+        ps.append(p)
         figures |= flat(f"{name}_difference", apart)
         figures |= {
             f"{name}_sets": len(aurocs),

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hneurons_eval.controls import Activity, control_sets
+from hneurons_eval.evaluation import StratifiedAuroc
 from hneurons_eval.identification import Identified, Search, TrainingSet, path_of
 from hneurons_eval.l1_path import fit_paths, grouped_folds
 from hneurons_eval.set_classifiers import fit_sets
 from hneurons_eval.shuffled import SHUFFLES, ShuffledSelections, row_labels_of, selections_of, shuffled_labels
 from hneurons_eval.stability import ShuffledStability, shuffled_stability, stability
-from hneurons_eval.statistics import auroc, permutation_p
+from hneurons_eval.statistics import auroc
 
 Floats = NDArray[np.float64]
 RESAMPLE_SETS = 39
@@ -162,5 +163,7 @@ def _p_against_sets(
         scores.append(fitted.scores(search.data.answers[left_out]))
     if not scores:
         return float("nan")
-    own, *controls = (auroc(search.data.labels[left_out], one) for one in np.mean(scores, axis=0))
-    return permutation_p(own, controls)
+    own, *controls = np.mean(scores, axis=0)
+    y = search.data.labels[left_out]
+    within = StratifiedAuroc(y, np.zeros(len(y)), np.arange(len(y)))
+    return within.above(own, np.array(controls))[1]

@@ -24,9 +24,10 @@ SUBJECTS = {
     "capital": "bangladesh germany mexico the-philippines azerbaijan "
     "the-democratic-republic-of-the-congo the-united-states angola cameroon ecuador",
     "language": "the-democratic-republic-of-the-congo germany mexico russia thailand "
-    "bangladesh mozambique papua-new-guinea uzbekistan singapore vietnam argentina belarus",
+    "bangladesh mozambique papua-new-guinea uzbekistan singapore vietnam argentina belarus "
+    "italy pakistan algeria poland brazil egypt",
     "continent": "the-democratic-republic-of-the-congo italy mexico the-philippines thailand "
-    "bangladesh belgium honduras jordan papua-new-guinea",
+    "bangladesh belgium honduras jordan papua-new-guinea russia spain india hungary morocco chile",
     "dish": "sushi miso-soup pizza baguette gelato panna-cotta creme-brulee tamale",
     "currency": "germany italy the-netherlands bangladesh the-philippines the-democratic-republic-of-the-congo",
 }
@@ -114,7 +115,7 @@ def small_run() -> Run:
         logs["capture"] = stage("capture", out, responses=logs["collect"].location)
         logs["probe"] = stage("probe", out, features=logs["capture"].location, C="auto", folds=3, controls=3)
         logs["detect"] = stage(
-            "detect", out, probe=logs["probe"].location, dataset=str(fresh), preset="quick", max_tokens=12
+            "detect", out, probe=logs["probe"].location, dataset=str(fresh), preset="quick", max_tokens=12, part="all"
         )
         logs["closed_book"] = stage(
             "closed_book",

@@ -14,6 +14,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, generate, multiple_ch
 from rounding import risk_error
 from transformers import AutoConfig
 
+from hneurons_eval.artifacts import neurons_to_scale
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.probe import Probe
 from hneurons_eval.refusals import Refused
@@ -228,4 +229,5 @@ def test_suppressing_needs_neurons(tiny: Path, probe: str, tmp_path: Path):
     with pytest.raises(Refused, match="selects no neurons"):
         abstain_when_risky(probe=str(tmp_path / "dense"), then="suppress")
     # What is suppressed are the neurons with positive weights, as everywhere.
-    assert len(NeuronSet.load(probe)) == int((loaded.coef_ > 0).sum()) < int((loaded.coef_ != 0).sum())
+    assert neurons_to_scale(probe) == loaded.neurons()
+    assert len(neurons_to_scale(probe)) == int((loaded.coef_ > 0).sum()) < len(NeuronSet.load(probe))

@@ -78,7 +78,7 @@ def test_the_probe_is_that_of_the_other_model_and_unchanged(on_base: EvalLog, ru
         assert one.get("probability") is not None or one.get("skipped")
         if one.get("probability") is not None:
             assert one["prediction"] == int(one["probability"] > one["threshold"])
-            assert {"uniform", "layer"} <= set(one["controls"])
+            assert {"uniform", "layer", "sd"} <= set(one["sets"]["probe"]["controls"])
 
 
 def test_an_instruct_model_is_asked_in_chat_unless_told_otherwise(run: Run, tmp_path: Path):

@@ -34,6 +34,8 @@ from hneurons_eval.statistics import auroc
 
 ROWS, NEURONS = 300, 400
 CHOSEN = np.arange(5)
+ALL = np.arange(1000)
+"""All answers: of those in a fold only the training part is fitted on."""
 
 
 def planted(seed: int = 0, rows: int = ROWS) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -47,7 +49,7 @@ def planted(seed: int = 0, rows: int = ROWS) -> tuple[NDArray[np.float32], NDArr
 def selection(n: int = 4, seed: int = 1) -> Selection:
     rng = np.random.default_rng(seed)
     sets = np.stack([np.sort(rng.choice(np.arange(5, NEURONS), 5, replace=False)) for _ in range(n)])
-    return {PROBE_SET: Compared(CHOSEN, {"uniform": sets}), POSITIVE_SET: Compared(CHOSEN[:2], {})}
+    return {PROBE_SET: [Compared(CHOSEN, {"uniform": sets}, ALL)], POSITIVE_SET: [Compared(CHOSEN[:2], {}, ALL)]}
 
 
 def given(X: NDArray[np.float32], y: NDArray[np.int64]) -> Inputs:
@@ -77,7 +79,7 @@ def test_sets_and_scalars_are_scikit_learns_out_of_fold():
     inputs = given(X, y)
     found, folds = scores(X, y, inputs)
     model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=1000))
-    columns = [X[:, :5], *(X[:, one] for one in selection()[PROBE_SET].controls["uniform"])]
+    columns = [X[:, :5], *(X[:, one] for one in selection()[PROBE_SET][0].controls["uniform"])]
     probe, positive = found.sets[PROBE_SET], found.sets[POSITIVE_SET]
     together = np.column_stack([*inputs.scalars.values()])
     decisions = log_odds(y, 4)
@@ -164,7 +166,7 @@ def test_rows_beside_the_answers_are_trained_on_with_their_own_answer():
         # The probe's neurons and the control sets see the same rows as the probe does, one in four of them label 1.
         for own, got in (
             (CHOSEN, probe.chosen),
-            *zip(selection()[PROBE_SET].controls["uniform"], probe.controls["uniform"], strict=True),
+            *zip(selection()[PROBE_SET][0].controls["uniform"], probe.controls["uniform"], strict=True),
         ):
             on_few.fit(stacked[np.ix_(used, own)].astype(np.float64), labels[used])
             expected = on_few.predict_proba(X[np.ix_(test, own)].astype(np.float64))[:, 1]
@@ -175,14 +177,21 @@ def test_rows_beside_the_answers_are_trained_on_with_their_own_answer():
     np.testing.assert_allclose(got, on_few.predict_proba(X[:, :5].astype(np.float64))[:, 1], atol=1e-5)
 
 
-def test_a_fold_without_neurons_has_no_score_there():
+def test_neurons_chosen_on_either_half_are_fitted_on_the_other_and_averaged():
     X, y = planted()
     folds = grouped_folds(y, np.arange(ROWS), 3)
-    nothing: Selection = {PROBE_SET: Compared(CHOSEN[:0], {})}
-    found = out_of_fold(Inputs(X), y, folds, [nothing, {PROBE_SET: Compared(CHOSEN, {})}, nothing])
-    assert np.isfinite(found.sets[PROBE_SET].chosen[folds[1]]).all()
-    assert np.isnan(found.sets[PROBE_SET].chosen[folds[0]]).all()
-    assert fit_baselines(Inputs(X), y, nothing).sets == {}
+    sets = selection()[PROBE_SET][0].controls
+    halves = [Compared(CHOSEN, sets, ALL[:150]), Compared(CHOSEN[:3], {"uniform": sets["uniform"][:, :3]}, ALL[150:])]
+    found = out_of_fold(Inputs(X), y, folds, [{PROBE_SET: halves}] * 3).sets[PROBE_SET]
+    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=1000))
+    for test in folds:
+        expected = []
+        for half in halves:
+            train = np.setdiff1d(np.intersect1d(half.answers, np.arange(ROWS)), test)
+            model.fit(X[np.ix_(train, half.chosen)].astype(np.float64), y[train])
+            expected.append(model.predict_proba(X[np.ix_(test, half.chosen)].astype(np.float64))[:, 1])
+        np.testing.assert_allclose(found.chosen[test], np.mean(expected, axis=0), atol=1e-5)
+    assert found.controls["uniform"].shape == (4, ROWS)
 
 
 def test_labels_of_a_fold_do_not_change_its_scores():
@@ -221,7 +230,7 @@ def test_out_of_fold_chance_is_chance():
         Inputs(X, {"noise": rng.random(600), "constant": np.ones(600)}, noise),
         y,
         folds,
-        [{PROBE_SET: Compared(CHOSEN, {"u": sets})}] * 5,
+        [{PROBE_SET: [Compared(CHOSEN, {"u": sets}, ALL)]}] * 5,
     )
     assert abs(np.mean([auroc(y, one) for one in found.sets[PROBE_SET].controls["u"]]) - 0.5) < 0.02
     assert abs(auroc(y, found.plain["noise"]) - 0.5) < 0.1

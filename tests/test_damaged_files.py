@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hneurons_eval.agreement import read_judged
-from hneurons_eval.baselines import BaselineError, Baselines, Inputs, Selection, fit_baselines
+from hneurons_eval.baselines import BaselineError, Baselines, Compared, Inputs, fit_baselines
 from hneurons_eval.behaviours import load_faitheval, load_falseqa, load_jailbreak, load_sycophancy, load_truthfulqa
 from hneurons_eval.features import FeatureError, Features, FeatureSpec, FeatureStore
 from hneurons_eval.files import write_text_atomically
@@ -25,6 +25,7 @@ from hneurons_eval.official import read_official
 from hneurons_eval.probe import Probe, ProbeError
 from hneurons_eval.questions import Question, load_questions
 from hneurons_eval.questions.records import QuestionSetError
+from hneurons_eval.reliability import Platt
 from hneurons_eval.stored_weights import ExportError, _tensors
 
 LAYOUT = NeuronLayout((4, 3))
@@ -54,9 +55,9 @@ def fitted() -> tuple[Probe, Baselines]:
     probe = Probe(C=50.0).fit(
         X, y, widths=LAYOUT.widths, model="org/model", metadata={"reduce": "mean", "curve": [1.5]}
     )
-    return probe, fit_baselines(
-        Inputs(X, {"length": y + 0.0}), y, Selection(np.array([2]), {"uniform": np.array([[1]])})
-    )
+    probe.set_calibration(Platt(0.5, -0.25))
+    selection = {"probe": [Compared(np.array([2]), {"uniform": np.array([[1]])}, np.arange(100))]}
+    return probe, fit_baselines(Inputs(X, {"length": y + 0.0}), y, selection, decisions=y - 0.5)
 
 
 def probe_file(name: str) -> Callable[[Path], Path]:
@@ -74,6 +75,7 @@ def read_probe(path: Path) -> Any:
         found.C_,
         found.threshold_,
         found.threshold_source_,
+        (found.calibration_.slope, found.calibration_.offset),
         found.widths,
         found.model,
         found.metadata,
@@ -88,7 +90,9 @@ def baselines(directory: Path) -> Path:
 
 def read_baselines(path: Path) -> Any:
     found = Baselines.load(path)
-    sets = dict(found.controls) | ({} if found.refit is None else {"refit": found.refit})
+    halves = {f"{name} {number}": half for name, own in found.sets.items() for number, half in enumerate(own)}
+    sets = {f"{name} {kind}": one for name, half in halves.items() for kind, one in half.controls.items()}
+    sets |= {name: half.chosen for name, half in halves.items()}
     return (
         {name: (one.weights.tolist(), one.intercept) for name, one in found.linear.items()},
         {name: (one.neurons.tolist(), one.weights.tolist(), one.intercepts.tolist()) for name, one in sets.items()},

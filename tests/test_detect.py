@@ -41,6 +41,7 @@ def detected(run: Run, tmp_path_factory: pytest.TempPathFactory) -> EvalLog:
             dataset=f"{run.fresh},{invented}",
             preset="quick",
             max_tokens=12,
+            part="all",
         )
 
 
@@ -84,7 +85,8 @@ def test_baselines_come_along_for_new_answers(run: Run, detected: EvalLog):
     for one in details(detected).values():
         if one.get("probability") is None:
             continue
-        assert set(one["baselines"]) == set(kept.linear)
+        assert set(one["baselines"]) == {*kept.linear, "positive", "negative"}
+        assert set(one["sets"]) == set(kept.sets) == {"probe", "positive"}
         length = float(kept.linear["length"](np.array([[one["response_tokens"]]], float))[0])
         assert one["baselines"]["length"] == pytest.approx(length)
         assert len(unpack(one["selected"])) == summary["neurons"]
@@ -97,7 +99,9 @@ def test_a_probe_without_baselines_still_detects(run: Run, tmp_path: Path):
     with artifacts_in(run.directory / "artifacts"):
         shutil.copytree(summary["directory"], tmp_path / "probe")
         (tmp_path / "probe" / BASELINES).unlink()
-        log = stage("detect", tmp_path, probe=str(tmp_path / "probe"), dataset=str(run.fresh), limit=2, max_tokens=8)
+        log = stage(
+            "detect", tmp_path, probe=str(tmp_path / "probe"), dataset=str(run.fresh), part="all", limit=2, max_tokens=8
+        )
     assert log.status == "success", log.error
     for one in details(log).values():
         assert "baselines" not in one
@@ -111,7 +115,7 @@ def test_the_first_answer_of_the_probe_log_carries_its_pictures(run: Run):
     account = attached[account.removeprefix("attachment://")]
     for name in ("path over C", "neurons by layer", "ROC, reliability, probabilities"):
         assert f"![{name}](data:image/png;base64,iVBOR" in account
-    assert "| C | neurons | held out accuracy | held out auroc |" in account
+    assert "| C | neurons | positive neurons | held out accuracy | held out log loss | held out auroc |" in account
     assert "selected in half-samples" in account
 
 

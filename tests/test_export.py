@@ -515,7 +515,7 @@ def test_the_command_exports_and_says_so(tiny_checkpoint: Make, tmp_path: Path):
     source, out = tiny_checkpoint(), tmp_path / "out"
     done = hneurons("export", f"hneurons/{source}", str(out), "--neurons", str(tmp_path / "n.json"), "--alpha", "0")
     assert done.exit_code == 0, done.output
-    assert "6 neurons scaled by 0; by layer: 0: 3, 2: 3" in done.output
+    assert "6 neurons (positive) scaled by 0; by layer: 0: 3, 2: 3" in done.output
     assert content(load_model(out)) == content(folded(source, SOME, 0.0))
     again = hneurons("export", str(source), str(out), "--neurons", str(tmp_path / "n.json"), "--alpha", "0")
     assert again.exit_code == 1
@@ -525,6 +525,27 @@ def test_the_command_exports_and_says_so(tiny_checkpoint: Make, tmp_path: Path):
     )
     assert lora.exit_code == 0, lora.output
     assert "LoRA adapter of rank 3 on 2 maps" in lora.output
+
+
+def test_the_command_scales_the_sign_that_it_is_told(tiny_checkpoint: Make, tmp_path: Path):
+    weights = np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
+    whole = NeuronSet(SOME.layers, SOME.indices, weights, widths=LAYOUT.widths)
+    whole.save(tmp_path / "n.json")
+    source = tiny_checkpoint()
+    for sign, more in (("positive", ()), ("negative", ("--sign", "negative")), ("both", ("--sign", "both"))):
+        out = tmp_path / sign
+        done = hneurons("export", str(source), str(out), "--neurons", str(tmp_path / "n.json"), "--alpha", "0", *more)
+        assert done.exit_code == 0, done.output
+        assert f"{len(whole.of_sign(sign))} neurons ({sign}) scaled by 0" in done.output
+        assert content(load_model(out)) == content(folded(source, whole.of_sign(sign), 0.0))
+    whole.positive.save(tmp_path / "n.json")
+    done = hneurons(
+        "export", str(source), str(tmp_path / "x"), "--neurons", str(tmp_path / "n.json"), "--alpha", "0",
+        "--sign", "negative",
+    )  # fmt: skip
+    assert done.exit_code == 1
+    assert "none of them with a negative weight" in done.output
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_model_in_the_hubs_cache_is_exported_with_its_commit(tiny_model: Make, tmp_path: Path):

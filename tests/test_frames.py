@@ -116,7 +116,10 @@ def test_neurons_of_files_and_probes_stand_one_below_the_other(tmp_path: Path):
     assert head[["layer", "index", "weight", "stability"]].values.tolist() == [[0, 1, 1.5, 0.25], [1, 2, 0.5, 1.0]]
     bare = frame[frame.file == str(tmp_path / "b.json")]
     assert bare.weight.isna().all()
-    assert len(frame) == 3 + len(probe.neurons())
+    both = probe.neurons("both")
+    assert 0 < len(both.positive) < len(both)
+    assert len(frame) == 3 + len(both)
+    assert frame[frame.file == str(tmp_path / "probe")].weight.tolist() == np.asarray(both.weights).tolist()
     alone: Any = frames.neurons(str(tmp_path / "b.json"))
     assert alone[["layer", "index"]].values.tolist() == bare[["layer", "index"]].values.tolist() == [[1, 1]]
     assert len(frames.neurons([])) == 0

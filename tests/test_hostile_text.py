@@ -20,7 +20,7 @@ from report_logs import scored, write_log
 from hneurons_eval.agreement import judged_by_rule
 from hneurons_eval.cli import main
 from hneurons_eval.declining import declines
-from hneurons_eval.evaluation import detection
+from hneurons_eval.evaluation import Detected, detection
 from hneurons_eval.grading import quoted
 from hneurons_eval.judging import is_refusal, judge_by_rule, parse_choice, parse_verdict
 from hneurons_eval.markdown import quoted as fenced
@@ -188,7 +188,8 @@ def report_on(directory: Path, texts: list[str], named: str) -> tuple[str, str, 
     answers = answers_saying(texts)
     y = [int(one["label"] == "hallucinated") for one in answers]
     p = [one["probability"] for one in answers]
-    figures = detection(y, p, [one["prediction"] for one in answers], [str(k) for k in y], [None] * len(y), {}, {})
+    calls = [one["prediction"] for one in answers]
+    figures = detection(Detected(y, p, calls, [str(k) for k in y], [None] * len(y)))
     samples = [
         scored(number, {"detected": Score(value="C", answer=one["answer"], metadata=one)})
         for number, one in enumerate(answers)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -75,6 +76,29 @@ def test_loglikelihoods_are_those_of_the_scaled_model(tiny_checkpoint: Make, fil
         with reference(checkpoint, 1.0) as plain:
             unscaled = [loglikelihood(plain, tokenizer, *pair)[0] for pair in PAIRS]
         assert max(abs(value - other) for (value, _), other in zip(found, unscaled, strict=True)) > 0.1
+
+
+def test_the_sign_says_which_neurons_are_scaled(tiny_checkpoint: Make, tmp_path: Path):
+    weights = np.where(np.arange(len(SOME)) % 2, 1.0, -1.0)
+    whole = NeuronSet(SOME.layers, SOME.indices, weights, widths=LAYOUT.widths)
+    whole.save(tmp_path / "n.json")
+    found = {}
+    for sign in ("positive", "negative", "both", None):
+        more = {} if sign is None else {"sign": sign}
+        model = ScaledLM(
+            str(tiny_checkpoint()), neurons=str(tmp_path / "n.json"), alpha=0.0, dtype="float32", device="cpu", **more
+        )
+        found[sign] = model.loglikelihood(asked("loglikelihood", *PAIRS), disable_tqdm=True)[0][0]
+    assert found[None] == found["positive"]
+    assert len({round(value, 6) for value in found.values()}) == 3
+    checkpoint, plain = tiny_checkpoint(), load_model(tiny_checkpoint(), dtype="float32")
+    for sign in ("positive", "negative", "both"):
+        with scaled(plain, whole.of_sign(sign), 0.0), torch.no_grad():
+            by_hand = loglikelihood(plain, load_tokenizer(checkpoint), *PAIRS[0])[0]
+        assert found[sign] == pytest.approx(by_hand, abs=1e-3)
+    whole.negative.save(tmp_path / "n.json")
+    with pytest.raises(NeuronSetError, match="none of them with a positive weight"):
+        ScaledLM(str(tiny_checkpoint()), neurons=str(tmp_path / "n.json"), alpha=0.0, device="cpu")
 
 
 @pytest.mark.parametrize("alpha", [0.0, 3.0])

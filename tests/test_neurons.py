@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hneurons_eval.artifacts import find_neurons, neurons_to_scale, save_neurons
 from hneurons_eval.layout import NeuronLayout
-from hneurons_eval.neurons import NeuronSet, NeuronSetError
+from hneurons_eval.neurons import SIGNS, NeuronSet, NeuronSetError
+from hneurons_eval.probe import Probe
 
 LAYOUT = NeuronLayout((4, 2, 3))
 sets = st.lists(st.integers(1, 9), min_size=1, max_size=6).flatmap(
@@ -263,3 +265,84 @@ def test_neurons_are_checked_against_the_model():
     assert bare.flat(LAYOUT).tolist() == [5]
     with pytest.raises(NeuronSetError, match="neuron 1 of layer 1"):
         bare.flat(NeuronLayout((4, 1)))
+
+
+# --- signs -------------------------------------------------------------------------------------------------
+
+SIGNED = NeuronSet(
+    np.array([0, 0, 1, 2]),
+    np.array([1, 3, 0, 2]),
+    np.array([0.5, -2.0, 1.5, -0.25]),
+    "m",
+    LAYOUT.widths,
+    {"by": "a test"},
+    np.array([1.0, 0.75, 0.5, 0.25]),
+)
+
+
+def test_the_neurons_of_a_sign_keep_all_that_is_known_of_them():
+    positive, negative = SIGNED.positive, SIGNED.negative
+    assert positive.weights is not None
+    assert negative.weights is not None
+    assert positive.stability is not None
+    assert (positive.layers.tolist(), positive.indices.tolist()) == ([0, 1], [1, 0])
+    assert (positive.weights.tolist(), positive.stability.tolist()) == ([0.5, 1.5], [1.0, 0.5])
+    assert negative.weights.tolist() == [-2.0, -0.25]
+    assert (positive.model, positive.widths, positive.provenance) == ("m", LAYOUT.widths, {"by": "a test"})
+    assert [SIGNED.of_sign(sign) for sign in SIGNS] == [positive, negative, SIGNED]
+    assert positive.positive == positive
+    assert len(positive.negative) == 0
+    with pytest.raises(ValueError, match="sign should be positive, negative or both, found 'up'"):
+        SIGNED.of_sign("up")
+
+
+def test_without_weights_all_neurons_are_positive():
+    bare = NeuronSet.from_flat([1, 5], LAYOUT)
+    assert bare.positive is bare
+    assert len(bare.negative) == 0
+    assert bare.of_sign("both") is bare
+
+
+def test_a_file_keeps_weights_of_both_signs_and_zero_is_of_neither(tmp_path: Path):
+    SIGNED.save(tmp_path / "n.json")
+    again = NeuronSet.load(tmp_path / "n.json")
+    assert again.weights is not None
+    assert again.weights.tolist() == [0.5, -2.0, 1.5, -0.25]
+    assert (again.positive, again.negative) == (SIGNED.positive, SIGNED.negative)
+    nothing = NeuronSet.from_flat([1], LAYOUT, np.zeros(1))
+    assert len(nothing.positive) == len(nothing.negative) == 0
+
+
+def test_a_probe_directory_holds_every_neuron_with_a_weight(tmp_path: Path):
+    probe = Probe("l1", C=0.5)
+    probe.coef_, probe.intercept_ = np.array([0.0, 0.5, 0.0, -2.0, 1.5, 0.0, 0.0, 0.0, -0.25]), 0.0
+    probe.widths, probe.model = LAYOUT.widths, "m"
+    probe.save(tmp_path / "p")
+    found = NeuronSet.load(tmp_path / "p")
+    assert found == SIGNED == probe.neurons("both")
+    assert probe.neurons() == found.positive == SIGNED.positive
+    assert probe.neurons("negative") == SIGNED.negative
+    assert found.weights is not None
+    assert found.weights.tolist() == [0.5, -2.0, 1.5, -0.25]
+    with pytest.raises(ValueError, match="sign should be"):
+        probe.neurons("up")  # pyright: ignore[reportArgumentType]
+    assert neurons_to_scale(tmp_path / "p") == SIGNED.positive
+
+
+def test_what_is_scaled_is_positive_unless_asked_otherwise_and_a_digest_is_taken_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HNEURONS_ARTIFACTS", str(tmp_path / "artifacts"))
+    file = tmp_path / "n.json"
+    SIGNED.save(file)
+    assert neurons_to_scale(file) == SIGNED.positive
+    assert [neurons_to_scale(file, sign) for sign in SIGNS] == [SIGNED.positive, SIGNED.negative, SIGNED]
+    for kept in (SIGNED, SIGNED.negative):
+        digest = save_neurons(kept)
+        assert neurons_to_scale(digest) == find_neurons(digest) == kept
+    SIGNED.negative.save(file)
+    with pytest.raises(NeuronSetError, match="holds 2 neurons, none of them with a positive weight; choose another"):
+        neurons_to_scale(file)
+    assert neurons_to_scale(file, "negative") == SIGNED.negative
+    NeuronSet.from_flat([], LAYOUT).save(file)
+    assert len(neurons_to_scale(file)) == 0

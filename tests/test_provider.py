@@ -40,6 +40,7 @@ from hneurons_eval.contributions import contributions
 from hneurons_eval.decoding import sampled_offsets
 from hneurons_eval.engine import Engine
 from hneurons_eval.features import Features
+from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.neurons import NeuronSet
 from hneurons_eval.prompts import PromptFormat
 from hneurons_eval.provider import HNeuronsAPI
@@ -334,6 +335,41 @@ def test_a_request_names_neurons_by_file_or_by_digest(tiny: Path, model: Model, 
     off = texts(ask(model_of(tiny, neurons=half_file, alpha=0), seed=1))
     assert texts(ask(model, body={"neurons": half_file, "alpha": 0}, seed=1)) == off
     assert texts(ask(model, body={"neurons": save_neurons(half), "alpha": 0.0}, seed=1)) == off
+
+
+def signed_files(half: NeuronSet, tmp_path: Path) -> dict[str, str]:
+    """One neuron file with weights of both signs, and what either sign of it is as a file of its own."""
+    flat = half.flat(NeuronLayout(half.widths or ()))
+    weights = np.where(np.arange(len(flat)) % 2, 1.0, -1.0)
+    whole = NeuronSet.from_flat(flat, NeuronLayout(half.widths or ()), weights)
+    files = {"whole": whole, "positive": whole.positive, "negative": whole.negative, "both": half}
+    for name, neurons in files.items():
+        plain = neurons if name == "whole" else NeuronSet(neurons.layers, neurons.indices, widths=half.widths)
+        plain.save(tmp_path / f"{name}.json")
+    return {name: str(tmp_path / f"{name}.json") for name in files}
+
+
+def test_the_positive_neurons_are_scaled_unless_another_sign_is_asked_for(
+    tiny: Path, model: Model, half: NeuronSet, tmp_path: Path
+):
+    files = signed_files(half, tmp_path)
+
+    def said(name: str, **more: str) -> str:
+        return ask(model, body={"neurons": files[name], "alpha": 0.0, **more}, temperature=0.0).completion
+
+    own = {name: said(name) for name in ("positive", "negative", "both")}
+    assert said("whole") == own["positive"]
+    assert {sign: said("whole", sign=sign) for sign in own} == own
+    assert len(set(own.values())) > 1
+    for sign, expected in own.items():
+        given = model_of(tiny, neurons=files["whole"], alpha=0.0, sign=sign)
+        assert ask(given, temperature=0.0).completion == expected
+    with pytest.raises(Exception, match="none of them with a negative weight"):
+        ask(model, body={"neurons": files["positive"], "alpha": 0.0, "sign": "negative"})
+    with pytest.raises(Exception, match="sign should be positive, negative or both"):
+        ask(model, body={"neurons": files["whole"], "alpha": 0.0, "sign": "up"})
+    with pytest.raises(Exception, match="gives sign but no neurons"):
+        ask(model, body={"sign": "both"})
 
 
 def test_a_request_overrides_the_model_args(tiny: Path, model: Model, half_file: str):

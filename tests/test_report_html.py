@@ -14,9 +14,10 @@ from inspect_ai.scorer import Score
 from report_logs import MODEL, scored, sweep_figures, write_log
 
 from hneurons_eval.cli import main
-from hneurons_eval.evaluation import detection
+from hneurons_eval.evaluation import Detected, detection
 from hneurons_eval.layout import NeuronLayout
 from hneurons_eval.probe import Probe
+from hneurons_eval.report.detection import detection_cells, p_text, verdicts
 from hneurons_eval.report.found_neurons import found_neurons
 from hneurons_eval.report.html_content import LABELS, content, examples
 from hneurons_eval.report.html_glance import glance
@@ -97,9 +98,8 @@ def made_answers(response: str = "It is Paris.") -> list[dict[str, Any]]:
 
 def figures_of(answers: list[dict[str, Any]]) -> dict[str, float]:
     y, p = [LABELS[one["label"]] for one in answers], [one["probability"] for one in answers]
-    found = detection(
-        y, p, [one["prediction"] for one in answers], [one["question"] for one in answers], [None] * len(y), {}, {}
-    )
+    calls, questions = [one["prediction"] for one in answers], [one["question"] for one in answers]
+    found = detection(Detected(y, p, calls, questions, [None] * len(y)))
     return {**found, "length_auroc": 0.55, "length_auroc_low": 0.5, "length_auroc_high": 0.6, "audit_length": 0.0,
             "audit_span": 1.0, "span_coverage": 0.5, "whole_response": 0.1}  # fmt: skip
 
@@ -117,6 +117,7 @@ def logs(tmp_path: Path) -> Path:
     ]
     found = figures_of(answers) | {
         "neurons": 3.0,
+        "positive_neurons": 2.0,
         "total_neurons": 80.0,
         "share": 3 / 80,
         "stable_neurons": 2.0,
@@ -264,27 +265,81 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changed", "light", "words"),
     [
-        ({}, "green", "Better than every control set"),
-        ({"auroc_low": 0.49}, "red", "Not told from chance"),
-        ({"length_auroc": 0.9}, "amber", "no better than response length alone"),
-        ({"length_auroc": 0.75}, "amber", "not clearly better than response length alone"),
-        ({"uniform_p": 0.3}, "amber", "no better than sets from the whole model"),
-        ({"layer_p_refit": 0.3}, "amber", "do not beat sets as deep in the model"),
-        ({"dense_auroc": 0.99}, "green", "Better than every control set"),
+        ({}, "green", "The probe detects hallucinations"),
+        ({}, "green", "It adds to log-probability, entropy and length (AUROC +0.050 [+0.010, +0.090])"),
+        ({}, "green", "The probe's neurons tell more than others of equal size, even the hardest to beat"),
+        ({"auroc_low": 0.49}, "red", "The probe is not shown to detect"),
+        ({"auroc_p": 0.06}, "red", "The probe is not shown to detect"),
+        ({"auroc_relations_low": 0.48, "auroc_relations_high": 1.0}, "amber", "for others the interval reaches .5"),
+        ({"length_difference_low": -0.01}, "amber", "Not shown to be better than response length"),
+        ({"added_low": -0.01}, "amber", "It is not shown to add"),
+        ({"added": -0.05, "added_low": -0.09, "added_high": -0.01}, "amber", "It makes log-probability"),
+        ({"added_relations_low": -0.2, "added_relations_high": 0.3}, "amber", "over relations [-0.200, +0.300]"),
+        ({"probe_sd_p": 0.3}, "amber", "probe's neurons are not shown to tell more than others of equal size"),
+        ({"positive_sd_p": 0.3}, "amber", "positive neurons are not shown to tell more than others of equal size"),
+        ({"probe_sd_p": 1 / 101}, "green", "p < 0.010 (floor)"),
+        ({"dense_auroc": 0.99, "dense_difference_low": -0.3}, "green", "The probe detects hallucinations"),
     ],
 )
 def test_detection_is_green_only_above_every_control_and_baseline(changed: dict[str, float], light: str, words: str):
-    figures = {
-        "auroc": 0.8,
-        "auroc_low": 0.7,
-        "auroc_high": 0.9,
-        "length_auroc": 0.6,
-        "uniform_p": 0.01,
-        "layer_p": 0.01,
-    }
-    (line,) = glance([StageFigures("detect", {**figures, "layer_p_refit": 0.01, **changed}, "x")])
+    figures = {"auroc": 0.8, "auroc_low": 0.7, "auroc_high": 0.9, "auroc_p": 1 / 2001}
+    figures |= {"added": 0.05, "added_low": 0.01, "added_high": 0.09}
+    figures |= {"length_auroc": 0.6, "length_difference": 0.2, "length_difference_low": 0.1}
+    for selection in ("probe", "positive"):
+        figures[f"{selection}_refit_auroc"] = 0.79
+        for kind in ("uniform", "sd"):
+            own = f"{selection}_{kind}"
+            figures |= {f"{own}_auroc": 0.6, f"{own}_p": 0.0099 if kind == "uniform" else 0.02, f"{own}_sets": 100}
+    (line,) = glance([StageFigures("detect", {**figures, **changed}, "x")])
     assert line["light"] == light
     assert words in line["sentence"]
+    if not changed:
+        assert "p < 0.001 (floor) with labels permuted" in line["sentence"]
+
+
+def test_a_detector_that_was_compared_with_nothing_is_not_green():
+    figures = {"auroc": 0.8, "auroc_low": 0.7, "auroc_high": 0.9, "auroc_p": 0.001}
+    (line,) = glance([StageFigures("detect", figures, "x")])
+    assert line["light"] == "amber"
+    assert "Compared with no baseline." in line["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        (
+            {
+                "audit_calibration": 1.0,
+                "brier_skill": -0.3,
+                "calibration_error": 0.264,
+                "calibration_error_null": 0.027,
+            },
+            "Brier skill -0.300 (below 0: worse than a constant); calibration error 0.264, of perfect probabilities "
+            "0.027",
+        ),
+        ({"audit_leftover": 1.0, "leftover_share": 0.4}, "40 % of the answers are to questions of relations that were"),
+    ],
+)
+def test_flagged_audits_have_a_light_and_a_sentence(figures: dict[str, float], words: str):
+    lines = glance([StageFigures("detect", figures, "x")])
+    (flagged,) = [line for line in lines if line["what"].startswith("audit:")]
+    assert flagged["light"] == "amber"
+    assert words in flagged["sentence"]
+
+
+def test_the_row_of_the_probe_counts_the_neurons_of_both_signs():
+    figures = {"neurons": 17, "positive_neurons": 6, "auroc": 0.8, "auroc_p": 1 / 2001, "positive_auroc": 0.61}
+    figures |= {"positive_difference": 0.19, "positive_difference_low": 0.1, "positive_difference_high": 0.3}
+    header, rows = detection_cells(figures)
+    assert rows[0][:2] == ["probe: 17 neurons, 6 positive", "0.800"]
+    assert rows[0][-1] == "< 0.001 (floor)"
+    assert rows[1][:3] == ["its positive weights alone (the H-neurons)", "0.610", "+0.190 [+0.100, +0.300]"]
+    assert len(header) == len(rows[0]) == len(rows[1])
+    assert "not shown" in verdicts({"auroc": 0.6, "auroc_low": 0.5, "auroc_p": 0.2})[0][1]
+    assert verdicts({}) == []
+    assert p_text({"p": 0.05}, "p", 19) == "< 0.051 (floor)"
+    assert p_text({"p": 1 / 101}, "p", 100) == "< 0.010 (floor)"
+    assert p_text({"p": 0.06}, "p", 19) == "0.060"
 
 
 @pytest.mark.parametrize(
@@ -297,8 +352,9 @@ def test_detection_is_green_only_above_every_control_and_baseline(changed: dict[
         ("capture", {"faithful": 5, "hallucinated": 0, "span_coverage": 1}, "red"),
         ("capture", {"faithful": 5, "hallucinated": 5, "span_coverage": 0.5}, "amber"),
         ("probe", {"neurons": 0}, "red"),
-        ("probe", {"neurons": 10, "stable_neurons": 4}, "amber"),
-        ("probe", {"neurons": 10, "stable_neurons": 5}, "green"),
+        ("probe", {"neurons": 9, "positive_neurons": 0, "stable_neurons": 9}, "red"),
+        ("probe", {"neurons": 10, "positive_neurons": 3, "stable_neurons": 4}, "amber"),
+        ("probe", {"neurons": 10, "positive_neurons": 3, "stable_neurons": 5}, "green"),
         ("probe", {"auroc": 0.8}, "grey"),
     ],
 )

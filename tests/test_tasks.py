@@ -54,7 +54,9 @@ def tiny(tiny_checkpoint: MakeCheckpoint) -> str:
     return f"hneurons/{tiny_checkpoint(max_position_embeddings=512)}"
 
 
-BASELINE_NAMES = {"dense", "entropy", "hidden", "length", "logprob", "prompt", "question_length"}
+BASELINE_NAMES = {"dense", "entropy", "hidden", "length", "logprob", "min_logprob", "negative", "positive", "prompt"}
+BASELINE_NAMES |= {"question_length", "scalars", "scalars_and_probe", "sequence_entropy", "sequence_logprob"}
+KINDS = {"uniform", "layer", "contribution", "sd"}
 
 
 def figures(log: EvalLog) -> dict[str, float]:
@@ -157,18 +159,26 @@ def test_probe_gives_each_answer_a_probability(run: Run):
     for one in scores.values():
         found = details(one)
         assert 0 <= found["probability"] <= 1
-        assert set(found["controls"]) == {"uniform", "layer", "contribution"}
-        assert all(len(unpack(text)) == 3 for text in found["controls"].values())
+        assert set(found["sets"]) == {"probe", "positive"}
+        for own in found["sets"].values():
+            assert set(own["controls"]) == KINDS
+            assert all(len(unpack(text)) == 3 for text in own["controls"].values())
         assert set(found["baselines"]) == BASELINE_NAMES
         called = "hallucinated" if found["prediction"] else "faithful"
         assert one.value == ("C" if called == found["label"] else "I")
     found = figures(run.logs["probe"])
     for name in ("auroc", "auroc_pooled", "accuracy", *(f"{baseline}_auroc" for baseline in BASELINE_NAMES)):
         assert 0 <= found[f"{name}_low"] <= found[name] <= found[f"{name}_high"] <= 1
+        if name.endswith("_auroc"):
+            assert found[name.replace("_auroc", "_difference")] == pytest.approx(found["auroc"] - found[name])
     assert found["answers"] == len(scores)
-    for kind in ("uniform", "layer", "contribution"):
-        assert found[f"{kind}_sets"] == 3
-        assert found[f"{kind}_p"] >= 1 / 4
+    for selection in ("probe", "positive"):
+        for kind in KINDS:
+            assert found[f"{selection}_{kind}_sets"] == 3
+            assert found[f"{selection}_{kind}_p"] >= 1 / 4
+        assert found[f"{selection}_p"] == max(found[f"{selection}_{kind}_p"] for kind in KINDS)
+    assert found["added"] == pytest.approx(found["scalars_and_probe_auroc"] - found["scalars_auroc"])
+    assert found["resamples"] == 10
     assert {name for name in found if name.startswith("audit_")} >= {"audit_balance", "audit_length", "audit_span"}
     assert 0 < found["neurons"] < found["total_neurons"]
 
@@ -176,7 +186,12 @@ def test_probe_gives_each_answer_a_probability(run: Run):
 def test_probe_keeps_neurons_of_this_model(run: Run):
     summary = details((run.logs["probe"].samples or [])[0].scores["detected"])["probe"]  # pyright: ignore
     neurons = NeuronSet.load(summary["neurons_file"])
-    assert len(neurons) == summary["neurons"] == figures(run.logs["probe"])["neurons"]
+    found = figures(run.logs["probe"])
+    assert len(neurons) == summary["neurons"] == found["neurons"]
+    assert len(neurons.positive) == summary["positive_neurons"] == found["positive_neurons"]
+    assert summary["neurons_digest"] == neurons.positive.digest
+    assert neurons.weights is not None
+    assert (neurons.weights != 0).all()
     assert neurons.widths == load_layout(BUNDLED.removeprefix("hneurons/")).widths
     assert NeuronSet.load(summary["directory"]) == neurons
     assert len(summary["C_by_fold"]) == len(summary["neurons_by_fold"]) == 3
@@ -194,7 +209,7 @@ def test_detect_leaves_out_what_the_probe_was_trained_on(run: Run):
         assert 0 <= found["probability"] <= 1
         assert found["label"] == {"correct": "faithful", "incorrect": "hallucinated"}[found["verdict"]]
         assert set(found["baselines"]) == BASELINE_NAMES
-        assert all(len(unpack(text)) == 3 for text in found["controls"].values())
+        assert all(len(unpack(text)) == 3 for own in found["sets"].values() for text in own["controls"].values())
         explanation = one.explanation or ""
         assert f"Probability of hallucination {found['probability']:.2f}" in explanation
         assert "⟦" in explanation
@@ -581,28 +596,23 @@ def test_control_sets_are_as_large_as_what_is_scaled_and_hold_none_of_the_neuron
     beside = ["negative"] if (probe.coef_ < 0).any() else []
     digests = details(run.logs["closed_book"].eval)["controls"]
     assert digests == {"contribution": 2, **dict.fromkeys(beside, 1)}
-    neurons = NeuronSet.load(summary["neurons_file"]).positive
-    own = neurons.flat(layout)
+    known = NeuronSet.load(summary["neurons_file"])
+    neurons = known.positive
     for against, expected in (
         ("hardest", ["contribution"] * 3),
-        ("all", ["uniform"] * 3 + ["layer"] * 3 + ["contribution"] * 3),
+        ("all", ["uniform"] * 3 + ["layer"] * 3 + ["contribution"] * 3 + ["sd"] * 3),
         ("layer,contribution", ["layer"] * 3 + ["contribution"] * 3),
     ):
         sets = control_sets(neurons, layout, Path(summary["directory"]), 3, seed=0, against=against)
         assert [kind for kind, _ in sets] == [*expected, *beside]
         for kind, one in sets:
-            assert kind == "negative" or len(one) == len(own)
-            assert not set(one.flat(layout)) & set(own)
+            assert kind == "negative" or len(one) == len(neurons)
+            assert kind == "negative" or not set(one.flat(layout)) & set(known.flat(layout))
             assert kind != "negative" or (probe.coef_[one.flat(layout)] < 0).all()
-    most = control_sets(neurons, layout, Path(summary["directory"]), 9, seed=0)
-    assert [kind for kind, _ in most] == ["contribution"] * 3 + beside  # no more are stored
-    # Of another size, or of the other sign, the probe has no contribution-matched sets.
-    some = NeuronSet.from_flat(own[:1], layout)
-    sets = control_sets(some, layout, Path(summary["directory"]), 3, seed=0, sign="negative")
-    assert [kind for kind, _ in sets] == ["layer"] * 3 + ["positive"]
-    assert (probe.coef_[sets[-1][1].flat(layout)] > 0).all()
-    with pytest.raises(Refused, match="found none; give the log or the directory"):
-        control_sets(some, layout, Path(summary["directory"]), 3, 0, against="contribution")
+    # Without a probe's directory there is no activity by which to match.
+    assert [kind for kind, _ in control_sets(neurons, layout, None, 3, seed=0)] == ["layer"] * 3
+    with pytest.raises(Refused, match="needs the activity of every neuron"):
+        control_sets(neurons, layout, None, 3, 0, against="contribution")
 
 
 def test_without_a_probe_control_sets_are_drawn_anew():

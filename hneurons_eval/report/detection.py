@@ -67,7 +67,7 @@ def p_text(figures: Figures, name: str, sets: float | None = None) -> str:
         return "—"
     value = figures[name]
     if sets and value <= 1 / (sets + 1) + 1e-12:
-        return f"< {math.ceil(1000 / (sets + 1)) / 1000:.3f} (floor)"
+        return f"< {math.floor(1000 / (sets + 1) + 1) / 1000:.3f} (floor)"
     return f"{value:.3f}"
 
 
