@@ -55,7 +55,7 @@ def test_detection_figures_are_those_computed_directly():
     assert figures["hallucinated"] == labels.sum()
     assert figures["relations"] == 3
     assert figures["auroc"] == pytest.approx(own.mean())
-    pairs = [(labels[RELATIONS == r] == 1).sum() * (labels[RELATIONS == r] == 0).sum() for r in ("r0", "r1", "r2")]
+    pairs = [(labels[r == RELATIONS] == 1).sum() * (labels[r == RELATIONS] == 0).sum() for r in ("r0", "r1", "r2")]
     assert figures["auroc_weighted"] == pytest.approx(np.average(own, weights=pairs))
     assert figures["auroc_weighted"] != pytest.approx(figures["auroc"], abs=1e-6)
     assert figures["auroc_pooled"] == pytest.approx(auroc(labels, p))
@@ -156,7 +156,10 @@ def test_ranks_within_folds_do_not_see_what_each_fold_does_to_its_scores():
 def test_the_interval_over_relations_is_the_t_interval_of_their_aurocs():
     labels, p, questions, relations = scores(4)
     figures = detection(Detected(labels, p, labels, questions, relations, {"length": p**2 % 0.4}))
-    for name, own in (("auroc", within(labels, p)), ("length_difference", within(labels, p) - within(labels, p**2 % 0.4))):
+    for name, own in (
+        ("auroc", within(labels, p)),
+        ("length_difference", within(labels, p) - within(labels, p**2 % 0.4)),
+    ):
         low, high = t.interval(0.95, 2, own.mean(), own.std(ddof=1) / np.sqrt(3))
         assert figures[f"{name}_relations_low"] == pytest.approx(low)
         assert figures[f"{name}_relations_high"] == pytest.approx(high)

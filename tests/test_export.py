@@ -534,9 +534,7 @@ def test_the_command_scales_the_sign_that_it_is_told(tiny_checkpoint: Make, tmp_
     source = tiny_checkpoint()
     for sign, more in (("positive", ()), ("negative", ("--sign", "negative")), ("both", ("--sign", "both"))):
         out = tmp_path / sign
-        done = hneurons(
-            "export", str(source), str(out), "--neurons", str(tmp_path / "n.json"), "--alpha", "0", *more
-        )
+        done = hneurons("export", str(source), str(out), "--neurons", str(tmp_path / "n.json"), "--alpha", "0", *more)
         assert done.exit_code == 0, done.output
         assert f"{len(whole.of_sign(sign))} neurons ({sign}) scaled by 0" in done.output
         assert content(load_model(out)) == content(folded(source, whole.of_sign(sign), 0.0))
