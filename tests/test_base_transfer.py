@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ChatMessageUser, GenerateConfig, get_model
+from inspect_ai.scorer import SampleScore, Score
 from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, stage
 
 from hneurons_eval.checkpoints import load_tokenizer, resolve_model
+from hneurons_eval.packed import pack
 from hneurons_eval.probe import best_threshold
 from hneurons_eval.prompts import PromptFormat
+from hneurons_eval.scorers.transferred import threshold_figures
 from hneurons_eval.transfer import ANSWER_CUE, balanced_statistic, refitted, transfer_figures
 
 
@@ -36,7 +39,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def transferred(run: Run, out: Path, model: str, **options: Any) -> EvalLog:
     with artifacts_in(run.artifacts):
         return stage(
-            "base_transfer", out, model=model, dataset=str(run.fresh), preset="quick", max_tokens=12, **options
+            "base_transfer",
+            out,
+            model=model,
+            dataset=str(run.fresh),
+            preset="quick",
+            max_tokens=12,
+            part="all",
+            **options,
         )
 
 
@@ -206,3 +216,28 @@ def test_control_sets_are_refitted_alike():
 def test_too_little_to_choose_a_threshold_from_gives_no_figures(labels: list[int]):
     p = np.linspace(0, 1, len(labels)).tolist()
     assert transfer_figures(labels, p, labels, [str(k) for k in range(len(labels))]) == {}
+
+
+def test_the_probe_is_compared_with_sets_of_its_own_size_and_not_of_its_positive_neurons():
+    rng = np.random.default_rng(0)
+    good, bad = rng.random(60) * 0.2, rng.random(60)
+    rows = []
+    for k in range(60):
+        label = k % 2
+        sets = {
+            "probe": {"refit": 0.5, "controls": {"sd": pack(np.array([0.7 * label + good[k]] * 3))}},
+            "positive": {"refit": 0.5, "controls": {"sd": pack(np.array([bad[k]] * 3))}},
+        }
+        rows.append(
+            {
+                "label": "hallucinated" if label else "faithful",
+                "probability": float(bad[k]),
+                "prediction": int(bad[k] > 0.5),
+                "question": f"q{k}",
+                "sets": sets,
+            }
+        )
+    compute: Any = threshold_figures()
+    found = compute([SampleScore(score=Score(value="C", metadata=row)) for row in rows])
+    assert found["sd_balanced_accuracy_refit"] == 1.0
+    assert found["sd_balanced_accuracy_refit_p"] == 1.0

@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 from inspect_ai.log import EvalLog
+from inspect_ai.scorer import SampleScore, Score
 from small_run import Run, artifacts_in, small_run, stage
 
 from hneurons_eval.baselines import Baselines
 from hneurons_eval.packed import pack, unpack
+from hneurons_eval.probe import Probe
+from hneurons_eval.questions import Question, normalise_question
 from hneurons_eval.refusals import Refused
 from hneurons_eval.scorers.detected import detection_figures
-from hneurons_eval.tasks.detect import named_sets, set_label
+from hneurons_eval.tasks.collect import questions_for
+from hneurons_eval.tasks.detect import named_sets, set_label, untrained_samples
 from hneurons_eval.tasks.probe import BASELINES
+from hneurons_eval.tasks.probe_source import ProbeSource
 
 INVENTED = [
     {"id": "town", "question": "In which country is the town of Velmarund?", "exists": False},
@@ -149,3 +154,82 @@ def test_packed_numbers_come_back():
 def test_figures_of_nothing_are_empty():
     compute: Any = detection_figures()
     assert compute([]) == {}
+
+
+# --- answers that balancing left over ----------------------------------------------------------------------
+
+
+def trained_on(questions: list[Question]) -> ProbeSource:
+    probe = Probe()
+    probe.metadata = {"training_questions": sorted({normalise_question(q.question) for q in questions})}
+    return ProbeSource(probe, "p", "mean", {})
+
+
+def test_of_the_probes_own_set_the_untouched_part_is_asked_by_default():
+    source = trained_on(questions_for("facts", "train", None)[:200])
+    samples, left_out = untrained_samples(source, "facts", "auto", None, None, 1)
+    assert {sample.id for sample in samples} == {q.id for q in questions_for("facts", "test", None)}
+    assert left_out == {"facts": 0}
+    assert all((sample.metadata or {})["trained_relation"] is False for sample in samples)
+    elsewhere, _ = untrained_samples(trained_on([]), "facts", "auto", None, None, 1)
+    assert len(elsewhere) == len(questions_for("facts", "all", None))
+    assert all("trained_relation" not in (sample.metadata or {}) for sample in elsewhere)
+
+
+def test_what_balancing_left_over_is_marked_where_it_is_asked_for():
+    known = questions_for("facts", "train", None)
+    relation = known[0].relation
+    trained = [q for q in known if q.relation == relation][:10]
+    samples, left_out = untrained_samples(trained_on(trained), "facts", "all", None, None, 1)
+    assert left_out == {"facts": len(trained)}
+    clean = {q.id for q in questions_for("facts", "test", None)}
+    for sample in samples:
+        about = sample.metadata or {}
+        expected = about["relation"] == relation and sample.id not in clean
+        assert about["trained_relation"] == expected, sample.id
+    assert any((sample.metadata or {})["trained_relation"] for sample in samples)
+
+
+@pytest.mark.parametrize(("marks", "share"), [([True, False], 0.5), ([False], 0.0), ([None], None)])
+def test_leftovers_are_flagged_in_the_figures(marks: list[bool | None], share: float | None):
+    rng = np.random.default_rng(0)
+    rows = []
+    for k in range(40):
+        row = {
+            "label": "hallucinated" if k % 2 else "faithful",
+            "probability": float(rng.random()),
+            "prediction": k % 2,
+            "question": f"q{k}",
+            "response_tokens": 9,
+            "answer_tokens": 3,
+            "prompt_tokens": 20,
+        }
+        mark = marks[k % len(marks)]
+        rows.append(row if mark is None else row | {"trained_relation": mark})
+    compute: Any = detection_figures()
+    found = compute([SampleScore(score=Score(value="C", metadata=row)) for row in rows])
+    assert found.get("leftover_share") == share
+    assert found.get("audit_leftover") == (None if share is None else float(share > 0))
+
+
+@pytest.mark.parametrize(("slope", "flagged"), [(1.0, 0.0), (-1.0, 1.0)])
+def test_probabilities_that_are_worse_than_a_constant_are_flagged(slope: float, flagged: float):
+    rng = np.random.default_rng(0)
+    p = rng.beta(1, 1, 200)
+    y = rng.random(200) < (p if slope > 0 else 1 - p)
+    rows = [
+        {
+            "label": "hallucinated" if label else "faithful",
+            "probability": float(value),
+            "prediction": int(value > 0.5),
+            "question": f"q{k}",
+            "response_tokens": 9,
+            "answer_tokens": 3,
+            "prompt_tokens": 20,
+        }
+        for k, (label, value) in enumerate(zip(y, p, strict=True))
+    ]
+    compute: Any = detection_figures()
+    found = compute([SampleScore(score=Score(value="C", metadata=row)) for row in rows])
+    assert found["audit_calibration"] == flagged
+    assert (found["brier_skill"] < 0) == bool(flagged)

@@ -507,7 +507,7 @@ def test_a_resample_that_selects_most_neurons_has_no_p():
         ({"C": True}, "C should be"),
         ({"folds": 1}, "folds"),
         ({"controls": 0}, "controls"),
-        ({"resamples": 1}, "resamples"),
+        ({"resamples": -1}, "resamples"),
         ({"repeats": -1}, "repeats"),
     ],
 )
