@@ -639,4 +639,4 @@ def smoothed(values: Floats) -> Floats:
     if len(values) < 4:
         return values
     at = np.linspace(-1.0, 1.0, len(values))
-    return np.polyval(np.polyfit(at, values, 2), at)
+    return np.asarray(np.polyval(np.polyfit(at, values, 2), at), np.float64)

@@ -314,7 +314,7 @@ def test_a_detector_that_was_compared_with_nothing_is_not_green():
                 "calibration_error": 0.264,
                 "calibration_error_null": 0.027,
             },
-            "Brier skill -0.300 (below 0: worse than a constant); calibration error 0.264, of perfect probabilities 0.027",
+            "skill -0.300 (below 0: worse than a constant); calibration error 0.264, of perfect probabilities 0.027",
         ),
         ({"audit_leftover": 1.0, "leftover_share": 0.4}, "40 % of the answers are to questions of relations that were"),
     ],
