@@ -18,6 +18,7 @@ from bench_probe import simulate
 
 from hneurons_eval.evaluation import Detected, detection
 from hneurons_eval.identification import Answers, Search, Settings
+from hneurons_eval.stability import STABLE, stability
 
 ROOT = Path(__file__).resolve().parents[1]
 PLANTED = 30
@@ -32,9 +33,10 @@ def measure(rows: int, neurons: int, seed: int, shuffled: bool) -> dict[str, flo
     search = Search(Answers(X, y, np.arange(rows)), settings)
     search.fit()
     found = search.choose((neurons,), "simulated")
-    assert found.stability is not None
+    rows_of = (search.row_labels, search.row_answers, None, search.data.groups)
+    share = stability(X, *rows_of, found.probe.C_, found.probe.coef_, settings.resamples, seed)
     selected = np.flatnonzero(found.probe.coef_ > 0)
-    stable = np.flatnonzero(found.stability > 0.5)
+    stable = np.flatnonzero(share > STABLE)
     questions = [str(k) for k in range(rows)]
     sets = {name: (one.chosen, one.controls) for name, one in found.scores.sets.items()}
     no_relations = [None] * rows
@@ -46,7 +48,7 @@ def measure(rows: int, neurons: int, seed: int, shuffled: bool) -> dict[str, flo
         **{name.removeprefix("probe_"): figures[name] for name in names},
         "selected": len(selected),
         "stable": len(stable),
-        "most_stable": float(found.stability.max()),
+        "most_stable": float(share.max()),
         **{f"recovered_{name}": float(np.isin(planted, own).mean()) for name, own in
            (("selected", selected), ("stable", stable))},
         **{f"false_{name}": float((~np.isin(own, planted)).mean()) if len(own) else 0.0 for name, own in

@@ -45,6 +45,8 @@ Floats = NDArray[np.float64]
 Mode = Literal["3-vs-1", "1-vs-1"]
 Penalty = Literal["l1", "l2"]
 GRID_POINTS = 12
+FAR = 0.3
+"""Nats of log-loss above the least beyond which a C is simply bad."""
 SUPPRESSION_QUESTIONS = 100
 """Training questions on which `C=paper` tries the model with the candidates suppressed."""
 SIGNED = ("positive", "negative")
@@ -575,12 +577,17 @@ def log_loss(y: NDArray[np.int64], decisions: Floats) -> float:
     return float(np.mean(np.logaddexp(0.0, z) - y * z))
 
 
-def smoothed(values: Floats) -> Floats:
-    """The parabola of least squares through values on a geometric grid of C; few values as they are."""
-    if len(values) < 4:
-        return values
-    at = np.linspace(-1.0, 1.0, len(values))
-    return np.polyval(np.polyfit(at, values, 2), at)
+def smoothed(losses: Floats) -> Floats:
+    """The parabola of least squares through losses on a geometric grid of C; few losses as they are.
+
+    Losses far above the least are cut off at `FAR` above it: where a probe is overconfident they explode, and would
+    pull the parabola away from the least.
+    """
+    if len(losses) < 4:
+        return losses
+    at = np.linspace(-1.0, 1.0, len(losses))
+    fitted = np.polyfit(at, np.minimum(losses, losses.min() + FAR), 2)
+    return np.asarray(np.polyval(fitted, at), np.float64)
 
 
 def _alike(selections: Sequence[Mapping[str, Sequence[Compared]]]) -> list[dict[str, list[Compared]]]:

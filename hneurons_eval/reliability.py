@@ -84,7 +84,7 @@ def brier_skill(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
     NaN where one class is missing.
     """
-    share = float(np.mean(labels))
+    share = float(np.asarray(labels, np.float64).mean())
     constant = share * (1 - share)
     return 1 - brier(labels, probabilities) / constant if constant else float("nan")
 

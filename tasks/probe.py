@@ -393,8 +393,8 @@ def _keep(
             "neurons_file": str(file),
             "neurons_digest": save_neurons(neurons.positive),
         }
-    if variation is not None:
-        summary |= _varied(variation, neurons, rows, identified.fold_of.tolist())
+        if variation is not None:
+            summary |= _varied(variation, neurons, rows, identified.fold_of.tolist())
     return summary
 
 

@@ -207,7 +207,8 @@ def _drawn_sets(
     known = None if probe is None else load_activity(probe)
     if probe is not None and known is not None:
         used = np.union1d(np.flatnonzero(Probe.load(probe).coef_), flat)
-        return drawn_like(flat, layout.widths, Activity(*known), number, seed, used)
+        mean, deviation = (values.astype(np.float64) for values in known)
+        return drawn_like(flat, layout.widths, Activity(mean, deviation), number, seed, used)
     return {
         "uniform": np.stack(random_sets(layout.widths, len(flat), number, seed, flat)),
         "layer": np.stack(layer_matched_sets(flat, layout.widths, number, seed)),

@@ -57,7 +57,7 @@ def fitted() -> tuple[Probe, Baselines]:
     )
     probe.set_calibration(Platt(0.5, -0.25))
     selection = {"probe": [Compared(np.array([2]), {"uniform": np.array([[1]])}, np.arange(100))]}
-    return probe, fit_baselines(Inputs(X, {"length": y + 0.0}), y, selection, decisions=y - 0.5)
+    return probe, fit_baselines(Inputs(X, {"length": y + 0.0}), y, selection, decisions=np.asarray(y - 0.5, np.float64))
 
 
 def probe_file(name: str) -> Callable[[Path], Path]:
