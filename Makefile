@@ -33,8 +33,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
-# 100,000 cases of damaged files, malformed requests and hostile texts each; hours.
+# The statistics on planted nulls and effects (docs/validity.md), then 100,000 cases of damaged files, malformed requests and hostile texts each; hours.
 nightly: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/validity.py --dry
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --hypothesis-profile nightly --timeout 0 \
 		tests/test_damaged_files.py tests/test_damaged_requests.py tests/test_hostile_text.py
 
