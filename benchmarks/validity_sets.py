@@ -1,7 +1,7 @@
 """Size and power of what is said of neuron sets: overlap, drift, the audits of length and relation, stability.
 
 ```sh
-PYTHONPATH=. python benchmarks/validity_sets.py --trials 200 --out docs/validity_sets.json
+python benchmarks/validity_sets.py --trials 200
 ```
 
 Everything goes through the shipped functions, on simulated contributions: standard deviations of a heavy tail, factors
