@@ -85,8 +85,8 @@ def exponential_noise(keys: Tensor, tokens: Tensor) -> Tensor:
     bits = (bits ^ ((bits >> 27) & 0x1FFFFFFFFF)) * _MIX_2
     bits = bits ^ ((bits >> 31) & 0x1FFFFFFFF)
     # 40 bits, so that the small values, which win the races, are as finely spread as float32 allows.
-    uniform = ((bits >> 24) & 0xFFFFFFFFFF).float().mul_(2.0**-40).add_(2.0**-41)
-    return uniform.clamp_max_(1 - 2.0**-24).neg_().log1p_().neg_()
+    uniform = ((bits >> 24) & 0xFFFFFFFFFF).float().mul_(-(2.0**-40)).sub_(2.0**-41)  # and its sign, for log1p
+    return uniform.clamp_min_(2.0**-24 - 1).log1p_().neg_()
 
 
 def choose(
@@ -161,9 +161,12 @@ def _sample(logits: Tensor, option: SamplingOptions, keys: Tensor, rows: Tensor)
     return found
 
 
-def _weights(logits: Tensor, highest: Tensor, option: SamplingOptions) -> Tensor:
+def _weights(logits: Tensor, highest: Tensor, option: SamplingOptions, out: Tensor | None = None) -> Tensor:
     """exp of each logit below the row's highest, over the temperature: float32, at most 1."""
-    weights = logits.to(torch.float32, copy=True).sub_(highest).div_(max(option.temperature, 1e-30))
+    # `highest` is float32, hence half precision becomes that.
+    weights = (logits - highest).float() if out is None else torch.sub(logits, highest, out=out)
+    if option.temperature != 1:
+        weights.div_(max(option.temperature, 1e-30))
     # exp(-80) is nothing beside 1 and is made nothing; below exp(-87) processors turn many times slower
     # (denormal numbers).
     return weights.clamp_min_(_FLOOR).exp_().sub_(_NOTHING).clamp_min_(0.0)
@@ -181,9 +184,11 @@ def _from_all(logits: Tensor, option: SamplingOptions, keys: Tensor, rows: Tenso
     device = logits.device
     size = _ROWS if device.type == "cpu" else len(logits)
     tokens = torch.empty(len(keys), dtype=torch.long, device=device)
+    # One buffer for all parts: new memory for each can cost as much again.
+    buffer = torch.empty(min(size, len(logits)), logits.shape[-1], device=device)
     for start in range(0, len(logits), size):
         part = logits[start : start + size]
-        weights = _weights(part, part.amax(dim=-1, keepdim=True).float(), option)
+        weights = _weights(part, part.amax(dim=-1, keepdim=True).float(), option, buffer[: len(part)])
         if size >= len(logits):
             return _race_of_blocks(weights, keys, rows.to(device))
         samples = ((rows >= start) & (rows < start + size)).nonzero()[:, 0]
