@@ -59,7 +59,7 @@ def world(scenario: str, neurons: int, seed: int) -> World:
     loadings = rng.normal(size=(3 + RELATIONS, neurons)) * np.sqrt(shared / (3 + RELATIONS))
     told = np.zeros(neurons)
     if scenario == "planted":
-        told[rng.choice(np.argsort(-deviation)[: neurons // 4], 12, replace=False)] = 0.9
+        told[rng.choice(np.argsort(-deviation)[: neurons // 4], 12, replace=False)] = 0.45
     elif scenario in ("exchangeable", "redundant"):
         told[:] = 0.25
     told *= rng.choice([-1.0, 1.0], neurons)

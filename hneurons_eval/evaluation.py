@@ -193,7 +193,8 @@ class StratifiedAuroc:
         means = np.where(known, values, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
         drawn = means[1:][np.isfinite(means[1:])]
         low, high = np.quantile(drawn, [0.025, 0.975]) if drawn.size > RESAMPLES / 2 else (np.nan, np.nan)
-        found = flat(name, widened(Interval(float(means[0]), float(low), float(high)), self.widening))
+        least = -1.0 if name.endswith(("difference", "added")) else 0.0
+        found = flat(name, widened(Interval(float(means[0]), float(low), float(high)), self.widening, least))
         if len(self) >= 3:
             own = values[:, 0]
             half = self.widening * float(t.ppf(0.975, len(own) - 1) * own.std(ddof=1) / np.sqrt(len(own)))
@@ -283,10 +284,11 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
     return figures
 
 
-def widened(interval: Interval, factor: float) -> Interval:
-    """An interval with either half multiplied."""
+def widened(interval: Interval, factor: float, least: float = 0.0) -> Interval:
+    """An interval with either half multiplied, within `least` and 1; NaN stays."""
     middle = interval.estimate
-    return Interval(middle, middle - factor * (middle - interval.low), middle + factor * (interval.high - middle))
+    low, high = middle - factor * (middle - interval.low), middle + factor * (interval.high - middle)
+    return Interval(middle, float(np.maximum(low, least)), float(np.minimum(high, 1.0)))
 
 
 def null_aurocs(labels: ArrayLike, scores: ArrayLike, relations: Sequence[Any], folds: Sequence[Any]) -> Floats:
