@@ -282,7 +282,7 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
     ],
 )
 def test_detection_is_green_only_above_every_control_and_baseline(changed: dict[str, float], light: str, words: str):
-    figures = {"auroc": 0.8, "auroc_low": 0.7, "auroc_high": 0.9, "auroc_p": 1 / 2001}
+    figures = {"auroc": 0.8, "auroc_low": 0.7, "auroc_high": 0.9, "auroc_p": 1 / 2001, "auroc_shuffles": 2000}
     figures |= {"added": 0.05, "added_low": 0.01, "added_high": 0.09}
     figures |= {"length_auroc": 0.6, "length_difference": 0.2, "length_difference_low": 0.1}
     for selection in ("probe", "positive"):
@@ -294,7 +294,7 @@ def test_detection_is_green_only_above_every_control_and_baseline(changed: dict[
     assert line["light"] == light
     assert words in line["sentence"]
     if not changed:
-        assert "p < 0.001 (floor) with labels permuted" in line["sentence"]
+        assert "p < 0.001 (floor) with labels shuffled" in line["sentence"]
 
 
 def test_a_detector_that_was_compared_with_nothing_is_not_green():
@@ -328,7 +328,14 @@ def test_flagged_audits_have_a_light_and_a_sentence(figures: dict[str, float], w
 
 
 def test_the_row_of_the_probe_counts_the_neurons_of_both_signs():
-    figures = {"neurons": 17, "positive_neurons": 6, "auroc": 0.8, "auroc_p": 1 / 2001, "positive_auroc": 0.61}
+    figures = {
+        "neurons": 17,
+        "positive_neurons": 6,
+        "auroc": 0.8,
+        "auroc_p": 1 / 2001,
+        "auroc_shuffles": 2000,
+        "positive_auroc": 0.61,
+    }
     figures |= {"positive_difference": 0.19, "positive_difference_low": 0.1, "positive_difference_high": 0.3}
     header, rows = detection_cells(figures)
     assert rows[0][:2] == ["probe: 17 neurons, 6 positive", "0.800"]

@@ -231,7 +231,7 @@ def test_closed_book_has_every_question_at_every_alpha(run: Run):
         assert details(own[name])["item"] == name.split("@")[0]
         # two random sets, and that of the most negative weights
         assert len(details(own[name])["outcomes"]["accuracy"]) == (1 if name.endswith("@1") else 4)
-        assert details(own[name])["kinds"] == ["uniform", "layer", "negative"]
+        assert details(own[name])["kinds"] == ["contribution", "contribution", "negative"]
     found = figures(log)
     assert found["control_sets"] == 2
     for alpha in "013":
