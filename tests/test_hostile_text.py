@@ -137,7 +137,7 @@ def test_the_name_in_a_neuron_file_reaches_the_terminal_as_text(tmp_path: Path, 
     NeuronSet(np.array([0]), np.array([1]), model=text[:300], provenance={"method": text[:300]}).save(path)
     done = CliRunner().invoke(main, ["neurons", "show", str(path)])
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("1 neurons of")
+    assert done.output.startswith("1 neuron")
     assert is_clean(done.output)
 
 
