@@ -241,7 +241,7 @@ def test_the_card_says_model_data_and_figures(tmp_path: Path):
         "| model | org/model |",
         "| model revision | abc |",
         "| model fingerprint | f00d |",
-        f"| neurons with a weight | {len(neurons)} neurons, {len(neurons.positive)} positive ({100 * len(neurons):.3f} per mille) |",
+        f"| neurons with a weight | {neurons.count_by_sign} ({100 * len(neurons):.3f} per mille) |",
         f"| digest of the neurons (SHA-256) | {neurons.digest} |",
         "| threshold | 0.4000 |",
         r"| data | TriviaQA \| train |",
