@@ -277,7 +277,12 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
         ({"added_relations_low": -0.2, "added_relations_high": 0.3}, "amber", "over relations [-0.200, +0.300]"),
         ({"probe_sd_p": 0.3}, "amber", "probe's neurons are not shown to tell more than others of equal size"),
         ({"positive_sd_p": 0.3}, "amber", "positive neurons are not shown to tell more than others of equal size"),
-        ({"probe_sd_p": 1 / 101}, "green", "p < 0.010 (floor)"),
+        (
+            {"logprob_auroc": 0.9, "scalars_and_probe_auroc": 0.85},
+            "amber",
+            "mean log-probability of the answer alone reaches",
+        ),
+        ({"probe_sd_p": 1 / 101}, "green", "p ≤ 0.010 (floor)"),
         ({"dense_auroc": 0.99, "dense_difference_low": -0.3}, "green", "The probe detects hallucinations"),
     ],
 )
@@ -294,7 +299,7 @@ def test_detection_is_green_only_above_every_control_and_baseline(changed: dict[
     assert line["light"] == light
     assert words in line["sentence"]
     if not changed:
-        assert "p < 0.001 (floor) with labels shuffled" in line["sentence"]
+        assert "p ≤ 0.001 (floor) with labels shuffled" in line["sentence"]
 
 
 def test_a_detector_that_was_compared_with_nothing_is_not_green():
@@ -339,13 +344,13 @@ def test_the_row_of_the_probe_counts_the_neurons_of_both_signs():
     figures |= {"positive_difference": 0.19, "positive_difference_low": 0.1, "positive_difference_high": 0.3}
     header, rows = detection_cells(figures)
     assert rows[0][:2] == ["probe: 17 neurons, 6 positive", "0.800"]
-    assert rows[0][-1] == "< 0.001 (floor)"
+    assert rows[0][-1] == "≤ 0.001 (floor)"
     assert rows[1][:3] == ["its positive weights alone (the H-neurons)", "0.610", "+0.190 [+0.100, +0.300]"]
     assert len(header) == len(rows[0]) == len(rows[1])
     assert "not shown" in verdicts({"auroc": 0.6, "auroc_low": 0.5, "auroc_p": 0.2})[0][1]
     assert verdicts({}) == []
-    assert p_text({"p": 0.05}, "p", 19) == "< 0.051 (floor)"
-    assert p_text({"p": 1 / 101}, "p", 100) == "< 0.010 (floor)"
+    assert p_text({"p": 0.05}, "p", 19) == "≤ 0.050 (floor)"
+    assert p_text({"p": 1 / 101}, "p", 100) == "≤ 0.010 (floor)"
     assert p_text({"p": 0.06}, "p", 19) == "0.060"
 
 

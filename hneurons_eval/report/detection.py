@@ -36,6 +36,8 @@ BASELINES = {
 """What the probe is compared with, for people."""
 PARTS = ("positive", "negative", "scalars_and_probe")
 """Baselines that are parts or extensions of the probe, and no rivals."""
+SCALARS = ("logprob", "sequence_logprob", "min_logprob", "entropy", "sequence_entropy", "length", "question_length")
+"""Baselines of one number, of which `scalars` is the joint classifier."""
 RIVALS = tuple(name for name in BASELINES if name not in (*PARTS, "dense"))
 """Baselines that use no contributions of the answer: a probe that does not beat them shows nothing of its own."""
 AUDITS = {
@@ -62,12 +64,12 @@ def interval(figures: Figures, name: str, scale: float = 1.0, digits: int = 3, s
 
 
 def p_text(figures: Figures, name: str, sets: float | None = None) -> str:
-    """A p-value; `< 0.010 (floor)` where no smaller one is possible with so many sets."""
+    """A p-value; `≤ 0.010 (floor)` where no smaller one is possible with so many sets."""
     if name not in figures:
         return "—"
     value = figures[name]
     if sets and value <= 1 / (sets + 1) + 1e-12:
-        return f"< {math.floor(1000 / (sets + 1) + 1) / 1000:.3f} (floor)"
+        return f"≤ {math.ceil(1000 / (sets + 1) - 1e-9) / 1000:.3f} (floor)"
     return f"{value:.3f}"
 
 
@@ -186,6 +188,14 @@ def _adds(figures: Figures) -> tuple[str, str]:
     said = f"AUROC {interval(figures, 'added', sign=True)}"
     if "added_relations_low" in figures:
         said += f"; over relations [{figures['added_relations_low']:+.3f}, {figures['added_relations_high']:+.3f}]"
+    best = max(SCALARS, key=lambda name: figures.get(f"{name}_auroc", 0.0))
+    if figures.get(f"{best}_auroc", 0.0) >= figures.get("scalars_and_probe_auroc", 1.0):
+        # A joint classifier may carry over badly to other relations, and is then no rival to be proud of.
+        alone = f"{BASELINES[best]} alone reaches {figures[f'{best}_auroc']:.3f}"
+        return (
+            "amber",
+            f"It is not shown to add to log-probability, entropy and length: {alone} ({said} to them jointly).",
+        )
     if figures.get("added_low", math.nan) > 0:
         wide = figures.get("added_relations_low", 1.0) <= 0
         more = ", in these relations; for others the interval holds 0" if wide else ""
