@@ -69,7 +69,8 @@ class TokenLogprob:
     Attributes:
         token: its id.
         logprob: in nats.
-        entropy: of the distribution that it was drawn from, in nats; NaN where an engine tells it with captures only.
+        entropy: of the softmax at temperature 1, before top-k and top-p, in nats; NaN where an engine tells it with
+            captures only.
         top: the likeliest tokens with their log-probabilities.
     """
 
