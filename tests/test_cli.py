@@ -57,7 +57,7 @@ def test_show_lists_the_heaviest_neurons_first(tmp_path: Path):
     assert "40.000 per mille of 100" in done.output
     assert "by layer: 0: 2, 1: 2" in done.output
     rows = [line.split() for line in done.output.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
-    assert rows[1:] == [["1", "49", "4"], ["1", "10", "3"]]
+    assert rows[1:] == [["1", "49", "+4"], ["1", "10", "+3"]]
 
 
 def test_show_takes_neurons_without_weights(tmp_path: Path):
