@@ -501,7 +501,7 @@ class Search:
 
         `auto` takes the minimum of a parabola through the held-out log-loss over log C. Accuracy is flatter in C than
         its error, so that its maximum is a matter of luck: over resampled answers the number of neurons then varies
-        twice as much on the log scale, and AUROC is no better (docs/validity.md).
+        twice as much on the log scale, at much the same AUROC (docs/validity.md).
         """
         accuracies, losses, _ = self.held_out(fit)
         path, usable = path_of(fit), np.ones(len(losses), np.bool_)
