@@ -34,15 +34,9 @@ NULL, COVERS, POWER = "at most .05", "at least .93", ""
 
 
 @dataclass(frozen=True)
-class Rate:
-    """How often something happened in so many trials, with Wilson's 95 % interval, and what is aimed at."""
+class Rate(validity_sweeps.Rate):
+    """A rate and what is aimed at."""
 
-    scene: str
-    what: str
-    rate: float
-    low: float
-    high: float
-    trials: int
     aim: str = POWER
 
     @property
@@ -107,7 +101,7 @@ def sweep_rates(trials: int, workers: int) -> list[Rate]:
         easy = rate.what.startswith(("p (uniform)", "p (layer)"))
         aim = COVERS if "covers" in rate.what else "no verdict" if wrong and easy else NULL if wrong else POWER
         if rate.rate or not rate.what.startswith("verdict"):
-            found.append(Rate(rate.scene, rate.what, rate.rate, rate.low, rate.high, rate.trials, aim))
+            found.append(Rate(**vars(rate), aim=aim))
     return found
 
 

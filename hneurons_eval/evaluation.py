@@ -21,6 +21,7 @@ from hneurons_eval.statistics import (
     balanced_accuracy,
     flat,
     interval_if_known,
+    mean_statistic,
     permutation_p,
     resample_weights,
     stratified_auroc,
@@ -315,8 +316,7 @@ def _calls(
 ) -> dict[str, float]:
     """Accuracy, balanced accuracy and the accuracy of the majority class."""
     right = (predictions == y).astype(float)
-
-    plain = interval_if_known(lambda weights: weights @ right / weights.sum(axis=1), clusters, seed=seed)
+    plain = interval_if_known(mean_statistic(right), clusters, seed=seed)
     return {
         **flat("accuracy", widened(plain, widening)),
         **flat("balanced_accuracy", widened(balanced_accuracy(y, predictions, clusters, seed=seed), widening)),

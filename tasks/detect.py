@@ -93,10 +93,14 @@ def untrained_samples(
     samples: list[Sample] = []
     left_out: dict[str, int] = {}
     for name in names:
-        touched = [q for q in questions_for(name, "all", split) if normalise_question(q.question) in trained]
+        everything = questions_for(name, "all", split)
+        touched = [q for q in everything if normalise_question(q.question) in trained]
         chosen = ("test" if touched else "all") if part == "auto" else part
-        known = questions_for(name, chosen, split)
-        leftovers = _leftovers(touched, name, split) if touched else set()
+        known = everything if chosen == "all" else questions_for(name, chosen, split)
+        leftovers: set[str] = set()
+        if touched:
+            test = known if chosen == "test" else questions_for(name, "test", split)
+            leftovers = _leftovers(touched, everything, test)
         fresh = [question for question in known if normalise_question(question.question) not in trained]
         if not fresh:
             more = ", or part=all" if chosen == "test" else ""
@@ -111,17 +115,17 @@ def untrained_samples(
     return samples, left_out
 
 
-def _leftovers(touched: Sequence[Question], name: str, split: str | None) -> set[str]:
+def _leftovers(touched: Sequence[Question], everything: Sequence[Question], test: Sequence[Question]) -> set[str]:
     """Ids of the questions that a probe's training set was drawn from, by relation: balancing left them over.
 
     Args:
         touched: the questions that were trained on.
+        everything: the set, and `test`: its test part.
     """
-    test = questions_for(name, "test", split)
     ids = {question.id for question in touched}
     clean = {question.id for question in test} if not any(question.id in ids for question in test) else set()
     relations = {question.relation for question in touched}
-    return {q.id for q in questions_for(name, "all", split) if q.relation in relations and q.id not in clean}
+    return {q.id for q in everything if q.relation in relations and q.id not in clean}
 
 
 def named_sets(dataset: str | Sequence[str]) -> list[str]:
