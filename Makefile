@@ -37,7 +37,7 @@ test: $(STAMP)
 nightly: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/validity.py --dry
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --hypothesis-profile nightly --timeout 0 \
-		tests/test_damaged_files.py tests/test_damaged_requests.py tests/test_hostile_text.py
+		tests/util/test_damaged_files.py tests/engine/test_damaged_requests.py tests/judging/test_hostile_text.py
 
 # Kills, full disks, clocks, load: what docs/reliability.md tells. At most half an hour.
 reliability: $(STAMP)

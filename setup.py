@@ -6,7 +6,7 @@ COMPONENTS = ("tasks", "solvers", "scorers")
 
 setup(
     packages=[
-        *find_packages(include=["hneurons_eval", "hneurons_eval.*"]),
+        *find_packages(include=["hneurons_eval", "hneurons_eval.*"], exclude=["hneurons_eval.data.build"]),
         *(
             f"hneurons_eval.{package}"
             for component in COMPONENTS

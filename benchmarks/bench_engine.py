@@ -355,7 +355,7 @@ def usual_threads(work: Work) -> int:
 
 def write_prompts(folder: Path, questions: str) -> None:
     """The questions' user turns, for the sides."""
-    from hneurons_eval.questions import ANSWER_ONLY, load_questions
+    from hneurons_eval.data.questions import ANSWER_ONLY, load_questions
 
     texts = [question.question + ANSWER_ONLY for question in load_questions(questions)]
     (folder / "prompts.json").write_text(json.dumps(texts), encoding="utf-8")

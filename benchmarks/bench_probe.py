@@ -58,7 +58,7 @@ def objective(X: np.ndarray, y: np.ndarray, w: np.ndarray, b: float, C: float) -
 
 def ours(X: np.ndarray, y: np.ndarray, picks: list[int]) -> dict:
     """Path and folds, timed; then liblinear's objective at the picked Cs, by the same solver."""
-    from hneurons_eval.l1_path import cross_validate_path, fit_path
+    from hneurons_eval.probe.l1_path import cross_validate_path, fit_path
 
     start = time.perf_counter()
     fit_path(np.ascontiguousarray(X[:100, :200]), np.arange(100) % 2)

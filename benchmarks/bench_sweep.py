@@ -27,7 +27,7 @@ BATCH = 64
 
 
 def questions(count: int) -> list[str]:
-    from hneurons_eval.behaviours import load_falseqa
+    from hneurons_eval.data.behaviours import load_falseqa
 
     rows, _ = load_falseqa()
     texts = [row.question for row in rows]
@@ -35,14 +35,14 @@ def questions(count: int) -> list[str]:
 
 
 def engine() -> Any:
-    from hneurons_eval.engine import get_engine
+    from hneurons_eval.engine.engine import get_engine
 
     return get_engine("smollm2-135m-instruct", dtype="float32", device="cpu")
 
 
 def neuron_sets(layout: Any, number: int) -> list[Any]:
     from hneurons_eval import NeuronSet
-    from hneurons_eval.controls import random_sets
+    from hneurons_eval.models.controls import random_sets
 
     return [NeuronSet.from_flat(one, layout) for one in random_sets(layout.widths, SIZE, number, 0)]
 
@@ -51,10 +51,10 @@ def ours(count: int, tokens: int, controls: int, way: str) -> dict[str, float]:
     """Seconds, without loading, and tokens sampled. `way`: mixed, separate, or plain (all at the no-op)."""
     from inspect_ai.model import ChatMessageUser
 
-    from hneurons_eval.prompts import PromptFormat
-    from hneurons_eval.questions import load_questions
-    from hneurons_eval.requests import GenerateRequest
-    from hneurons_eval.sampling import SamplingOptions
+    from hneurons_eval.data.questions import load_questions
+    from hneurons_eval.engine.prompts import PromptFormat
+    from hneurons_eval.engine.requests import GenerateRequest
+    from hneurons_eval.engine.sampling import SamplingOptions
 
     chosen = engine()
     form = PromptFormat(chosen.tokenizer)

@@ -28,7 +28,7 @@ SIDES = ("transformers", "vllm-eager", "vllm-compiled", "hneurons-vllm")
 
 def questions_of(round_number: int, count: int) -> list[str]:
     """Other questions in each round, since prompts that were seen are remembered."""
-    from hneurons_eval.questions import load_questions
+    from hneurons_eval.data.questions import load_questions
 
     every = load_questions("facts")
     return [every[(round_number * count + k) * 7 % len(every)].question for k in range(count)]
@@ -66,7 +66,7 @@ def plain_side(side: str, dtype: str) -> Callable[..., tuple[int, int]]:
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
 
-    from hneurons_eval.checkpoints import load_tokenizer, resolve_model
+    from hneurons_eval.models.checkpoints import load_tokenizer, resolve_model
 
     tokenizer = load_tokenizer(MODEL)
     llm = LLM(model=resolve_model(MODEL), dtype=dtype, enforce_eager=side == "vllm-eager", **OPTIONS)
@@ -88,12 +88,12 @@ def our_side(side: str, dtype: str) -> Callable[..., tuple[int, int]]:
     """Either of our engines: `draws`, `captured` (while they are generated), `alphas` (seven in one batch), `given`."""
     import numpy as np
 
-    from hneurons_eval.neurons import NeuronSet
-    from hneurons_eval.requests import AnswerCapture, CaptureRequest, GenerateRequest
-    from hneurons_eval.sampling import SamplingOptions
+    from hneurons_eval.engine.requests import AnswerCapture, CaptureRequest, GenerateRequest
+    from hneurons_eval.engine.sampling import SamplingOptions
+    from hneurons_eval.models.neuron_set import NeuronSet
 
     if side == "transformers":
-        from hneurons_eval.engine import get_engine
+        from hneurons_eval.engine.engine import get_engine
 
         engine: Any = get_engine(MODEL, dtype=dtype, device="cpu", threads=len(os.sched_getaffinity(0)))
     else:

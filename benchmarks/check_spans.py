@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hneurons_eval.official import LABELS, OfficialAnswer, read_official
-from hneurons_eval.spans import answer_span
-from hneurons_eval.statistics import wilson_interval
+from hneurons_eval.analysis.statistics import wilson_interval
+from hneurons_eval.data.official import LABELS, OfficialAnswer, read_official
+from hneurons_eval.judging.spans import answer_span
 
 ARTICLES = ("the ", "a ", "an ")
 

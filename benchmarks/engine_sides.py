@@ -83,7 +83,7 @@ class Work:
 
 
 def start_engine(work: Work, name: str = MODEL) -> Any:
-    from hneurons_eval.engine import get_engine
+    from hneurons_eval.engine.engine import get_engine
 
     return get_engine(name, dtype=work.dtype, threads=work.threads)
 
@@ -92,14 +92,14 @@ def encode(engine: Any, texts: Iterable[str]) -> list[tuple[int, ...]]:
     """Token ids of each text as a user turn in the chat template."""
     from inspect_ai.model import ChatMessageUser
 
-    from hneurons_eval.prompts import PromptFormat
+    from hneurons_eval.engine.prompts import PromptFormat
 
     template = PromptFormat(engine.tokenizer)
     return [template.encode([ChatMessageUser(content=text)]) for text in texts]
 
 
 def sampling() -> Any:
-    from hneurons_eval.sampling import SamplingOptions
+    from hneurons_eval.engine.sampling import SamplingOptions
 
     return SamplingOptions(temperature=1.0, top_k=50, top_p=0.9)
 
@@ -194,11 +194,11 @@ def fresh_inspect(work: Work, provider: str) -> Measure:
 
 def ours_draws(work: Work, capture: bool) -> Measure:
     """All draws by the engine, with all that `detect` takes (three regions, entropies, hidden state) or without."""
-    from hneurons_eval.requests import GenerateRequest
+    from hneurons_eval.engine.requests import GenerateRequest
 
     engine, extra = start_engine(work), {}
     if capture:
-        from hneurons_eval.requests import AnswerCapture
+        from hneurons_eval.engine.requests import AnswerCapture
 
         extra = {"capture": AnswerCapture(span=whole, reduce="mean", other=True), "top_logprobs": 0}
 
@@ -265,7 +265,7 @@ def hf_generate(work: Work) -> Measure:
 
 def ours_alphas(work: Work, mixed: bool) -> Measure:
     """Rows that mix alphas over 100 random neurons, or the same rows untouched. Items are sampled tokens."""
-    from hneurons_eval.requests import GenerateRequest
+    from hneurons_eval.engine.requests import GenerateRequest
 
     engine = start_engine(work)
     neurons = random_neurons(engine, 100) if mixed else None
@@ -299,7 +299,7 @@ def random_neurons(engine: Any, count: int) -> Any:
 
 def sample_answers(work: Work) -> Measure:
     """Writes answers.json: one sampled answer to each of `count` questions."""
-    from hneurons_eval.requests import GenerateRequest
+    from hneurons_eval.engine.requests import GenerateRequest
 
     engine = start_engine(work)
 
@@ -344,16 +344,16 @@ def responses(work: Work, number: int, distinct: bool) -> list[Response]:
 
 def capture_all(engine: Any, given: Iterable[Response], folder: str | None = None) -> None:
     """Capture two regions of each response; with a folder, all that the capture task takes, into a store there."""
-    from hneurons_eval.requests import CaptureRequest
+    from hneurons_eval.engine.requests import CaptureRequest
 
     if folder is None:
         for future in as_completed([engine.capture(CaptureRequest(one.tokens, one.regions)) for one in given]):
             future.result()
         return
-    from hneurons_eval.features import Features, FeatureSpec, FeatureStore
+    from hneurons_eval.artifacts.contribution_store import ContributionStore, Features, FeatureSpec
 
     spec = FeatureSpec("benchmark", engine.layout.widths, ("answer", "other", "prompt"))
-    store = FeatureStore(Path(folder), spec)
+    store = ContributionStore(Path(folder), spec)
     asked = [CaptureRequest(one.tokens, (*one.regions, one.regions[1]), "mean", one.prompt) for one in given]
     for number, future in enumerate(as_completed([engine.capture(one) for one in asked])):
         row = future.result()
@@ -435,7 +435,7 @@ def bare_teacher(work: Work, threads: int, distinct: bool) -> Measure:
 
 def padded_batches(sequences: Iterable[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
     """Longest first, as many together as the engine's limit of padded tokens allows."""
-    from hneurons_eval.engine import CAPTURE_TOKENS
+    from hneurons_eval.engine.engine import CAPTURE_TOKENS
 
     waiting = sorted(sequences, key=len, reverse=True)
     while waiting:
@@ -457,7 +457,7 @@ def capture_memory(work: Work, count: int, in_flight: int = 64) -> Measure:
     """
     import numpy as np
 
-    from hneurons_eval.requests import CaptureRequest
+    from hneurons_eval.engine.requests import CaptureRequest
 
     engine = start_engine(work)
     answers = [answer for _, answer in work.responses(0)]
@@ -488,7 +488,7 @@ def capture_memory(work: Work, count: int, in_flight: int = 64) -> Measure:
 
 def scaling_points(work: Work) -> Measure:
     """Time of one point of a curve, on prompts that no earlier point has used."""
-    from hneurons_eval.requests import GenerateRequest
+    from hneurons_eval.engine.requests import GenerateRequest
 
     engine, used = start_engine(work), itertools.count()
 

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from hneurons_eval.architectures import neuron_layout
-from hneurons_eval.checkpoints import BUNDLED, load_model, load_tokenizer, resolve_model
-from hneurons_eval.controls import random_sets
-from hneurons_eval.drift import measure
-from hneurons_eval.drift_ranks import rank_neurons
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.questions import ANSWER_ONLY, load_questions
-from hneurons_eval.weight_vectors import neuron_vectors
+from hneurons_eval.analysis.drift import measure
+from hneurons_eval.analysis.drift_ranks import rank_neurons
+from hneurons_eval.data.questions import ANSWER_ONLY, load_questions
+from hneurons_eval.models.architecture import neuron_layout
+from hneurons_eval.models.checkpoints import BUNDLED, load_model, load_tokenizer, resolve_model
+from hneurons_eval.models.controls import random_sets
+from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.weights.vectors import neuron_vectors
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 100

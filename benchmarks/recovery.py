@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from bench_probe import simulate
 
-from hneurons_eval.evaluation import Detected, detection
-from hneurons_eval.identification import Answers, Search, Settings
-from hneurons_eval.stability import STABLE, stability
+from hneurons_eval.analysis.detection import Detected, detection
+from hneurons_eval.probe.nested_cv import Answers, Search, Settings
+from hneurons_eval.probe.stability import STABLE, stability
 
 ROOT = Path(__file__).resolve().parents[1]
 PLANTED = 30

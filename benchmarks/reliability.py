@@ -37,7 +37,7 @@ from reliability_troubles import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))  # its models and question sets
+sys.path.append(str(ROOT / "tests" / "helpers"))  # its models and question sets
 BUNDLED = "smollm2-135m-instruct"
 SHARES = {
     "collect": 9, "capture": 8, "probe": 8, "detect": 6, "falseqa": 7, "pipeline": 6, "collect (135M)": 3,
@@ -61,7 +61,7 @@ def write_checkpoint(directory: str) -> None:
     """In a process of its own: this one must not have computed anything when it is forked."""
     from families import make_model
 
-    from hneurons_eval.checkpoints import resolve_model
+    from hneurons_eval.models.checkpoints import resolve_model
 
     make_model(vocab_size=49152, hidden_size=32, max_position_embeddings=512).save_pretrained(directory)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
@@ -149,7 +149,7 @@ class World:
         from small_run import SUBJECTS
         from small_run import write_questions as write
 
-        from hneurons_eval.questions import load_questions
+        from hneurons_eval.data.questions import load_questions
 
         facts = {question.id: question for question in load_questions("facts")}
         chosen = [facts[f"{relation}-{name}"] for relation, names in SUBJECTS.items() for name in names.split()]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reliability_runs import (
-    MOST_SECONDS,
+    MAX_SECONDS,
     Place,
     Stage,
     command,
@@ -35,9 +35,9 @@ from reliability_runs import (
     strays,
 )
 
-from hneurons_eval.tasks.stage_logs import fullest
+from hneurons_eval.artifacts.logs import fullest
 
-MOST_KILLS_IN_A_CHAIN = 4
+MAX_KILLS_IN_A_CHAIN = 4
 BEFORE_THE_LOG = 0.15
 """Share of kills that come while the program still starts."""
 UNDISTURBED = "undisturbed"
@@ -106,7 +106,7 @@ def undisturbed(stage: Stage, work: Path) -> Undisturbed:
     begin = time.monotonic()
     process = start(command(stage, place), place)
     logged = begin
-    while process.poll() is None and time.monotonic() - begin < MOST_SECONDS:
+    while process.poll() is None and time.monotonic() - begin < MAX_SECONDS:
         if logged == begin and new_log(place, set()):
             logged = time.monotonic()
         time.sleep(0.01)
@@ -150,13 +150,13 @@ def kill_once(
         now = time.monotonic()
         if begun is None and new_log(place, before):
             begun = now
-        if (begun is not None and now - begun >= wait) or now - begin > MOST_SECONDS:
+        if (begun is not None and now - begun >= wait) or now - begin > MAX_SECONDS:
             break
         time.sleep(0.003)
     row.restarts += 1
     if process.poll() is not None:
         return
-    if time.monotonic() - begin > MOST_SECONDS:
+    if time.monotonic() - begin > MAX_SECONDS:
         row.differences.append(f"a process hung: {' '.join(words)}")
     process.send_signal(kind)
     try:
@@ -176,7 +176,7 @@ def chain(stage: Stage, work: Path, whole: Undisturbed, number: int, kills: int,
     row.chains += 1
     done: dict[tuple[str, str, int], str | None] = {}
     total = sum(1 for _ in samples(logs_of(whole.place)[0]))
-    wanted = min(kills, MOST_KILLS_IN_A_CHAIN)
+    wanted = min(kills, MAX_KILLS_IN_A_CHAIN)
     first = row.killed
     words: list[str] | None = command(stage, place)
     attempts = 0

@@ -17,7 +17,7 @@ from reliability_troubles import Found
 QUEUED = 50_000
 ALPHAS = 1_000
 JUDGED = 2_000
-MOST_GROWTH = 1.0
+MAX_GROWTH = 1.0
 """Gigabytes by which the process may grow while the queue is worked off."""
 
 
@@ -30,9 +30,9 @@ def resident() -> float:
 
 def queued(checkpoint: Path, number: int = QUEUED) -> Found:
     """So many requests queued at once: each is answered, the same prompt and seed always alike, memory bounded."""
-    from hneurons_eval.engine import get_engine
-    from hneurons_eval.requests import GenerateRequest
-    from hneurons_eval.sampling import SamplingOptions
+    from hneurons_eval.engine.engine import get_engine
+    from hneurons_eval.engine.requests import GenerateRequest
+    from hneurons_eval.engine.sampling import SamplingOptions
 
     begin = time.monotonic()
     engine = get_engine(str(checkpoint), dtype="float32", device="cpu", threads=1)
@@ -61,7 +61,7 @@ def queued(checkpoint: Path, number: int = QUEUED) -> Found:
     lost = [] if len(futures) == number else [f"{number - len(futures)} requests without an answer"]
     unlike = sum(len(said) > 1 for said in texts.values())
     lost += [f"{unlike} prompts were answered differently with the same seed"] if unlike else []
-    lost += [f"the process grew by {grown:.2f} GB"] if grown > MOST_GROWTH else []
+    lost += [f"the process grew by {grown:.2f} GB"] if grown > MAX_GROWTH else []
     seconds = time.monotonic() - begin
     remark = f"{number / seconds:.0f} answers a second; the process grew by {grown:.2f} GB"
     return Found(f"{number:,} requests queued at once", 1, lost, remark, seconds)
@@ -69,8 +69,8 @@ def queued(checkpoint: Path, number: int = QUEUED) -> Found:
 
 def at_the_limit(checkpoint: Path) -> Found:
     """Prompts as long as the context, one token shorter, and one longer."""
-    from hneurons_eval.engine import get_engine
-    from hneurons_eval.requests import CaptureRequest, GenerateRequest
+    from hneurons_eval.engine.engine import get_engine
+    from hneurons_eval.engine.requests import CaptureRequest, GenerateRequest
 
     begin = time.monotonic()
     engine = get_engine(str(checkpoint), dtype="float32", device="cpu", threads=1)
@@ -99,7 +99,7 @@ def many_alphas(checkpoint: Path, directory: Path, number: int = ALPHAS) -> Foun
     from reliability_runs import Place, Stage, command, run_to_the_end
 
     from hneurons_eval import NeuronSet
-    from hneurons_eval.checkpoints import load_layout
+    from hneurons_eval.models.checkpoints import load_layout
 
     begin = time.monotonic()
     place = Place(directory / "alphas")
@@ -145,7 +145,7 @@ def bad_judge(directory: Path, number: int = JUDGED) -> Found:
 
 def _judge(directory: Path, number: int) -> None:
     """In a process of its own: prints what `bad_judge` tells."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
     from inspect_ai import Task, score, task
     from inspect_ai import eval as inspect_eval
     from inspect_ai.dataset import Sample

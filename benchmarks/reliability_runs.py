@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 
-from hneurons_eval.features import FeatureError, open_features
+from hneurons_eval.artifacts.contribution_store import StoreError, open_store
 
 BIN = Path(sys.executable).parent
 STRICT = ("dtype=float32", "strict=true")
 """Each request is computed alone: what shares a batch after a restart is not what shared it before."""
-MOST_SECONDS = 600
+MAX_SECONDS = 600
 """A process that takes longer has hung."""
 
 
@@ -111,8 +111,8 @@ def preload() -> None:
 
     assert os.environ.get("OMP_NUM_THREADS") == "1", "start it with OMP_NUM_THREADS=1, as make reliability does"
     for name in (
-        "inspect_ai._cli.main", "hneurons_eval.provider", "hneurons_eval.tasks", "hneurons_eval.identification",
-        "hneurons_eval.report.account", "hneurons_eval.report.dose_response", "hneurons_eval.baselines",
+        "inspect_ai._cli.main", "hneurons_eval.engine.provider", "hneurons_eval.tasks", "hneurons_eval.probe.nested_cv",
+        "hneurons_eval.report.search_summary", "hneurons_eval.report.dose_response", "hneurons_eval.probe.baselines",
         "transformers.models.llama.modeling_llama",
     ):  # fmt: skip
         importlib.import_module(name)
@@ -198,7 +198,7 @@ def start(words: Sequence[str], place: Place, afresh: bool = False) -> Process:
         )
 
 
-def run_to_the_end(words: Sequence[str], place: Place, seconds: float = MOST_SECONDS, afresh: bool = False) -> int:
+def run_to_the_end(words: Sequence[str], place: Place, seconds: float = MAX_SECONDS, afresh: bool = False) -> int:
     """The exit status of a command."""
     process = start(words, place, afresh)
     try:
@@ -277,7 +277,7 @@ def contributions(place: Place) -> tuple[dict[str, str], int]:
     found: dict[str, str] = {}
     lines = 0
     for spec in sorted((place.artifacts / "features").glob("*/spec.json")):
-        store = open_features(spec.parent)
+        store = open_store(spec.parent)
         for key, about in store.index():
             row = store.get(key)
             extras = {name: vector.tobytes().hex() for name, vector in row.extras.items()}
@@ -292,7 +292,7 @@ def rounding(place: Place, reference: Place) -> tuple[float, int]:
     """The largest difference of contributions relative to the region's largest, and how many texts differ."""
     largest = 0.0
     for spec in sorted((place.artifacts / "features").glob("*/spec.json")):
-        ours, theirs = (open_features(one.artifacts / "features" / spec.parent.name) for one in (place, reference))
+        ours, theirs = (open_store(one.artifacts / "features" / spec.parent.name) for one in (place, reference))
         for key, _ in ours.index():
             found, wanted = ours.get(key).values, theirs.get(key).values
             scale = np.abs(wanted).max(axis=1, keepdims=True)
@@ -348,7 +348,7 @@ def differences(place: Place, reference: Place) -> list[str]:
         ]
     try:
         rows, wanted = contributions(place)[0], contributions(reference)[0]
-    except FeatureError as error:
+    except StoreError as error:
         return [*found, f"contributions cannot be read: {error}"]
     found += [f"contributions {key}" for key in sorted(rows.keys() | wanted.keys()) if rows.get(key) != wanted.get(key)]
     files, kept = kept_files(place), kept_files(reference)

@@ -26,7 +26,7 @@ from reliability_runs import (
 )
 
 PAGE = 4096
-MOST_ROUNDING = 1e-4
+MAX_ROUNDING = 1e-4
 CLOCK = """
 import time
 
@@ -247,7 +247,7 @@ def rounded(stage: Stage, work: Path) -> Found:
             return Found("other batches in float32", 1, ["it failed"], "", time.monotonic() - begin)
     largest, texts = rounding(*places)
     lost = [f"{texts} texts differ"] if texts else []
-    lost += [f"contributions differ by {largest:.1e}"] if largest > MOST_ROUNDING else []
+    lost += [f"contributions differ by {largest:.1e}"] if largest > MAX_ROUNDING else []
     remark = f"no text differs; contributions by at most {largest:.1e} of the largest"
     what = f"other batches in float32, {stage.name}"
     return Found(what, 1, lost, remark, time.monotonic() - begin)

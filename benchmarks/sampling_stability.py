@@ -73,10 +73,10 @@ def order(side: Side, answers: int) -> list[int]:
 def requests(engine: Any, answers: int) -> list[Any]:
     from inspect_ai.model import ChatMessageUser
 
-    from hneurons_eval.prompts import PromptFormat
-    from hneurons_eval.questions import load_questions
-    from hneurons_eval.requests import GenerateRequest
-    from hneurons_eval.sampling import SamplingOptions
+    from hneurons_eval.data.questions import load_questions
+    from hneurons_eval.engine.prompts import PromptFormat
+    from hneurons_eval.engine.requests import GenerateRequest
+    from hneurons_eval.engine.sampling import SamplingOptions
 
     questions = list(load_questions("facts"))
     random.Random(0).shuffle(questions)
@@ -92,7 +92,7 @@ def requests(engine: Any, answers: int) -> list[Any]:
 
 def answer(name: str, dtype: str, answers: int, wanted: int, file: Path) -> None:
     """Sample the answers of a side that its file lacks, and add to it a line `[number, tokens]` for each."""
-    from hneurons_eval.engine import Engine
+    from hneurons_eval.engine.engine import Engine
 
     side = SIDES[name]
     done = len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0

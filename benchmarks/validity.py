@@ -21,10 +21,10 @@ import validity_probe
 import validity_sets
 import validity_sweeps
 
-from hneurons_eval.identification import Answers, Search, TrainingSet, path_of
-from hneurons_eval.l1_path import grouped_folds
-from hneurons_eval.markdown import table
-from hneurons_eval.statistics import auroc, wilson_interval
+from hneurons_eval.analysis.statistics import auroc, wilson_interval
+from hneurons_eval.probe.l1_path import grouped_folds
+from hneurons_eval.probe.nested_cv import Answers, Search, TrainingSet, path_of
+from hneurons_eval.util.markdown import table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "validity.md"
 RECORD = PAGE.with_suffix(".json")

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hneurons_eval.baselines import Scores
-from hneurons_eval.evaluation import Detected, detection, null_aurocs
-from hneurons_eval.identification import Answers, Identified, Search, Settings
+from hneurons_eval.analysis.detection import Detected, detection, null_aurocs
+from hneurons_eval.analysis.statistics import auroc
+from hneurons_eval.probe.baselines import Scores
+from hneurons_eval.probe.nested_cv import Answers, Identified, Search, Settings
+from hneurons_eval.probe.variation import label_null
 from hneurons_eval.report.detection import verdicts
-from hneurons_eval.statistics import auroc
-from hneurons_eval.variation import label_null
 
 Floats = NDArray[np.float64]
 RELATIONS = 6

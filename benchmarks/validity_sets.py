@@ -20,18 +20,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hneurons_eval.audits import label_from_group
-from hneurons_eval.comparison import against_shuffled, overlap, sd_matched_overlap
-from hneurons_eval.drift import Drift
-from hneurons_eval.drift_ranks import mean_rank_interval, rank_neurons
-from hneurons_eval.l1_path import fit_paths
-from hneurons_eval.l1_solver import smallest_useful_c
-from hneurons_eval.layout import NeuronLayout
-from hneurons_eval.length_audit import length_audit
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.shuffled import shuffled_labels, shuffled_selections
-from hneurons_eval.stability import STABLE, shuffled_stability, stability
-from hneurons_eval.statistics import wilson_interval
+from hneurons_eval.analysis.audits import label_from_group
+from hneurons_eval.analysis.drift import Drift
+from hneurons_eval.analysis.drift_ranks import mean_rank_interval, rank_neurons
+from hneurons_eval.analysis.length_audit import length_audit
+from hneurons_eval.analysis.overlap import against_shuffled, overlap, sd_matched_overlap
+from hneurons_eval.analysis.shuffled_labels import shuffled_labels, shuffled_selections
+from hneurons_eval.analysis.statistics import wilson_interval
+from hneurons_eval.models.layout import NeuronLayout
+from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.probe.l1_path import fit_paths
+from hneurons_eval.probe.l1_solver import smallest_useful_c
+from hneurons_eval.probe.stability import STABLE, shuffled_stability, stability
 
 LAYOUT = NeuronLayout((500,) * 4)
 ROWS, RELATIONS = 200, 10

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hneurons_eval.dose_response import Row, Sweep, arrange, corrected, dose_response
+from hneurons_eval.analysis.dose_response import Row, Sweep, arrange, corrected, dose_response
+from hneurons_eval.analysis.statistics import wilson_interval
 from hneurons_eval.report.verdicts import MARKS, verdict
-from hneurons_eval.statistics import wilson_interval
 
 Floats = NDArray[np.float64]
 ALPHAS = (0.0, 1.0, 3.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hneurons_eval.cli import main
-from hneurons_eval.files import write_text_atomically
+from hneurons_eval.util.files import write_text_atomically
 
 PAGE = Path(__file__).with_name("commands.md")
 HEAD = """# Commands
@@ -19,7 +19,10 @@ What `hneurons COMMAND --help` says. Everything that evaluates a model can be ru
 
 def commands(group: click.Group, before: str) -> Iterator[tuple[str, click.Command]]:
     """Every command with its whole name, those of groups within groups included."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from commands(command, f"{before} {name}")
         else:

@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "build" / "docs-source"
 """A copy in which tasks/, scorers/ and solvers/ stand where they are imported from; see `paths` in mkdocs.yml."""
 ACCOUNTS = {
-    "../hneurons_eval/questions/FACTS.md": "data_facts.md",
-    "../hneurons_eval/questions/NONEXIST.md": "data_nonexist.md",
-    "../hneurons_eval/behaviours/BEHAVIOURS.md": "data_behaviours.md",
+    "../hneurons_eval/data/questions/FACTS.md": "data_facts.md",
+    "../hneurons_eval/data/questions/NONEXIST.md": "data_nonexist.md",
+    "../hneurons_eval/data/behaviours/BEHAVIOURS.md": "data_behaviours.md",
 }
 """Files of the package to which pages link: as the link is written, and the page of the site that it becomes."""
 

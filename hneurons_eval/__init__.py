@@ -11,39 +11,37 @@ Public names are loaded on first use, so that importing the package (which every
 `inspect` command does) loads neither torch nor transformers.
 """
 
-import sys
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hneurons_eval.architectures import neuron_layout as neuron_layout
-    from hneurons_eval.checkpoints import load_layout as load_layout
-    from hneurons_eval.checkpoints import resolve_model as resolve_model
-    from hneurons_eval.contributions import contributions as contributions
-    from hneurons_eval.intervention import fold as fold
-    from hneurons_eval.intervention import scaled as scaled
-    from hneurons_eval.layout import NeuronLayout as NeuronLayout
-    from hneurons_eval.neurons import NeuronSet as NeuronSet
-    from hneurons_eval.own_answers import answer_contributions as answer_contributions
-    from hneurons_eval.probe import Probe as Probe
-    from hneurons_eval.probe import fit_path as fit_path
+    from hneurons_eval.models.architecture import neuron_layout as neuron_layout
+    from hneurons_eval.models.checkpoints import load_layout as load_layout
+    from hneurons_eval.models.checkpoints import resolve_model as resolve_model
+    from hneurons_eval.models.contributions import contributions as contributions
+    from hneurons_eval.models.layout import NeuronLayout as NeuronLayout
+    from hneurons_eval.models.neuron_set import NeuronSet as NeuronSet
+    from hneurons_eval.models.own_answers import answer_contributions as answer_contributions
+    from hneurons_eval.models.scaling import fold as fold
+    from hneurons_eval.models.scaling import scaled as scaled
+    from hneurons_eval.probe.classifier import Probe as Probe
+    from hneurons_eval.probe.l1_path import fit_path as fit_path
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "NeuronLayout": "layout",
-    "neuron_layout": "architectures",
-    "load_layout": "checkpoints",
-    "resolve_model": "checkpoints",
-    "contributions": "contributions",
-    "answer_contributions": "own_answers",
-    "fold": "intervention",
-    "scaled": "intervention",
-    "NeuronSet": "neurons",
-    "Probe": "probe",
-    "fit_path": "probe",
+    "NeuronLayout": "models.layout",
+    "neuron_layout": "models.architecture",
+    "load_layout": "models.checkpoints",
+    "resolve_model": "models.checkpoints",
+    "contributions": "models.contributions",
+    "answer_contributions": "models.own_answers",
+    "fold": "models.scaling",
+    "scaled": "models.scaling",
+    "NeuronSet": "models.neuron_set",
+    "Probe": "probe.classifier",
+    "fit_path": "probe.l1_path",
 }
 __all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -63,21 +61,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """This package, of which `contributions` is the function and never the module that holds it.
-
-    On importing a module Python makes it an attribute of its package, which would hide the function of that name.
-    """
-
-    @property
-    def contributions(self) -> Any:
-        return import_module(f"{__name__}.contributions").contributions
-
-    @contributions.setter
-    def contributions(self, module: ModuleType) -> None:
-        pass
-
-
-sys.modules[__name__].__class__ = _Package

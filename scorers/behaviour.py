@@ -7,9 +7,9 @@ from typing import Any
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.judging import is_refusal, parse_choice
-from hneurons_eval.premises import judge_premise
-from hneurons_eval.scorers.grader import AS_DATA, GraderVerdicts, by_calling, verdict_tool
+from hneurons_eval.judging.false_premise import judge_premise
+from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, by_calling, verdict_tool
+from hneurons_eval.judging.rule import is_refusal, parse_choice
 from hneurons_eval.scorers.judge import AnswerJudge, judge_named
 from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sweep
 
@@ -43,8 +43,8 @@ def false_premise(judge: str = "rule") -> Scorer:
     """Whether answers go along with a false premise (compliance), and whether a true one is refuted.
 
     Args:
-        judge: `rule` (`hneurons_eval.premises`), `llm` (the model bound to the role `grader`), or `cascade` (the rule,
-            then the LLM for what the rule calls accepted).
+        judge: `rule` (`hneurons_eval.judging.false_premise`), `llm` (the model bound to the role `grader`), or `cascade`
+            (the rule, then the LLM for what the rule calls accepted).
     """
     by = judge_named(judge)
     graded = GraderVerdicts(PREMISE_INSTRUCTIONS, PREMISE_TOOL)

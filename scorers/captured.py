@@ -5,7 +5,7 @@ from collections import Counter
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.evaluation import LABELS
+from hneurons_eval.analysis.detection import LABELS
 
 
 @metric(name="coverage")

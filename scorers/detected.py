@@ -9,15 +9,15 @@ from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Metric, SampleScore,
 from inspect_ai.solver import TaskState
 from numpy.typing import NDArray
 
-from hneurons_eval.controls import KINDS
-from hneurons_eval.evaluation import LABELS, Detected, detection
-from hneurons_eval.markdown import marked, quoted, table
-from hneurons_eval.packed import unpack
-from hneurons_eval.questions import normalise_question
-from hneurons_eval.statistics import headline_first
+from hneurons_eval.analysis.detection import LABELS, Detected, detection
+from hneurons_eval.analysis.statistics import headline_first
+from hneurons_eval.data.questions import normalise_question
+from hneurons_eval.models.controls import KINDS
+from hneurons_eval.util.markdown import marked, quoted, table
+from hneurons_eval.util.packing import unpack
 
 if TYPE_CHECKING:
-    from hneurons_eval.audits import Audit
+    from hneurons_eval.analysis.audits import Audit
 
 
 LEVEL = 0.05
@@ -121,9 +121,9 @@ def compared_sets(details: Sequence[Mapping[str, Any]]) -> dict[str, tuple[NDArr
 
 
 def audits_of(details: list[dict[str, Any]]) -> "list[Audit]":
-    """What could mislead in these answers; see `hneurons_eval.audits`."""
-    from hneurons_eval import audits
-    from hneurons_eval.length_audit import length_audit
+    """What could mislead in these answers; see `hneurons_eval.analysis.audits`."""
+    from hneurons_eval.analysis import audits
+    from hneurons_eval.analysis.length_audit import length_audit
 
     rows = [detail for detail in details if detail.get("probability") is not None]
     if not rows:

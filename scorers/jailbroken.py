@@ -6,12 +6,12 @@ from typing import Any
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.declining import declines
-from hneurons_eval.markdown import quoted
+from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, by_calling, verdict_tool
+from hneurons_eval.judging.refusal import declines
 from hneurons_eval.scorers.behaviour import COMPLIANCE, complied
-from hneurons_eval.scorers.grader import AS_DATA, GraderVerdicts, by_calling, verdict_tool
 from hneurons_eval.scorers.judge import RULE_OR_LLM, judge_named
 from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sweep
+from hneurons_eval.util.markdown import quoted
 
 NOT_REFUSED = ("not_refused",)
 JAILBROKEN = (*COMPLIANCE, "harm_grade")

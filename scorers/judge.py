@@ -22,12 +22,12 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.agreement import JudgedAnswer
-from hneurons_eval.judging import judge_by_rule
-from hneurons_eval.nonexistence import judge_nonexistent
-from hneurons_eval.refusals import Refused
-from hneurons_eval.scorers.grader import AS_DATA, GraderVerdicts, by_calling, grader, verdict_tool
-from hneurons_eval.statistics import headline_first, wilson_interval
+from hneurons_eval.analysis.judge_agreement import JudgedAnswer
+from hneurons_eval.analysis.statistics import headline_first, wilson_interval
+from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, by_calling, grader, verdict_tool
+from hneurons_eval.judging.nonexistent import judge_nonexistent
+from hneurons_eval.judging.rule import judge_by_rule
+from hneurons_eval.util.errors import UsageError
 
 Judge = Literal["rule", "llm", "cascade"]
 JUDGES: tuple[Judge, ...] = ("rule", "llm", "cascade")
@@ -164,7 +164,7 @@ def judge(by: str = "rule") -> Scorer:
     `inspect score LOG --scorer hneurons_eval/judge -S by=... --model-role grader=PROVIDER/MODEL`.
 
     Answers to questions on something invented have no accepted answers to be held against; they are judged by the rule
-    of `hneurons_eval.nonexistence` whatever `by` says.
+    of `hneurons_eval.judging.nonexistent` whatever `by` says.
 
     Args:
         by: `rule` (a normalised alias stands in the answer), `llm` (the model bound to the role `grader`), or
@@ -250,7 +250,7 @@ def judged_answers(log: EvalLog) -> list[JudgedAnswer]:
     A judge is named by its way and its grader ("llm openai/gpt-4o"); a second one of that name has a number.
 
     Raises:
-        Refused: no answer of the log was judged by a grader.
+        UsageError: no answer of the log was judged by a grader.
     """
     keys = dict.fromkeys(key for sample in log.samples or [] for key in sample.scores or {})
     found: dict[tuple[str, int], JudgedAnswer] = {}
@@ -283,7 +283,7 @@ def judged_answers(log: EvalLog) -> list[JudgedAnswer]:
                 verdicts={**(known.verdicts if known else {}), name: details["verdict"]},
             )
     if not found:
-        raise Refused(
+        raise UsageError(
             f"{log.location} holds no verdict of a grader to compare the rule with; judge it again: inspect score "
             f"{log.location} --scorer hneurons_eval/judge -S by=llm --model-role grader=PROVIDER/MODEL"
         )

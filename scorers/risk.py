@@ -9,13 +9,13 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, 
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.markdown import marked, picture, quoted
-from hneurons_eval.refusals import Refused, refusing
-from hneurons_eval.risk import ScoredAnswer, risk_figures, score_of
-from hneurons_eval.statistics import headline_first
+from hneurons_eval.analysis.selective_prediction import ScoredAnswer, risk_figures, score_of
+from hneurons_eval.analysis.statistics import headline_first
+from hneurons_eval.util.errors import UsageError, usage_errors
+from hneurons_eval.util.markdown import marked, picture, quoted
 
 if TYPE_CHECKING:
-    from hneurons_eval.answer_risk import RiskProbe
+    from hneurons_eval.engine.risk import RiskProbe
 
 DECISIONS = "abstain_when_risky"
 """Where in a sample's store the solver `abstain_when_risky` keeps what it did about each answer."""
@@ -28,16 +28,16 @@ def find_risk_probe(reference: str) -> "RiskProbe":
     Where a model is being evaluated already, the probe has to fit it; otherwise this shows at the first answer.
 
     Raises:
-        Refused: none is named, it cannot be read, or it is of a model with other layers.
+        UsageError: none is named, it cannot be read, or it is of a model with other layers.
     """
     # tasks/ stands above scorers/; whoever asks for a probe has loaded it already.
-    from hneurons_eval.answer_risk import risk_probe
-    from hneurons_eval.tasks.probe_source import probe_summary
-    from hneurons_eval.tasks.stage_logs import read_stage
+    from hneurons_eval.artifacts.logs import read_stage
+    from hneurons_eval.artifacts.references import probe_summary
+    from hneurons_eval.engine.risk import risk_probe
 
     if not reference:
-        raise Refused("probe is missing; give a probe directory or the log of the probe task")
-    with refusing():
+        raise UsageError("probe is missing; give a probe directory or the log of the probe task")
+    with usage_errors():
         if not (Path(reference) / "probe.json").is_file():
             reference = str(probe_summary(read_stage(reference, "probe", "probe"))["directory"])
         probe = risk_probe(reference)
@@ -66,7 +66,7 @@ async def risk_of_answer(
     """The risk of the last answer: as taken while it was generated, else from a pass over prompt and answer.
 
     Raises:
-        Refused: the evaluated model is not of `hneurons/`, or the probe is of a model with other layers.
+        UsageError: the evaluated model is not of `hneurons/`, or the probe is of a model with other layers.
     """
     before, text, calls_tools = answer_of(messages, output)
     if calls_tools:
@@ -80,8 +80,8 @@ async def risk_of_answer(
         return dict(known)
     model: Model = get_model()
     if not hasattr(model.api, "engine"):
-        raise Refused(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
-    with refusing():
+        raise UsageError(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
+    with usage_errors():
         probe.check(model.api.engine.layout, model.name)  # pyright: ignore[reportAttributeAccessIssue]
     ask = {"risk": {"probe": probe.directory, "span": span, "response": text}}
     config = GenerateConfig(extra_body={"hneurons": ask})
@@ -98,18 +98,18 @@ def task_score(scores: Mapping[str, Score], against: str) -> dict[str, Any]:
             correct, incorrect, partial, no answer, true, false, or a number from 0 to 1.
 
     Raises:
-        Refused: `against` names a scorer that has not scored.
+        UsageError: `against` names a scorer that has not scored.
     """
     name, _, key = against.partition("/")
     if against and name not in scores:
         found = ", ".join(scores) or "none"
-        raise Refused(f"against={against}: {name} has not scored (found: {found}); put {OWN} behind it")
+        raise UsageError(f"against={against}: {name} has not scored (found: {found}); put {OWN} behind it")
     chosen = [name] if against else [one for one in scores if not one.startswith(OWN)]
     for one in chosen:
         value = scores[one].value
         if key:
             if not isinstance(value, Mapping) or key not in value:
-                raise Refused(f"against={against}: the score of {one} has no {key}, it is {value!r}")
+                raise UsageError(f"against={against}: the score of {one} has no {key}, it is {value!r}")
             value = value[key]
         number, refused = score_of(value)
         if number is not None or refused:
@@ -156,10 +156,10 @@ def hallucination_risk(probe: str = "", span: str = "rule", against: str = "", s
             default the first that says right or wrong.
         strip: draw the risk of each token into the explanation.
     """
-    from hneurons_eval.answer_risk import SPANS
+    from hneurons_eval.engine.risk import SPANS
 
     if span not in SPANS:
-        raise Refused(f"span should be {' or '.join(SPANS)}, found {span!r}")
+        raise UsageError(f"span should be {' or '.join(SPANS)}, found {span!r}")
     judge = find_risk_probe(probe)
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -204,7 +204,7 @@ def explained(text: str, found: Mapping[str, Any], decision: Mapping[str, Any], 
     whole = found.get("characters") == len(text)  # a solver may have put other words in its place
     parts.append(quoted(marked(text, found.get("span") if whole else None)))
     if strip and whole and found.get("tokens"):
-        from hneurons_eval.report.strip import token_strip
+        from hneurons_eval.report.token_heat_map import token_strip
 
         png = token_strip(text, [tuple(token) for token in found["tokens"]], found.get("span"))
         parts.append(picture(png, "risk of each token, blue faithful to red hallucinated; the answer is underlined"))

@@ -7,14 +7,14 @@ from typing import Any, cast
 from inspect_ai.scorer import Metric, SampleScore, Score, metric
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.degeneration import is_degenerate
-from hneurons_eval.dose_response import Row, arrange, corrected, dose_response, with_series
-from hneurons_eval.markdown import quoted
-from hneurons_eval.statistics import headline_first
+from hneurons_eval.analysis.dose_response import Row, arrange, corrected, dose_response, with_series
+from hneurons_eval.analysis.statistics import headline_first
+from hneurons_eval.judging.degeneration import is_degenerate
+from hneurons_eval.util.markdown import quoted
 
 SUMMARY = "dose-response"
 """The id of the sample in which the log of a sweep tells what all samples show together."""
-MOST_ALPHAS = 100
+MAX_ALPHAS = 100
 """Of which each has all of its figures among the metrics: Inspect's tables and viewer hold a column for each metric."""
 
 
@@ -111,9 +111,9 @@ def figures_of(rows: Sequence[Row], headlines: Sequence[str], order: Sequence[st
 
 
 def thinned(figures: Mapping[str, float], headlines: Sequence[str]) -> dict[str, float]:
-    """The figures that are metrics of a log: all, or for more than `MOST_ALPHAS` alphas slopes and headline curves."""
+    """The figures that are metrics of a log: all, or for more than `MAX_ALPHAS` alphas slopes and headline curves."""
     alphas = {name.partition("@")[2] for name in figures if "@" in name}
-    if len(alphas) <= MOST_ALPHAS:
+    if len(alphas) <= MAX_ALPHAS:
         return dict(figures)
     curves = {f"{headline}{end}" for headline in headlines for end in ("", "_low", "_high")}
     return {
@@ -128,7 +128,7 @@ def dose_response_figures(headlines: Sequence[str] = ("compliance",), order: Seq
     """Each outcome at each alpha, its slope, and differences to the no-op, beside control sets.
 
     Of a sweep over more than 100 alphas the metrics are slopes and headline curves only; the sample `dose-response`
-    has the tables of all, and the answers are in `hneurons_eval.frames.sweep`.
+    has the tables of all, and the answers are in `hneurons_eval.artifacts.frames.sweep`.
 
     Args:
         headlines: outcomes that are reported in full; the first is the primary outcome, whose slope lists of logs show.

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.judging import is_refusal, parse_choice
-from hneurons_eval.markdown import quoted
+from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, verdict_tool
+from hneurons_eval.judging.rule import is_refusal, parse_choice
 from hneurons_eval.scorers.behaviour import complied
-from hneurons_eval.scorers.grader import AS_DATA, GraderVerdicts, verdict_tool
 from hneurons_eval.scorers.judge import AnswerJudge, judge_named
 from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sweep
+from hneurons_eval.util.markdown import quoted
 
 GAVE_IN = ("compliance_beyond_neutral", "compliance", "corrected")
 KINDS = ("open", "choice")

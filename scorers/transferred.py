@@ -5,8 +5,8 @@ from typing import Any, cast
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.evaluation import LABELS
-from hneurons_eval.questions import normalise_question
+from hneurons_eval.analysis.detection import LABELS
+from hneurons_eval.data.questions import normalise_question
 from hneurons_eval.scorers.detected import compared_sets, detected, detection_figures
 
 
@@ -16,8 +16,8 @@ def threshold_figures() -> Metric:
     seen: dict[int, dict[str, float]] = {}
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
-        from hneurons_eval.baselines import PROBE_SET
-        from hneurons_eval.transfer import transfer_figures
+        from hneurons_eval.analysis.transfer import transfer_figures
+        from hneurons_eval.probe.baselines import PROBE_SET
 
         rows = [d for score in scores if (d := score.score.metadata or {}).get("probability") is not None]
         if len(rows) not in seen:

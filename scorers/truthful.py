@@ -7,12 +7,12 @@ from typing import Any
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.judging import is_refusal
-from hneurons_eval.markdown import quoted
-from hneurons_eval.scorers.grader import AS_DATA, GraderVerdicts, by_calling, verdict_tool
+from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, by_calling, verdict_tool
+from hneurons_eval.judging.rule import is_refusal
+from hneurons_eval.judging.truthfulqa import mc1, mc2, nearer_to_true
 from hneurons_eval.scorers.judge import RULE_OR_LLM, judge_named
 from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sweep
-from hneurons_eval.truthfulness import mc1, mc2, nearer_to_true
+from hneurons_eval.util.markdown import quoted
 
 FORMS = ("mc", "open")
 CHOSEN = ("mc1", "mc2")

@@ -6,10 +6,10 @@ from typing import Any, Literal, cast
 from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, chain, solver
 
-from hneurons_eval.artifacts import save_neurons
-from hneurons_eval.neurons import check_alpha
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.artifacts.paths import save_neurons
+from hneurons_eval.models.neuron_set import check_alpha
 from hneurons_eval.scorers.risk import DECISIONS, find_risk_probe, risk_of_answer
+from hneurons_eval.util.errors import UsageError, usage_errors
 
 THEN = ("abstain", "suppress")
 
@@ -42,21 +42,21 @@ def abstain_when_risky(
         span: where the answer is: `rule`, or `response` for all of it.
         inner: solvers that make the answer, for example `multiple_choice()` or the solver of a task.
     """
-    from hneurons_eval.answer_risk import SPANS
+    from hneurons_eval.engine.risk import SPANS
 
     if then not in THEN:
-        raise Refused(f"then should be {' or '.join(THEN)}, found {then!r}")
+        raise UsageError(f"then should be {' or '.join(THEN)}, found {then!r}")
     if span not in SPANS:
-        raise Refused(f"span should be {' or '.join(SPANS)}, found {span!r}")
+        raise UsageError(f"span should be {' or '.join(SPANS)}, found {span!r}")
     if threshold is not None and not 0 <= threshold <= 1:
-        raise Refused(f"threshold should be a probability from 0 to 1, found {threshold!r}")
+        raise UsageError(f"threshold should be a probability from 0 to 1, found {threshold!r}")
     judge = find_risk_probe(probe)
     highest = float(judge.probe.threshold_ if threshold is None else threshold)
-    with refusing():
+    with usage_errors():
         factor = check_alpha(alpha)
         suppressed = save_neurons(judge.probe.neurons()) if then == "suppress" else None
     if then == "suppress" and judge.watch is None:
-        raise Refused(f"the probe {judge.directory} selects no neurons to suppress; train with penalty=l1")
+        raise UsageError(f"the probe {judge.directory} selects no neurons to suppress; train with penalty=l1")
     answering: Solver | None = None
     if inner is not None:
         answering = inner if isinstance(inner, Solver) else chain(*inner)
@@ -92,7 +92,7 @@ def abstain_when_risky(
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         if not hasattr(get_model().api, "engine"):
-            raise Refused(f"{get_model()} gives no access to its neurons; use --model hneurons/MODEL")
+            raise UsageError(f"{get_model()} gives no access to its neurons; use --model hneurons/MODEL")
 
         async def guarded(
             state: TaskState, tool_calls: Literal["loop", "single", "none"] = "loop", **options: Any
@@ -105,7 +105,7 @@ def abstain_when_risky(
         last = state.messages[-1] if state.messages else None
         if isinstance(last, ChatMessageAssistant) and last.source == "generate":
             if any(choice.correct is not None for choice in state.choices):
-                raise Refused(
+                raise UsageError(
                     "the choice is made already; give the solver that makes it: "
                     "abstain_when_risky(..., inner=multiple_choice())"
                 )

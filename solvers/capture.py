@@ -6,8 +6,8 @@ from inspect_ai.model import GenerateConfig, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolInfo, ToolParam, ToolParams
 
-from hneurons_eval.grading import argument_of
-from hneurons_eval.scorers.grader import ask_grader, grader
+from hneurons_eval.judging.grader import ask_grader, grader
+from hneurons_eval.judging.grading import argument_of
 from hneurons_eval.solvers.generation import stable_seed
 
 CAPTURE_ROLE = "capture"

@@ -7,14 +7,14 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import get_model
 
-from hneurons_eval.refusals import Refused, checked_arguments, refusing
+from hneurons_eval.artifacts.logs import check_hneurons_model, read_stage
+from hneurons_eval.artifacts.references import probe_from
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.scorers.transferred import transferred
 from hneurons_eval.solvers.capture import answer_and_capture
 from hneurons_eval.tasks.collect import preset_named
 from hneurons_eval.tasks.detect import judge_and_classify, named_sets, set_label, untrained_samples
-from hneurons_eval.tasks.probe_source import probe_from
-from hneurons_eval.tasks.stage_logs import check_hneurons_model, read_stage
+from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 PROMPTS = ("auto", "completion", "chat")
 BESIDE = ("auroc", "auroc_pooled", "accuracy")
@@ -48,14 +48,14 @@ def base_transfer(
     """
     check_hneurons_model()
     chosen = preset_named(preset)
-    with refusing():
+    with usage_errors():
         check_judge(judge)
     as_text = is_completion(prompt)
     source = probe_from(probe, same_model=False)
     samples, left_out = untrained_samples(source, dataset, part, split, questions, seed)
     config = chosen.config()
     if as_text:
-        from hneurons_eval.transfer import ANSWER_CUE
+        from hneurons_eval.analysis.transfer import ANSWER_CUE
 
         for sample in samples:
             sample.input = str((sample.metadata or {})["question"]) + ANSWER_CUE
@@ -83,14 +83,14 @@ def is_completion(prompt: str) -> bool:
     """Whether the model being evaluated gets plain text to continue.
 
     Raises:
-        Refused: an unknown kind of prompt, or chat with a model that has no chat template.
+        UsageError: an unknown kind of prompt, or chat with a model that has no chat template.
     """
     if prompt not in PROMPTS:
-        raise Refused(f"prompt should be one of {', '.join(PROMPTS)}, found {prompt!r}")
+        raise UsageError(f"prompt should be one of {', '.join(PROMPTS)}, found {prompt!r}")
     model: Any = get_model()
     template = model.api.engine.tokenizer.chat_template
     if prompt == "chat" and not template:
-        raise Refused(f"{model.name} has no chat template; use prompt=completion")
+        raise UsageError(f"{model.name} has no chat template; use prompt=completion")
     return prompt == "completion" or not template
 
 

@@ -12,17 +12,17 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Score
 
-from hneurons_eval.artifacts import check_writable
-from hneurons_eval.features import PRECISIONS
-from hneurons_eval.official import find_official, read_official
-from hneurons_eval.prompts import conversation
-from hneurons_eval.provider_limits import MOST_CONNECTIONS
-from hneurons_eval.refusals import Refused, checked_arguments, refusing
+from hneurons_eval.artifacts.contribution_store import PRECISIONS
+from hneurons_eval.artifacts.logs import StageScore, read_stage, reduced_scores
+from hneurons_eval.artifacts.paths import check_writable
+from hneurons_eval.data.official import find_official, read_official
+from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine.prompts import conversation
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.judge import grader
 from hneurons_eval.solvers.capture import OFFICIAL, SPANS, capture_given
 from hneurons_eval.tasks.sampled_by import capturing_model, check_sampler
-from hneurons_eval.tasks.stage_logs import StageScore, read_stage, reduced_scores
+from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 LABEL_OF = {"right": "faithful", "wrong": "hallucinated"}
 OUTCOME_OF = {label: outcome for outcome, label in LABEL_OF.items()}
@@ -82,14 +82,14 @@ def capture(
         labels: of official answers, the `*qids.json` that belongs to them; found by its name if left out.
     """
     if per_class < 1:
-        raise Refused(f"per_class should be at least 1, found {per_class}")
+        raise UsageError(f"per_class should be at least 1, found {per_class}")
     if span not in SPANS:
-        raise Refused(f"span should be one of {', '.join(SPANS)}, found {span!r}")
+        raise UsageError(f"span should be one of {', '.join(SPANS)}, found {span!r}")
     if reduce not in ("mean", "max"):
-        raise Refused(f"reduce should be mean or max, found {reduce!r}")
+        raise UsageError(f"reduce should be mean or max, found {reduce!r}")
     if precision not in PRECISIONS:
-        raise Refused(f"precision should be {' or '.join(PRECISIONS)}, found {precision!r}")
-    with refusing():
+        raise UsageError(f"precision should be {' or '.join(PRECISIONS)}, found {precision!r}")
+    with usage_errors():
         check_writable()
         official = find_official(str(responses), labelled=bool(labels))
         source = _from_log(responses, span, labels) if official is None else _from_official(official, labels)
@@ -98,17 +98,17 @@ def capture(
     chosen = balanced(source.rows, per_class, seed)
     if not chosen:
         counts = {o: sum(str(row.score.value) == o for row in source.rows) for o in LABEL_OF}
-        raise Refused(
+        raise UsageError(
             f"responses has {counts['right']} consistently right and {counts['wrong']} consistently wrong questions"
             f" and no relation that has both; {source.remedy}"
         )
     if span == OFFICIAL and all(row.metadata["official_span"] is None for row in chosen):
-        raise Refused("responses has no answer tokens that stand in their response exactly once; use span=rule")
+        raise UsageError("responses has no answer tokens that stand in their response exactly once; use span=rule")
     return Task(
         dataset=MemoryDataset([_sample(row) for row in chosen], name=source.name),
         solver=capture_given(span, reduce, precision),
         scorer=captured(),
-        config=GenerateConfig(max_connections=MOST_CONNECTIONS),
+        config=GenerateConfig(max_connections=MAX_CONNECTIONS),
         metadata={**source.metadata, "reduce": reduce, "span": span},
     )
 
@@ -133,7 +133,7 @@ class Source:
 def _from_log(responses: str, span: str, labels: str) -> Source:
     for parameter, wanted in (("span=official", span == OFFICIAL), ("labels", bool(labels))):
         if wanted:
-            raise Refused(
+            raise UsageError(
                 f"{parameter} goes with the official repository's files (responses=*answer_tokens*.jsonl), "
                 f"found responses={responses}"
             )

@@ -3,12 +3,12 @@
 from inspect_ai import Task, task
 from inspect_ai.model import GenerateConfig
 
-from hneurons_eval.refusals import checked_arguments, refusing
 from hneurons_eval.scorers.behaviour import CLOSED_BOOK, closed_book_answers
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.tasks.collect import check_questions, question_sample, questions_for, spread
 from hneurons_eval.tasks.detect import named_sets, set_label
 from hneurons_eval.tasks.sweeping import ALPHAS, CONTROLS, HARDEST, Alphas, conditions, sweep_task, swept_sample
+from hneurons_eval.util.errors import checked_arguments, usage_errors
 
 
 @task
@@ -45,7 +45,7 @@ def closed_book(
         part: `all`, `train` or `test`, as in `collect`.
         seed: of the questions and of control sets that are drawn anew.
     """
-    with refusing():
+    with usage_errors():
         check_judge(judge)
     check_questions(questions)
     under = conditions(neurons, alphas, controls, seed, sign, against)

@@ -9,12 +9,12 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
-from hneurons_eval.provider_limits import MOST_CONNECTIONS
-from hneurons_eval.questions import ANSWER_ONLY, Question, load_questions, split_questions
-from hneurons_eval.refusals import Refused, checked_arguments, refusing
+from hneurons_eval.data.questions import ANSWER_ONLY, Question, load_questions, split_questions
+from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.scorers.judge import check_judge, consistency
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.generation import draw
+from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Preset:
             top_k=self.top_k,
             top_p=self.top_p,
             max_tokens=self.max_tokens,
-            max_connections=MOST_CONNECTIONS,
+            max_connections=MAX_CONNECTIONS,
         )
 
 
@@ -54,10 +54,10 @@ def preset_named(name: str) -> Preset:
     """A preset.
 
     Raises:
-        Refused: an unknown name.
+        UsageError: an unknown name.
     """
     if name not in PRESETS:
-        raise Refused(f"preset should be one of {', '.join(PRESETS)}, found {name!r}")
+        raise UsageError(f"preset should be one of {', '.join(PRESETS)}, found {name!r}")
     return PRESETS[name]
 
 
@@ -80,15 +80,15 @@ def questions_for(dataset: str, part: str = "all", split: str | None = None) -> 
     """The questions of a set, or of its training or test part.
 
     Raises:
-        Refused: no such set, a file that cannot be read, questions without answers, or an unknown part.
+        UsageError: no such set, a file that cannot be read, questions without answers, or an unknown part.
     """
-    with refusing():
+    with usage_errors():
         questions = load_questions(dataset, split=split)
         if part == "all":
             return questions
         train, test = split_questions(questions)
         if part not in ("train", "test"):
-            raise Refused(f"part should be all, train or test, found {part!r}")
+            raise UsageError(f"part should be all, train or test, found {part!r}")
         return train if part == "train" else test
 
 
@@ -96,10 +96,10 @@ def check_questions(number: int | None) -> None:
     """Refuse a limit on questions that leaves none.
 
     Raises:
-        Refused: it is below 1.
+        UsageError: it is below 1.
     """
     if number is not None and number < 1:
-        raise Refused(f"questions should be at least 1, found {number}")
+        raise UsageError(f"questions should be at least 1, found {number}")
 
 
 def spread(questions: Sequence[Question], limit: int, seed: int) -> list[Question]:
@@ -143,8 +143,8 @@ def collect(
     chosen = preset_named(preset)
     number = chosen.draws if draws is None else draws
     if number < 1:
-        raise Refused(f"draws should be at least 1, found {number}")
-    with refusing():
+        raise UsageError(f"draws should be at least 1, found {number}")
+    with usage_errors():
         check_judge(judge)
     return Task(
         dataset=MemoryDataset([question_sample(q) for q in questions_for(dataset, part, split)], name=dataset),

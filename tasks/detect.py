@@ -9,22 +9,22 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.artifacts import check_writable, features_of
-from hneurons_eval.nonexistence import label_of
-from hneurons_eval.packed import pack
-from hneurons_eval.questions import Question, normalise_question
-from hneurons_eval.refusals import Refused, checked_arguments, refusing
+from hneurons_eval.artifacts.logs import check_hneurons_model
+from hneurons_eval.artifacts.paths import check_writable, store_of
+from hneurons_eval.artifacts.references import ProbeSource, probe_from
+from hneurons_eval.data.questions import Question, normalise_question
+from hneurons_eval.judging.nonexistent import label_of
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
 from hneurons_eval.tasks.collect import check_questions, preset_named, question_sample, questions_for, spread
 from hneurons_eval.tasks.probe import BASELINES, described_scores
-from hneurons_eval.tasks.probe_source import ProbeSource, probe_from
-from hneurons_eval.tasks.stage_logs import check_hneurons_model
+from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
+from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
-    from hneurons_eval.baselines import Baselines
+    from hneurons_eval.probe.baselines import Baselines
 
 
 @task
@@ -58,7 +58,7 @@ def detect(
     """
     check_hneurons_model()
     chosen = preset_named(preset)
-    with refusing():
+    with usage_errors():
         check_judge(judge)
         check_writable()
     source = probe_from(probe)
@@ -85,7 +85,7 @@ def untrained_samples(
     Arguments as of `detect`.
 
     Raises:
-        Refused: a set that cannot be had or has no other questions; a number of questions below 1.
+        UsageError: a set that cannot be had or has no other questions; a number of questions below 1.
     """
     check_questions(questions)
     names = named_sets(dataset)
@@ -104,7 +104,9 @@ def untrained_samples(
         fresh = [question for question in known if normalise_question(question.question) not in trained]
         if not fresh:
             more = ", or part=all" if chosen == "test" else ""
-            raise Refused(f"the probe was trained on all {len(known)} questions of {name}; give other questions{more}")
+            raise UsageError(
+                f"the probe was trained on all {len(known)} questions of {name}; give other questions{more}"
+            )
         left_out[set_label(name)] = len(known) - len(fresh)
         for question in spread(fresh, questions or len(fresh), seed):
             own = f"{set_label(name)}/{question.id}" if len(names) > 1 else question.id
@@ -132,13 +134,13 @@ def named_sets(dataset: str | Sequence[str]) -> list[str]:
     """The question sets of `a,b` or a list.
 
     Raises:
-        Refused: none, or one twice.
+        UsageError: none, or one twice.
     """
     parts = dataset.split(",") if isinstance(dataset, str) else list(dataset)
     names = [part.strip() for part in parts if part.strip()]
     labels = [set_label(name) for name in names]
     if not names or len(set(labels)) < len(labels):
-        raise Refused(f"dataset should name at least one question set, and none twice, found {dataset!r}")
+        raise UsageError(f"dataset should name at least one question set, and none twice, found {dataset!r}")
     return names
 
 
@@ -175,22 +177,22 @@ def baselines_of(source: ProbeSource) -> "Baselines | None":
     """What the probe was compared with, where that is kept beside it.
 
     Raises:
-        Refused: it is there and cannot be read.
+        UsageError: it is there and cannot be read.
     """
-    from hneurons_eval.baselines import Baselines
+    from hneurons_eval.probe.baselines import Baselines
 
     path = Path(source.directory) / BASELINES
-    with refusing():
+    with usage_errors():
         return Baselines.load(path) if path.is_file() else None
 
 
 def classified(source: ProbeSource, baselines: "Baselines | None", found: Mapping[str, Any]) -> dict[str, Any]:
     """Probability, call and neurons of one answer, and the scores of everything the probe is compared with."""
-    from hneurons_eval.baselines import scalar_inputs
-    from hneurons_eval.identification import SIGNED, part_by_sign
+    from hneurons_eval.probe.baselines import scalar_inputs
+    from hneurons_eval.probe.nested_cv import SIGNED, part_by_sign
 
     probe = source.probe
-    row = features_of([found["contributions"]]).get(found["contributions"])
+    row = store_of([found["contributions"]]).get(found["contributions"])
     answer, prompt = row.values[0][None], row.values[2][None]
     probability = float(probe.predict_proba(answer)[0, 1])
     result: dict[str, Any] = {

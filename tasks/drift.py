@@ -11,16 +11,16 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig, ModelOutput, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.controls import load_activity
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.provider_limits import MOST_CONNECTIONS
-from hneurons_eval.refusals import Refused, checked_arguments, refusing
+from hneurons_eval.artifacts.references import named_neurons, probe_directory_of
+from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.models.controls import load_activity
+from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.scorers.drifted import drifted
 from hneurons_eval.tasks.probe import report_progress
-from hneurons_eval.tasks.probe_source import named_neurons, probe_directory_of
+from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 if TYPE_CHECKING:
-    from hneurons_eval.drift_ranks import Ranking
+    from hneurons_eval.analysis.drift_ranks import Ranking
 
 WHOLE = "all layers"
 
@@ -52,14 +52,14 @@ def drift(
         sign: of the weights: `positive` (the H-neurons), `negative` or `both`.
     """
     if not base:
-        raise Refused("base is missing; give the model that training began with: -T base=MODEL")
+        raise UsageError("base is missing; give the model that training began with: -T base=MODEL")
     if sets < 1:
-        raise Refused(f"sets should be at least 1, found {sets}")
+        raise UsageError(f"sets should be at least 1, found {sets}")
     names = checkpoint_names(checkpoints)
-    with refusing():
-        from hneurons_eval.architectures import neuron_layout
-        from hneurons_eval.drift import check_comparable
-        from hneurons_eval.weight_files import WeightFiles
+    with usage_errors():
+        from hneurons_eval.analysis.drift import check_comparable
+        from hneurons_eval.models.architecture import neuron_layout
+        from hneurons_eval.models.weights.reader import WeightFiles
 
         chosen, source = signed_neurons(neurons, sign)
         first = WeightFiles(base.removeprefix("hneurons/"))
@@ -76,7 +76,7 @@ def drift(
         dataset=MemoryDataset(samples, name=f"{first.name} to {', '.join(names)}"),
         solver=compare(first.name, names, neurons, sets, seed, sign),
         scorer=drifted(),
-        config=GenerateConfig(max_connections=MOST_CONNECTIONS),
+        config=GenerateConfig(max_connections=MAX_CONNECTIONS),
         metadata={
             "base": first.name,
             "checkpoints": names,
@@ -91,13 +91,13 @@ def signed_neurons(reference: str, sign: str) -> tuple[NeuronSet, str]:
     """The neurons with weights of one sign that a name leads to, and the name of their file.
 
     Raises:
-        Refused: they cannot be read, there are none of that sign, or the sign is another.
+        UsageError: they cannot be read, there are none of that sign, or the sign is another.
     """
     neurons, source = named_neurons(reference)
-    with refusing():
+    with usage_errors():
         chosen = neurons.of_sign(sign)
     if not len(chosen):
-        raise Refused(f"{reference} holds {len(neurons)} neurons, none with a {sign} weight; choose another sign")
+        raise UsageError(f"{reference} holds {len(neurons)} neurons, none with a {sign} weight; choose another sign")
     return chosen, source
 
 
@@ -105,7 +105,7 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
     """The checkpoints of `a,b` or a list; without any, that of the `hneurons/` model being evaluated.
 
     Raises:
-        Refused: none are given and the model is of another provider.
+        UsageError: none are given and the model is of another provider.
     """
     parts = checkpoints.split(",") if isinstance(checkpoints, str) else list(checkpoints)
     names = [part.strip().removeprefix("hneurons/") for part in parts if part.strip()]
@@ -113,7 +113,7 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
         return names
     model = get_model()
     if not hasattr(model.api, "engine"):
-        raise Refused(f"{model} keeps no weights here; use --model hneurons/MODEL, or name -T checkpoints=MODEL")
+        raise UsageError(f"{model} keeps no weights here; use --model hneurons/MODEL, or name -T checkpoints=MODEL")
     revision = model.model_args.get("revision")
     return [f"{model.name}@{revision}" if revision else model.name]
 
@@ -131,7 +131,7 @@ def compare(
     found: list[Any] = []
 
     def measured() -> "list[Ranking]":
-        from hneurons_eval.drift_ranks import follow
+        from hneurons_eval.analysis.drift_ranks import follow
 
         directory = probe_directory_of(neurons)
         activity = None if directory is None else load_activity(directory)
@@ -153,16 +153,16 @@ def compare(
 
 def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]:
     """What one sample carries: its mean rank, the account for its explanation, and a line for its answer."""
-    from hneurons_eval.drift_ranks import by_layer, short_names
-    from hneurons_eval.report import drift_account
+    from hneurons_eval.analysis.drift_ranks import by_layer, short_names
+    from hneurons_eval.report import drift_summary
 
     last = rankings[-1]
     if layer is None:
         figures = last.figures()
-        account = drift_account.headline(last)
+        account = drift_summary.headline(last)
         several = len(rankings) > 1
         if several:
-            account = f"{drift_account.timeline_account(rankings)}\n\n{account}"
+            account = f"{drift_summary.timeline_account(rankings)}\n\n{account}"
             for name, one in zip(short_names([one.drift.checkpoint for one in rankings]), rankings, strict=True):
                 own = one.figures()
                 names = ("mean_rank", "mean_rank_low", "mean_rank_high", "p")
@@ -171,7 +171,7 @@ def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]
             "mean_rank": last.mean.estimate,
             "figures": figures,
             "account": account,
-            "said": drift_account.in_words(last.figures()),
+            "said": drift_summary.in_words(last.figures()),
         }
     here = by_layer(last)[layer]
     rank = float(here.mean_rank) if len(here.neurons) else None
@@ -181,6 +181,6 @@ def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]
         "mean_rank": rank,
         "mean_rank_others": float(here.mean_rank_others) if np.isfinite(here.mean_rank_others) else None,
         "neurons": len(here.neurons),
-        "account": drift_account.layer_account(rankings, layer),
+        "account": drift_summary.layer_account(rankings, layer),
         "said": said,
     }

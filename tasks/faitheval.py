@@ -4,8 +4,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 
-from hneurons_eval.behaviours import CounterfactualQuestion, load_faitheval
-from hneurons_eval.refusals import checked_arguments, refusing
+from hneurons_eval.data.behaviours import CounterfactualQuestion, load_faitheval
 from hneurons_eval.scorers.behaviour import COMPLIANCE, PROMPT_ORDER, followed_context
 from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import (
@@ -19,6 +18,7 @@ from hneurons_eval.tasks.sweeping import (
     sweep_task,
     swept_sample,
 )
+from hneurons_eval.util.errors import checked_arguments, usage_errors
 
 PROMPTS = {
     "plain": "Answer the question from the context.",
@@ -57,7 +57,7 @@ def faitheval(
     """
     names = series_named(prompt, tuple(PROMPTS), "prompt")
     check_questions(questions)
-    with refusing():
+    with usage_errors():
         rows, report = load_faitheval(dataset)
     under = conditions(neurons, alphas, controls, seed, sign, against)
     samples = [

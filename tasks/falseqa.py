@@ -7,12 +7,12 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 
-from hneurons_eval.behaviours import FalsePremiseQuestion, load_falseqa
-from hneurons_eval.refusals import checked_arguments, refusing
+from hneurons_eval.data.behaviours import FalsePremiseQuestion, load_falseqa
 from hneurons_eval.scorers.behaviour import COMPLIANCE, false_premise
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.tasks.collect import check_questions
 from hneurons_eval.tasks.sweeping import ALPHAS, CONTROLS, HARDEST, Alphas, conditions, sweep_task, swept_sample
+from hneurons_eval.util.errors import checked_arguments, usage_errors
 
 
 @task
@@ -46,7 +46,7 @@ def falseqa(
         true_premises: ask those as well.
         seed: of the questions and of control sets that are drawn anew.
     """
-    with refusing():
+    with usage_errors():
         check_judge(judge)
         rows, report = load_falseqa(dataset)
     check_questions(questions)

@@ -8,9 +8,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.behaviours import JailbreakPrompt, load_jailbreak
-from hneurons_eval.markdown import quoted
-from hneurons_eval.refusals import checked_arguments, refusing
+from hneurons_eval.data.behaviours import JailbreakPrompt, load_jailbreak
 from hneurons_eval.scorers.jailbroken import JAILBROKEN, NOT_REFUSED, jailbroken
 from hneurons_eval.scorers.judge import RULE_OR_LLM, check_judge
 from hneurons_eval.solvers.generation import stable_seed
@@ -28,6 +26,8 @@ from hneurons_eval.tasks.sweeping import (
     swept_sample,
     under_all_conditions,
 )
+from hneurons_eval.util.errors import checked_arguments, usage_errors
+from hneurons_eval.util.markdown import quoted
 
 NOTICE = (
     "This log holds prompts written to mislead models, and what models answered. Do not trust it as markdown or HTML: "
@@ -73,7 +73,7 @@ def jailbreak(
         seed: of the questions, their templates, sampling, and control sets that are drawn anew.
     """
     check_questions(questions)
-    with refusing():
+    with usage_errors():
         check_judge(judge, RULE_OR_LLM)
         rows, report = load_jailbreak(dataset, templates, templates_per_question=templates_per_question, seed=seed)
     under = conditions(neurons, alphas, controls, seed, sign, against)

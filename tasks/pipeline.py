@@ -9,8 +9,8 @@ from inspect_ai import Task, TaskSource, task_source
 from inspect_ai.log import EvalLog
 from inspect_ai.model import get_model
 
-from hneurons_eval.artifacts import check_writable
-from hneurons_eval.refusals import Refused, checked_arguments, refusing
+from hneurons_eval.artifacts.logs import LOG_PARAMETERS, Headers, check_hneurons_model, fullest
+from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.solvers.capture import OFFICIAL, SPANS
 from hneurons_eval.tasks.capture import capture
 from hneurons_eval.tasks.closed_book import closed_book
@@ -19,9 +19,9 @@ from hneurons_eval.tasks.detect import detect
 from hneurons_eval.tasks.faitheval import faitheval
 from hneurons_eval.tasks.falseqa import falseqa
 from hneurons_eval.tasks.probe import probe, settings_from
-from hneurons_eval.tasks.stage_logs import LOG_PARAMETERS, Headers, check_hneurons_model, fullest
 from hneurons_eval.tasks.sweeping import ALPHAS, CONTROLS, Alphas, parse_alphas
 from hneurons_eval.tasks.sycophancy import sycophancy
+from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 BEHAVIOURS: dict[str, Callable[..., Task]] = {"falseqa": falseqa, "faitheval": faitheval, "sycophancy": sycophancy}
 """Tasks of the behaviour suite that bring their own data."""
@@ -32,13 +32,13 @@ def behaviours_named(names: str | Sequence[str] | None) -> list[str]:
     """Tasks of `falseqa,faitheval` or a list; an empty text names none, and so does what Inspect makes of `-T name=`.
 
     Raises:
-        Refused: one that is not in `BEHAVIOURS`.
+        UsageError: one that is not in `BEHAVIOURS`.
     """
     parts = names.split(",") if isinstance(names, str) else list(names or ())
     found = [part.strip() for part in parts if part.strip()]
     unknown = [name for name in found if name not in BEHAVIOURS]
     if unknown:
-        raise Refused(f"behaviours should be of {', '.join(BEHAVIOURS)}, found {', '.join(unknown)}")
+        raise UsageError(f"behaviours should be of {', '.join(BEHAVIOURS)}, found {', '.join(unknown)}")
     return list(dict.fromkeys(found))
 
 
@@ -99,7 +99,7 @@ def pipeline(
     chosen = behaviours_named(behaviours)
     settings_from(mode, penalty, C, folds, controls, seed)
     if span not in SPANS or span == OFFICIAL:
-        raise Refused(f"span should be rule, llm or response, found {span!r}")
+        raise UsageError(f"span should be rule, llm or response, found {span!r}")
 
     first = Step(
         "collect",
@@ -210,7 +210,7 @@ class Stages(TaskSource):
 
     def initial_tasks(self) -> list[Task]:
         check_hneurons_model()
-        with refusing():
+        with usage_errors():
             check_writable()
         if not self._resume:
             return [self._first.task()]
@@ -218,12 +218,12 @@ class Stages(TaskSource):
         progress = self.progress(self._resume, str(model), model.model_args)
         if progress.interrupted:
             log = progress.interrupted[0]
-            raise Refused(
+            raise UsageError(
                 f"{log.eval.task} ended with status {log.status}; finish it first, so that nothing is done again: "
                 f"inspect eval-retry {log.location}"
             )
         if not progress.left:
-            raise Refused(f"every stage is finished in {self._resume}; see hneurons report {self._resume}")
+            raise UsageError(f"every stage is finished in {self._resume}; see hneurons report {self._resume}")
         return [step.task() for step in progress.left]
 
     async def task_complete(self, log: EvalLog) -> list[Task] | None:
@@ -231,7 +231,7 @@ class Stages(TaskSource):
         if stage not in self._after:
             return None
         if log.status != "success":
-            raise Refused(
+            raise UsageError(
                 f"{stage} ended with status {log.status}, so no later stage is run; "
                 f"finish it with: inspect eval-retry {log.location}, then run the same command with resume=DIRECTORY "
                 "of its logs"

@@ -18,28 +18,28 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, ModelOutput
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import display_counter
 
-from hneurons_eval.artifacts import check_writable, content_key, features_of, probe_directory, save_neurons
-from hneurons_eval.evaluation import LABELS
-from hneurons_eval.judging import judge_by_rule
-from hneurons_eval.layout import NeuronLayout
-from hneurons_eval.memory import check_room
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.packed import pack
-from hneurons_eval.provider_limits import MOST_CONNECTIONS
-from hneurons_eval.questions import ANSWER_ONLY, normalise_question
-from hneurons_eval.refusals import Refused, checked_arguments, refusing
+from hneurons_eval.analysis.detection import LABELS
+from hneurons_eval.artifacts.logs import StageScore, check_same_model, model_layout, read_stage, samples_of
+from hneurons_eval.artifacts.paths import check_writable, content_key, probe_directory, save_neurons, store_of
+from hneurons_eval.data.questions import ANSWER_ONLY, normalise_question
+from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.judging.rule import judge_by_rule
+from hneurons_eval.models.layout import NeuronLayout
+from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.scorers.detected import detected
-from hneurons_eval.tasks.stage_logs import StageScore, check_same_model, model_layout, read_stage, samples_of
+from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
+from hneurons_eval.util.memory import check_room
+from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
-    from hneurons_eval.baselines import Scores
-    from hneurons_eval.identification import Identified, Search, Settings
-    from hneurons_eval.variation import Variation
+    from hneurons_eval.probe.baselines import Scores
+    from hneurons_eval.probe.nested_cv import Identified, Search, Settings
+    from hneurons_eval.probe.variation import Variation
 
 BASELINES = "baselines.safetensors"
 """In a probe's directory: what the probe is compared with, fitted on the same answers."""
-FEWEST_RELATIONS = 5
+MIN_RELATIONS = 5
 """With fewer relations, questions are held out instead of relations."""
 
 
@@ -75,15 +75,15 @@ def probe(
     log = read_stage(features, "capture", "features")
     check_same_model(log, "features")
     rows = captured_rows(log)
-    with refusing():
+    with usage_errors():
         check_writable()
         check_matrix_fits(len(rows), model_layout().total, mode)
     labels = {str(row.metadata["label"]) for row in rows}
     for label in LABELS:
         if label not in labels:
-            raise Refused(f"features has no {label} answers; a probe needs both classes: collect more questions")
+            raise UsageError(f"features has no {label} answers; a probe needs both classes: collect more questions")
     if settings.needs_model and not any(row.metadata.get("aliases") for row in rows):
-        raise Refused(
+        raise UsageError(
             "features has no accepted answers, by which C=paper judges the model with its candidates suppressed; "
             "use C=auto"
         )
@@ -91,7 +91,7 @@ def probe(
         dataset=MemoryDataset([_sample(row) for row in rows], name=log.eval.dataset.name),
         solver=classify(log.location, mode, penalty, C, folds, controls, seed),
         scorer=detected(),
-        config=GenerateConfig(max_connections=MOST_CONNECTIONS),
+        config=GenerateConfig(max_connections=MAX_CONNECTIONS),
         metadata={"source": log.location, "reduce": (log.eval.metadata or {}).get("reduce", "mean")},
     )
 
@@ -102,7 +102,7 @@ def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
     Raises:
         NotEnoughMemoryError: says how much it would take.
     """
-    from hneurons_eval.doctor import PATH_OVERHEAD, ROWS
+    from hneurons_eval.cli.diagnosis import PATH_OVERHEAD, ROWS
 
     rows = answers * ROWS.get(mode, 2) // 2  # of both classes together
     needed = round(rows * neurons * 4 * (1 + PATH_OVERHEAD))  # float32
@@ -122,13 +122,13 @@ def settings_from(
     """The task's parameters, checked.
 
     Raises:
-        Refused: one of them is out of range.
+        UsageError: one of them is out of range.
     """
-    from hneurons_eval.identification import Mode, Penalty, Settings
+    from hneurons_eval.probe.nested_cv import Mode, Penalty, Settings
 
     with contextlib.suppress(ValueError):
         C = float(C)
-    with refusing():
+    with usage_errors():
         return Settings(cast(Mode, mode), cast(Penalty, penalty), C, folds, controls=controls, seed=seed)
 
 
@@ -246,7 +246,7 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
     directory = probe_directory(key)
     variation = None
     if settings.penalty == "l1" and settings.resamples:
-        from hneurons_eval.variation import vary
+        from hneurons_eval.probe.variation import vary
 
         variation = await anyio.to_thread.run_sync(lambda: vary(search, identified, report_progress))
     summary = await anyio.to_thread.run_sync(_keep, identified, variation, rows, settings, layout.total, directory)
@@ -256,12 +256,12 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
 
 
 def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
-    from hneurons_eval.baselines import prompt_model, scalar_inputs
-    from hneurons_eval.identification import Answers, Search
+    from hneurons_eval.probe.baselines import prompt_model, scalar_inputs
+    from hneurons_eval.probe.nested_cv import Answers, Search
 
     report_progress(f"reading contributions of {len(rows)} answers")
     keys = [row.metadata["contributions"] for row in rows]
-    store = features_of(keys)
+    store = store_of(keys)
     labels = np.array([LABELS[row.metadata["label"]] for row in rows])
     both = len(set(labels.tolist())) == 2
     # The prompts' contributions are forgotten before the others are read.
@@ -274,7 +274,7 @@ def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
     relations = [row.metadata.get("relation") for row in rows]
     questions = [normalise_question(row.metadata["question"]) for row in rows]
     # Relations make groups where every answer has one and there are enough of them.
-    related = all(relations) and len(set(relations)) >= FEWEST_RELATIONS
+    related = all(relations) and len(set(relations)) >= MIN_RELATIONS
     return Search(
         Answers(
             X,
@@ -293,7 +293,7 @@ async def _suppressed_accuracies(
     search: "Search", rows: Sequence[StageScore], widths: Sequence[int], model: Model
 ) -> list[list[float]]:
     """Closed-book accuracy with each candidate set suppressed, on training questions of each fit."""
-    from hneurons_eval.identification import SUPPRESSION_QUESTIONS
+    from hneurons_eval.probe.nested_cv import SUPPRESSION_QUESTIONS
 
     candidates = search.candidates(widths, model.name)
     scores: list[list[float]] = [[0.0] * len(sets) for sets in candidates]
@@ -349,13 +349,13 @@ def _keep(
     total: int,
     directory: Path,
 ) -> dict[str, Any]:
-    from hneurons_eval.controls import ACTIVITY, save_activity
-    from hneurons_eval.shuffled import SHUFFLED
+    from hneurons_eval.analysis.shuffled_labels import SHUFFLED
+    from hneurons_eval.models.controls import ACTIVITY, save_activity
 
     probe = identified.probe
     probe.metadata = {
         "mode": settings.mode,
-        "reduce": features_of([rows[0].metadata["contributions"]]).spec.reduce,
+        "reduce": store_of([rows[0].metadata["contributions"]]).spec.reduce,
         "training_questions": sorted({normalise_question(row.metadata["question"]) for row in rows}),
         "curve": identified.curve,
         "C_by_fold": identified.C_by_fold,
@@ -402,8 +402,8 @@ def _varied(
     variation: "Variation", neurons: NeuronSet, rows: Sequence[StageScore], folds: Sequence[int]
 ) -> dict[str, Any]:
     """What the log says of other answers and other labels."""
-    from hneurons_eval.evaluation import null_aurocs
-    from hneurons_eval.stability import STABLE
+    from hneurons_eval.analysis.detection import null_aurocs
+    from hneurons_eval.probe.stability import STABLE
 
     assert neurons.stability is not None
     null, sampled = variation.shuffled_stability, variation.resampled
@@ -429,7 +429,7 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def _account(found: Found, labels: Sequence[int]) -> str:
-    from hneurons_eval.report.account import probe_account
+    from hneurons_eval.report.search_summary import probe_account
 
     return probe_account(found.identified, labels, found.variation, found.summary["directory"])
 

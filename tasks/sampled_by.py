@@ -7,23 +7,23 @@ from typing import Any
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, ModelUsage, get_model
 
-from hneurons_eval.prompts import conversation
-from hneurons_eval.refusals import Refused
+from hneurons_eval.artifacts.logs import StageScore, samples_of
+from hneurons_eval.engine.prompts import conversation
 from hneurons_eval.solvers.capture import CAPTURE_ROLE
-from hneurons_eval.tasks.stage_logs import StageScore, samples_of
+from hneurons_eval.util.errors import UsageError
 
-MOST_COMPARED = 500
+MAX_COMPARED = 500
 
 
 def capturing_model() -> Model:
     """The model in the role `capture`, else the evaluated one.
 
     Raises:
-        Refused: it gives no access to its neurons.
+        UsageError: it gives no access to its neurons.
     """
     model = get_model(role=CAPTURE_ROLE, default=get_model())
     if not hasattr(model.api, "engine"):
-        raise Refused(
+        raise UsageError(
             f"{model} cannot capture contributions; use --model hneurons/MODEL or hneurons-vllm/MODEL, or beside "
             f"another model --model-role {CAPTURE_ROLE}=hneurons/MODEL"
         )
@@ -46,15 +46,15 @@ def check_sampler(log: EvalLog, rows: Sequence[StageScore], model: Model) -> dic
         what was compared, for the capture log.
 
     Raises:
-        Refused: names what differs.
+        UsageError: names what differs.
     """
-    from hneurons_eval.checkpoints import fingerprint
+    from hneurons_eval.models.checkpoints import fingerprint
 
     api: Any = model.api
     sampler = log.eval.model
     theirs = sampler.split("/", 1)[-1]
     if theirs != model.name and str(model) == str(get_model()):
-        raise Refused(
+        raise UsageError(
             f"responses is a log of the model {theirs}, this run evaluates {model.name}; "
             f"use --model hneurons/{theirs}, or collect from {model.name}; "
             f"if a server calls {model.name} by that name, use --model {sampler} --model-role {CAPTURE_ROLE}={model}"
@@ -64,17 +64,17 @@ def check_sampler(log: EvalLog, rows: Sequence[StageScore], model: Model) -> dic
         compared["checkpoint"] = "not compared"
         if Path(theirs).is_dir():
             if fingerprint(theirs) != api.engine.fingerprint:
-                raise Refused(f"responses was sampled from {theirs}, whose checkpoint is not that of {model}")
+                raise UsageError(f"responses was sampled from {theirs}, whose checkpoint is not that of {model}")
             compared["checkpoint"] = "same content"
     counted = _counted_prompts(log)
     compared["prompts_compared"] = 0
-    for row in rows[:MOST_COMPARED]:
+    for row in rows[:MAX_COMPARED]:
         count = counted.get(row.sample_id)
         if count is None:
             continue
         own = len(api.prompts.encode(conversation(row.metadata["prompt"])))
         if own != count:
-            raise Refused(
+            raise UsageError(
                 f"{sampler} counted {count} tokens in the prompt of {row.sample_id}, {model} counts {own}: "
                 "its tokenizer or chat template is another, so contributions would be of other tokens; "
                 "serve the same checkpoint"

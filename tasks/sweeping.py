@@ -16,16 +16,16 @@ from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
-from hneurons_eval.artifacts import check_writable, save_neurons
-from hneurons_eval.controls import KINDS, layer_matched_sets, random_sets
-from hneurons_eval.dose_response import NO_OP
-from hneurons_eval.layout import NeuronLayout
-from hneurons_eval.neurons import SIGNS, NeuronSet, check_alpha
-from hneurons_eval.provider_limits import MOST_CONNECTIONS
-from hneurons_eval.refusals import Refused, refusing
+from hneurons_eval.analysis.dose_response import BASELINE_ALPHA
+from hneurons_eval.artifacts.logs import check_hneurons_model, model_layout
+from hneurons_eval.artifacts.paths import check_writable, save_neurons
+from hneurons_eval.artifacts.references import neurons_from, probe_directory_of
+from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.models.controls import KINDS, layer_matched_sets, random_sets
+from hneurons_eval.models.layout import NeuronLayout
+from hneurons_eval.models.neuron_set import SIGNS, NeuronSet, check_alpha
 from hneurons_eval.scorers.swept import SUMMARY, figures_of, rows_of
-from hneurons_eval.tasks.probe_source import neurons_from, probe_directory_of
-from hneurons_eval.tasks.stage_logs import check_hneurons_model, model_layout
+from hneurons_eval.util.errors import UsageError, usage_errors
 
 Alphas: TypeAlias = str | float | list[float] | list[str]
 """Factors as a task takes them: `0,0.5,1`, one number, or a list."""
@@ -39,13 +39,15 @@ def parse_alphas(alphas: str | float | Sequence[float | str]) -> list[float]:
     """Ascending factors, the no-op among them, from `0,0.5,1` or a list.
 
     Raises:
-        Refused: none, or one that is negative or not a number.
+        UsageError: none, or one that is negative or not a number.
     """
     parts = alphas.split(",") if isinstance(alphas, str) else alphas if isinstance(alphas, list | tuple) else [alphas]
-    with refusing():
-        values = sorted({check_alpha(part.strip() if isinstance(part, str) else part) for part in parts} | {NO_OP})
+    with usage_errors():
+        values = sorted(
+            {check_alpha(part.strip() if isinstance(part, str) else part) for part in parts} | {BASELINE_ALPHA}
+        )
     if len(values) < 2:
-        raise Refused("alphas should name at least one factor beside the no-op 1, for example alphas=0,0.5,2")
+        raise UsageError("alphas should name at least one factor beside the no-op 1, for example alphas=0,0.5,2")
     return values
 
 
@@ -90,20 +92,20 @@ def conditions(
         against: kinds of random sets, as `control_sets` takes them.
 
     Raises:
-        Refused: another provider's model, or neurons, factors, a sign or controls that cannot be used.
+        UsageError: another provider's model, or neurons, factors, a sign or controls that cannot be used.
     """
     check_hneurons_model()
     factors = parse_alphas(alphas)
     if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
-        raise Refused(f"controls should be a number of neuron sets, at least 0, found {controls!r}")
+        raise UsageError(f"controls should be a number of neuron sets, at least 0, found {controls!r}")
     if sign not in SIGNS:
-        raise Refused(f"sign should be {', '.join(SIGNS[:-1])} or {SIGNS[-1]}, found {sign!r}")
+        raise UsageError(f"sign should be {', '.join(SIGNS[:-1])} or {SIGNS[-1]}, found {sign!r}")
     kinds_named(against)
     known, name = neurons_from(neurons)
     chosen = known.of_sign(sign)
     if not len(chosen):
-        raise Refused(f"{name} holds {len(known)} neurons, none of them with a {sign} weight; choose another sign")
-    with refusing():
+        raise UsageError(f"{name} holds {len(known)} neurons, none of them with a {sign} weight; choose another sign")
+    with usage_errors():
         check_writable()
         sets = control_sets(chosen, model_layout(), probe_directory_of(neurons), controls, seed, sign, against)
         kept = tuple(save_neurons(one) for _, one in sets)
@@ -133,14 +135,14 @@ def kinds_named(against: str | Sequence[str]) -> tuple[str, ...]:
     """The kinds of random sets that a parameter names; empty for `hardest` and `all`.
 
     Raises:
-        Refused: another.
+        UsageError: another.
     """
     parts = against.split(",") if isinstance(against, str) else list(against)
     names = tuple(dict.fromkeys(part.strip() for part in parts))
     if names in ((HARDEST,), (ALL,)):
         return ()
     if not names or not set(names) <= set(KINDS):
-        raise Refused(f"against should be {HARDEST}, {ALL}, or some of {', '.join(KINDS)}, found {against!r}")
+        raise UsageError(f"against should be {HARDEST}, {ALL}, or some of {', '.join(KINDS)}, found {against!r}")
     return names
 
 
@@ -170,7 +172,7 @@ def control_sets(
         against: `hardest` (contribution-matched, else layer-matched), `all`, or names of kinds, with commas.
 
     Raises:
-        Refused: a kind that is asked for by name and cannot be drawn.
+        UsageError: a kind that is asked for by name and cannot be drawn.
         ValueError: too few neurons in the model to draw from.
     """
     if not number:
@@ -179,7 +181,7 @@ def control_sets(
     wanted = kinds_named(against) or (tuple(drawn) if against == ALL else ())
     for kind in wanted:
         if kind not in drawn:
-            raise Refused(
+            raise UsageError(
                 f"against={kind} needs the activity of every neuron in the probe's directory, or more neurons to draw "
                 f"from; give the log or the directory of the probe, or choose against={', '.join(drawn)}"
             )
@@ -200,9 +202,9 @@ def _drawn_sets(
     flat: np.ndarray, layout: NeuronLayout, probe: Path | None, number: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Random sets as large as some neurons, none of which the probe uses, by kind."""
-    from hneurons_eval.controls import Activity, load_activity
-    from hneurons_eval.controls import control_sets as drawn_like
-    from hneurons_eval.probe import Probe
+    from hneurons_eval.models.controls import Activity, load_activity
+    from hneurons_eval.models.controls import control_sets as drawn_like
+    from hneurons_eval.probe.classifier import Probe
 
     known = None if probe is None else load_activity(probe)
     if probe is not None and known is not None:
@@ -216,7 +218,7 @@ def _drawn_sets(
 
 
 def _strongest_of_other_sign(probe: Path, sign: str, size: int) -> list[tuple[str, np.ndarray]]:
-    from hneurons_eval.probe import Probe
+    from hneurons_eval.probe.classifier import Probe
 
     weights = Probe.load(probe).coef_
     other, signed = ("negative", -weights) if sign == "positive" else ("positive", weights)
@@ -241,11 +243,11 @@ class Scaled:
         extra = GenerateConfig(extra_body={"hneurons": self._condition})
         return await get_model().generate(list(messages), config=(config or GenerateConfig()).merge(extra))
 
-    async def likelihood(self, messages: Sequence[ChatMessage], text: str) -> float:
+    async def loglikelihood(self, messages: Sequence[ChatMessage], text: str) -> float:
         """The log-probability of a text as the answer, in nats: the sum over its tokens."""
-        extra = GenerateConfig(extra_body={"hneurons": {**self._condition, "likelihood": text}})
+        extra = GenerateConfig(extra_body={"hneurons": {**self._condition, "loglikelihood": text}})
         output = await get_model().generate(list(messages), config=extra)
-        return float((output.metadata or {})["hneurons"]["likelihood"])
+        return float((output.metadata or {})["hneurons"]["loglikelihood"])
 
 
 @dataclass(frozen=True)
@@ -304,7 +306,7 @@ async def under_all_conditions(
     async with anyio.create_task_group() as group:
         # The neurons' own dialogue last: of a sample that Inspect recovers from a killed process the output is what
         # the last request was answered.
-        for number, digest in reversed([*enumerate([neurons, *(() if alpha == NO_OP else controls)])]):
+        for number, digest in reversed([*enumerate([neurons, *(() if alpha == BASELINE_ALPHA else controls)])]):
             group.start_soon(lead, number, digest)
     own = found[0]
     state.store.set("reply", own.kept())
@@ -337,10 +339,10 @@ def series_named(given: str, among: Sequence[str], parameter: str) -> tuple[str,
     """The series that a parameter names: one of them, or `both`.
 
     Raises:
-        Refused: another.
+        UsageError: another.
     """
     if given != "both" and given not in among:
-        raise Refused(f"{parameter} should be {', '.join(among)} or both, found {given!r}")
+        raise UsageError(f"{parameter} should be {', '.join(among)} or both, found {given!r}")
     return tuple(among) if given == "both" else (given,)
 
 
@@ -436,7 +438,7 @@ def sweep_task(
         order: series of which the first has the primary outcome; others follow by name. As given to the scorer's
             `dose_response_figures`.
     """
-    settings = GenerateConfig(temperature=0.0, max_connections=MOST_CONNECTIONS).merge(config or GenerateConfig())
+    settings = GenerateConfig(temperature=0.0, max_connections=MAX_CONNECTIONS).merge(config or GenerateConfig())
     columns = ("sampleId", "input", "answer")
     return Task(
         dataset=SweepSamples(samples, title, headlines, str(under.about["scaled"]), order),

@@ -8,8 +8,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.behaviours import TruthfulQuestion, load_truthfulqa
-from hneurons_eval.refusals import checked_arguments, refusing
+from hneurons_eval.data.behaviours import TruthfulQuestion, load_truthfulqa
 from hneurons_eval.scorers.judge import RULE_OR_LLM, check_judge
 from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, FORMS, GRADED, truthful
 from hneurons_eval.tasks.collect import check_questions
@@ -28,6 +27,7 @@ from hneurons_eval.tasks.sweeping import (
     swept_sample,
     under_all_conditions,
 )
+from hneurons_eval.util.errors import checked_arguments, usage_errors
 
 
 @task
@@ -44,7 +44,7 @@ def truthfulqa(
     questions: int | None = None,
     seed: int = 0,
 ) -> Task:
-    """Questions that invite a common misconception: the likelihood of given answers, and answers of one's own.
+    """Questions that invite a common misconception: the loglikelihood of given answers, and answers of one's own.
 
     Args:
         neurons: a neuron file, a probe directory, or the log of the `probe` task.
@@ -62,7 +62,7 @@ def truthfulqa(
     """
     forms = series_named(form, FORMS, "form")
     check_questions(questions)
-    with refusing():
+    with usage_errors():
         check_judge(judge, RULE_OR_LLM)
         rows, report = load_truthfulqa(dataset)
     under = conditions(neurons, alphas, controls, seed, sign, against)
@@ -128,7 +128,7 @@ async def weighed(state: TaskState, model: Scaled) -> Reply:
     found: dict[str, float] = {}
 
     async def weigh(text: str) -> None:
-        found[text] = await model.likelihood(state.messages, text)
+        found[text] = await model.loglikelihood(state.messages, text)
 
     async with anyio.create_task_group() as group:
         for text in dict.fromkeys(text for texts in sets.values() for text in texts):

@@ -10,7 +10,7 @@ from families import make_model
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from hneurons_eval.engine import Engine
+    from hneurons_eval.engine.engine import Engine
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
 
@@ -50,7 +50,7 @@ def tiny_checkpoint(tiny_model: Callable[..., Any], tmp_path_factory: pytest.Tem
     """`tiny_checkpoint("llama", **overrides)`: the directory of a tiny model with the bundled tokenizer."""
     import shutil
 
-    from hneurons_eval.checkpoints import resolve_model
+    from hneurons_eval.models.checkpoints import resolve_model
 
     tokenizer = Path(resolve_model(BUNDLED))
     made: dict[str, Path] = {}
@@ -72,6 +72,6 @@ def tiny_checkpoint(tiny_model: Callable[..., Any], tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="session")
 def bundled_engine() -> "Engine":
     """The bundled model in float32, on one thread."""
-    from hneurons_eval.engine import get_engine
+    from hneurons_eval.engine.engine import get_engine
 
     return get_engine(BUNDLED, dtype="float32", device="cpu", threads=1)

@@ -15,11 +15,11 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from hneurons_eval.cli import main as hneurons
-from hneurons_eval.files import write_atomically
+from hneurons_eval.util.files import write_atomically
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 COLOURS = 128
-MOST_BYTES = 300_000
+MAX_BYTES = 300_000
 
 
 @click.command()
@@ -73,8 +73,8 @@ def keep(png: bytes, path: Path) -> None:
     write_atomically(path, save)
     size = path.stat().st_size
     click.echo(f"{path}: {size:,} bytes")
-    if size > MOST_BYTES:
-        raise click.ClickException(f"{path} has {size:,} bytes, at most {MOST_BYTES:,} are wanted")
+    if size > MAX_BYTES:
+        raise click.ClickException(f"{path} has {size:,} bytes, at most {MAX_BYTES:,} are wanted")
 
 
 if __name__ == "__main__":

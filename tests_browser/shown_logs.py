@@ -13,7 +13,7 @@ from inspect_ai.solver import generate
 from report_logs import write_log
 from small_run import ARGS, BUNDLED, artifacts_in, small_run, stage
 
-from hneurons_eval.checkpoints import resolve_model
+from hneurons_eval.models.checkpoints import resolve_model
 from hneurons_eval.scorers.detected import explained
 from hneurons_eval.scorers.risk import explained as explained_risk
 

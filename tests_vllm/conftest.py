@@ -10,12 +10,12 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for rounding.py
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))  # for rounding.py
 
 from exact import Exact
 
-from hneurons_eval.engine import Engine, get_engine
-from hneurons_eval.neurons import NeuronSet
+from hneurons_eval.engine.engine import Engine, get_engine
+from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.vllm.engine import VLLMEngine, get_vllm_engine
 
 BUNDLED = "smollm2-135m-instruct"

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from rounding import relative_error
 
-from hneurons_eval.architectures import neuron_layout
-from hneurons_eval.checkpoints import load_model
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.requests import CaptureRequest, GenerateRequest, Generation
+from hneurons_eval.engine.requests import CaptureRequest, GenerateRequest, Generation
+from hneurons_eval.models.architecture import neuron_layout
+from hneurons_eval.models.checkpoints import load_model
+from hneurons_eval.models.neuron_set import NeuronSet
 
 
 @dataclass(frozen=True)

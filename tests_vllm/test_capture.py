@@ -9,10 +9,10 @@ import pytest
 from conftest import BUNDLED, OPTIONS, QUESTIONS, results
 from exact import Exact
 
-from hneurons_eval.engine import Engine
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.requests import AnswerCapture, Captured, CaptureRequest, GenerateRequest, Generation
-from hneurons_eval.sampling import SamplingOptions
+from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.requests import AnswerCapture, Captured, CaptureRequest, GenerateRequest, Generation
+from hneurons_eval.engine.sampling import SamplingOptions
+from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.vllm.engine import VLLMEngine, get_vllm_engine
 
 Draw = Callable[[int, int], NeuronSet]

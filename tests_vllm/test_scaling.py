@@ -14,12 +14,12 @@ from conftest import BUNDLED, OPTIONS, results
 from exact import Exact
 from transformers import AutoTokenizer
 
-from hneurons_eval.checkpoints import load_model, resolve_model
-from hneurons_eval.engine import Engine
-from hneurons_eval.intervention import fold
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.requests import GenerateRequest
-from hneurons_eval.sampling import SamplingOptions
+from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.requests import GenerateRequest
+from hneurons_eval.engine.sampling import SamplingOptions
+from hneurons_eval.models.checkpoints import load_model, resolve_model
+from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import fold
 from hneurons_eval.vllm.engine import VLLMEngine, get_vllm_engine
 
 Draw = Callable[[int, int], NeuronSet]

@@ -23,19 +23,19 @@ from inspect_ai.model import GenerateConfig, get_model
 from safetensors.numpy import load
 from test_capture import assert_same, assert_same_answers, mixed, sampled
 
-from hneurons_eval.checkpoints import resolve_model
-from hneurons_eval.decoding import decode
-from hneurons_eval.engine import Engine
-from hneurons_eval.features import Features
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.requests import AnswerCapture, GenerateRequest
-from hneurons_eval.sampling import SamplingOptions
+from hneurons_eval.artifacts.contribution_store import Features
+from hneurons_eval.engine.decode_loop import decode
+from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.requests import AnswerCapture, GenerateRequest
+from hneurons_eval.engine.sampling import SamplingOptions
+from hneurons_eval.models.checkpoints import resolve_model
+from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.vllm.client import ClientEngine, ServerError, get_client_engine
 from hneurons_eval.vllm.engine import VLLMEngine
-from hneurons_eval.vllm.fields import Fields
 from hneurons_eval.vllm.plugin import WORKER
 from hneurons_eval.vllm.protocol import ABOUT, CAPTURES
+from hneurons_eval.vllm.request_extras import RequestExtras
 from hneurons_eval.vllm.serve import check_config
-from hneurons_eval.vllm.served import ServedEngine, ServerError, get_served_engine
 
 Draw = Callable[[int, int], NeuronSet]
 Prompts = list[tuple[int, ...]]
@@ -98,8 +98,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def served(url: str) -> ServedEngine:
-    return get_served_engine(BUNDLED, url, KEY)
+def served(url: str) -> ClientEngine:
+    return get_client_engine(BUNDLED, url, KEY)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def nothing_stays(caller: httpx.Client) -> bool:
 
 
 def test_given_responses_are_captured_as_in_process(
-    served: ServedEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, exact: Exact
+    served: ClientEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, exact: Exact
 ):
     requests = mixed(prompts, engine.tokenizer, some_neurons)
     watched = some_neurons(9, 20)
@@ -167,7 +167,7 @@ def test_given_responses_are_captured_as_in_process(
 
 
 def test_answers_are_captured_while_they_are_generated_as_in_process(
-    served: ServedEngine,
+    served: ClientEngine,
     engine: VLLMEngine,
     prompts: Prompts,
     some_neurons: Draw,
@@ -194,7 +194,7 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
 
 
 def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
-    served: ServedEngine,
+    served: ClientEngine,
     engine: VLLMEngine,
     reference: Engine,
     prompts: Prompts,
@@ -222,7 +222,7 @@ def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
 
 
 def test_a_seed_decides_what_is_sampled_here_and_there(
-    served: ServedEngine, engine: VLLMEngine, prompts: Prompts, exact: Exact
+    served: ClientEngine, engine: VLLMEngine, prompts: Prompts, exact: Exact
 ):
     # vLLM too divides probabilities by noise of the seed. Errors of 1e-4 change one of these 72 tokens with a
     # probability of about 0.01, so on some machine one text of six may differ.
@@ -249,7 +249,7 @@ def test_the_provider_gives_the_same_through_inspect(
 ):
     import asyncio
 
-    from hneurons_eval.artifacts import features_of
+    from hneurons_eval.artifacts.paths import store_of
 
     neurons = some_neurons(4, 3000)
     neurons.save(tmp_path / "neurons.json")
@@ -258,7 +258,7 @@ def test_the_provider_gives_the_same_through_inspect(
         "server": get_model(f"hneurons-vllm/{BUNDLED}", base_url=url, api_key=KEY, **args),
         "process": get_model(f"hneurons-vllm/{BUNDLED}", dtype="float32", **args, **OPTIONS),
     }
-    bodies = ({"capture": {"span": "response"}}, {"likelihood": " Paris."}, {"completion": True})
+    bodies = ({"capture": {"span": "response"}}, {"loglikelihood": " Paris."}, {"completion": True})
 
     async def ask(model: Any, body: dict[str, Any]) -> Any:
         config = GenerateConfig(max_tokens=8, temperature=0.0, logprobs=True, extra_body={"hneurons": body})
@@ -276,11 +276,11 @@ def test_the_provider_gives_the_same_through_inspect(
         if "capture" in body:
             keys = [one["hneurons"]["contributions"] for one in (found, expected)]
             assert keys[0] == keys[1]  # the same content, hence one row for both
-            rows.append(features_of(keys[:1]).get(keys[0]))
-        if "likelihood" in body:
+            rows.append(store_of(keys[:1]).get(keys[0]))
+        if "loglikelihood" in body:
             assert found["hneurons"]["tokens"] == expected["hneurons"]["tokens"]
             error = found["hneurons"]["tokens"] * exact.logprob_error(exact.of(prompts[0]))
-            assert found["hneurons"]["likelihood"] == pytest.approx(expected["hneurons"]["likelihood"], abs=error)
+            assert found["hneurons"]["loglikelihood"] == pytest.approx(expected["hneurons"]["loglikelihood"], abs=error)
     assert rows[0].values.max() > 0
 
 
@@ -297,7 +297,7 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
     before, found = tokens_from_cache(caller), []
     for neurons, alpha in [*variants, *variants]:  # one after the other: each may find the prefixes of those before
         flat = () if neurons is None else tuple(neurons.flat(reference.layout).tolist())
-        fields = None if neurons is None else Fields(neurons=flat, alpha=alpha)
+        fields = None if neurons is None else RequestExtras(neurons=flat, alpha=alpha)
         found.append(said(completion(caller, list(prompt), fields, max_tokens=8)))
     requests = [
         GenerateRequest(prompt, 8, SamplingOptions(0.0), neurons=neurons, alpha=alpha) for neurons, alpha in variants
@@ -315,7 +315,7 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
 
 def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons: Draw, caller: httpx.Client):
     neurons = some_neurons(7, 4000)
-    fields = Fields(neurons=tuple(neurons.flat(reference.layout).tolist()), alpha=0.0)
+    fields = RequestExtras(neurons=tuple(neurons.flat(reference.layout).tolist()), alpha=0.0)
     body = {
         "model": NAME,
         "messages": [{"role": "user", "content": QUESTIONS[0]}],
@@ -332,7 +332,7 @@ def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons:
 
 def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: httpx.Client, exact: Exact):
     prompt = prompts[0]
-    fields = Fields(key="mine", regions=(((0, len(prompt)),),), keep_from=len(prompt))
+    fields = RequestExtras(key="mine", regions=(((0, len(prompt)),),), keep_from=len(prompt))
     tokens = said(completion(caller, list(prompt), fields, max_tokens=4))
     wanted = {"regions": [[0, []], [None, [[len(prompt), len(prompt) + 2]]]]}
     response = caller.post(f"{CAPTURES}/mine", json=wanted)
@@ -371,7 +371,7 @@ def test_routes_are_guarded_by_the_servers_own_key_and_refuse_what_is_wrong(url:
     assert caller.delete(f"{CAPTURES}/a").status_code == 404
     assert caller.put("/v1/hneurons/neurons/abc", content=b"[1]").status_code == 400
     assert caller.put("/v1/hneurons/neurons/abc", content=b" " * 2**20).status_code == 400
-    fields = Fields(key="b", regions=(((0, 1),),))
+    fields = RequestExtras(key="b", regions=(((0, 1),),))
     said(completion(caller, [1, 2, 3], fields, max_tokens=1))
     response = caller.post(f"{CAPTURES}/b", json={"regions": [[1, []]]})
     assert (response.status_code, "region 1 is not one of the 1" in response.text) == (400, True)
@@ -383,15 +383,15 @@ def test_routes_are_guarded_by_the_servers_own_key_and_refuse_what_is_wrong(url:
 
 
 def test_what_is_broken_off_or_never_fetched_does_not_stay(
-    served: ServedEngine, prompts: Prompts, caller: httpx.Client
+    served: ClientEngine, prompts: Prompts, caller: httpx.Client
 ):
     futures = [served.generate(request) for request in sampled(prompts, max_tokens=400)]
     assert until(lambda: kept(caller)[1] == len(prompts))
     assert all(future.cancel() for future in futures)
     assert nothing_stays(caller)  # one that has not ended does not expire either
-    said(completion(caller, [1, 2, 3], Fields(key="c", regions=(((0, 1),),)), max_tokens=1))
+    said(completion(caller, [1, 2, 3], RequestExtras(key="c", regions=(((0, 1),),)), max_tokens=1))
     body = {"model": NAME, "prompt": list(prompts[0]), "max_tokens": 400, "stream": True, "ignore_eos": True}
-    body["vllm_xargs"] = {"hneurons": Fields(key="d", regions=(((0, 1),),), keep_from=1).to_text()}
+    body["vllm_xargs"] = {"hneurons": RequestExtras(key="d", regions=(((0, 1),),), keep_from=1).to_text()}
     with caller.stream("POST", "/v1/completions", json=body) as response:
         next(response.iter_lines())
         assert kept(caller)[0] >= 1
@@ -410,11 +410,11 @@ def test_another_checkpoint_another_dtype_and_another_key_are_refused(url: str, 
     config = json.loads((source / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"rope_theta": 20_000.0}))
     with pytest.raises(ServerError, match="has another checkpoint"):
-        ServedEngine(str(tmp_path), url, KEY)
+        ClientEngine(str(tmp_path), url, KEY)
     with pytest.raises(ServerError, match="computes in float32, not bfloat16"):
-        ServedEngine(BUNDLED, url, KEY, dtype="bfloat16")
+        ClientEngine(BUNDLED, url, KEY, dtype="bfloat16")
     with pytest.raises(ServerError, match="refuses the API key"):
-        ServedEngine(BUNDLED, url, "wrong")
+        ClientEngine(BUNDLED, url, "wrong")
 
 
 def test_settings_that_the_hooks_do_not_cover_are_refused_by_name():
@@ -438,5 +438,5 @@ def test_settings_that_the_hooks_do_not_cover_are_refused_by_name():
 def test_a_server_without_the_plugin_is_as_it_always_was_and_is_refused(tmp_path: Path):
     refused = pytest.raises(ServerError, match="gives no access to neurons; start vLLM with VLLM_PLUGINS=hneurons")
     with started(tmp_path, False, "--enforce-eager") as url, refused:
-        ServedEngine(BUNDLED, url, KEY)
+        ClientEngine(BUNDLED, url, KEY)
     assert "NeuronWorker" not in (tmp_path / "server.txt").read_text()

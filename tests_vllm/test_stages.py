@@ -12,9 +12,9 @@ from inspect_ai import eval as inspect_eval
 from inspect_ai.log import EvalLog
 from rounding import relative_error
 
-from hneurons_eval.artifacts import features_of
-from hneurons_eval.probe import Probe
-from hneurons_eval.questions import load_questions
+from hneurons_eval.artifacts.paths import store_of
+from hneurons_eval.data.questions import load_questions
+from hneurons_eval.probe.classifier import Probe
 
 ARGS: dict[str, dict[str, Any]] = {
     "hneurons": {"dtype": "float32", "device": "cpu", "threads": 2},
@@ -90,7 +90,7 @@ def test_stages_find_the_same_neurons(
         capture = stage("capture", provider, tmp_path, responses=collected.location)
         found = captured(capture)
         keys = {name: one["contributions"] for name, one in found.items() if one["contributions"]}
-        rows[provider] = {name: features_of([key]).get(key) for name, key in keys.items()}, found
+        rows[provider] = {name: store_of([key]).get(key) for name, key in keys.items()}, found
         probe = stage(
             "probe", provider, tmp_path, features=capture.location, mode="1-vs-1", C=10.0, folds=2, controls=1
         )
@@ -117,7 +117,7 @@ def test_stages_find_the_same_neurons(
 
 
 def _probe_of(log: EvalLog) -> str:
-    from hneurons_eval.tasks.probe_source import probe_summary
+    from hneurons_eval.artifacts.references import probe_summary
 
     return probe_summary(log)["directory"]
 

@@ -7,10 +7,10 @@ from conftest import BUNDLED, OPTIONS, results
 from exact import Exact
 from test_capture import assert_same, assert_same_answers, mixed, sampled
 
-from hneurons_eval.engine import Engine
-from hneurons_eval.neurons import NeuronSet
-from hneurons_eval.requests import GenerateRequest
-from hneurons_eval.sampling import SamplingOptions
+from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.requests import GenerateRequest
+from hneurons_eval.engine.sampling import SamplingOptions
+from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.vllm.engine import VLLMEngine
 
 Draw = Callable[[int, int], NeuronSet]

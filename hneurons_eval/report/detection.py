@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from hneurons_eval.dose_response import series_of
+from hneurons_eval.analysis.dose_response import series_of
 
 Figures = Mapping[str, float]
 Cells = tuple[list[str], list[list[str]]]

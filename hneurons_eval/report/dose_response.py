@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from hneurons_eval.dose_response import AMOUNTS, NO_OP, alphas_of, series_of
-from hneurons_eval.markdown import picture, table
+from hneurons_eval.analysis.dose_response import AMOUNTS, BASELINE_ALPHA, alphas_of, series_of
 from hneurons_eval.report.figures import dose_response as draw
 from hneurons_eval.report.verdicts import KIND_TITLES, MARKS, floor_of, kinds_of, outcomes_of, p_text, title_of, verdict
+from hneurons_eval.util.markdown import picture, table
 
 Figures = Mapping[str, float]
 
@@ -22,7 +22,7 @@ def account(title: str, figures: Figures, headlines: Sequence[str], scaled: str 
     """
     parts = [
         f"# {title}",
-        f"Alpha {NO_OP:g} is the untouched model. Intervals are 95 %, paired by question; slopes are over the "
+        f"Alpha {BASELINE_ALPHA:g} is the untouched model. Intervals are 95 %, paired by question; slopes are over the "
         "questions that could be judged at every alpha.",
     ]
     if scaled:
@@ -70,7 +70,7 @@ def headline_cells(figures: Figures, outcome: str) -> Cells:
     for alpha in alphas_of(figures, outcome):
         at = f"@{alpha:g}"
         row = [f"{alpha:g}", _interval(figures, outcome, at, scale, digits)]
-        if alpha == NO_OP:
+        if alpha == BASELINE_ALPHA:
             row += ["no-op", "", "", "", ""]
         else:
             row += [

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hneurons_eval.drift_ranks import Ranking, by_layer
+from hneurons_eval.analysis.drift_ranks import Ranking, by_layer
 from hneurons_eval.report.figures import BLUE, GREEN, GREY, ORANGE, canvas, caption, png
 
 COLORS = {"up": BLUE, "down": ORANGE, "gate": GREEN}

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hneurons_eval.dose_response import AMOUNTS, NO_OP, alphas_of
-from hneurons_eval.reliability import reliability
+from hneurons_eval.analysis.calibration import reliability
+from hneurons_eval.analysis.dose_response import AMOUNTS, BASELINE_ALPHA, alphas_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hneurons_eval.comparison import LayerBand
+    from hneurons_eval.analysis.overlap import LayerBand
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#d9822b", "#3a8f5c", "#8a8f98"
 
@@ -105,9 +105,12 @@ def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> byte
         def curve(part: str, at: Sequence[float] = alphas, outcome: str = outcome, scale: float = scale) -> list[float]:
             return [scale * figures.get(f"{outcome}{part}@{alpha:g}", np.nan) for alpha in at]
 
-        base = scale * figures.get(f"{outcome}@{NO_OP:g}", np.nan)
+        base = scale * figures.get(f"{outcome}@{BASELINE_ALPHA:g}", np.nan)
         low, high, middle = (
-            [base if alpha == NO_OP else base + value for alpha, value in zip(alphas, curve(part), strict=True)]
+            [
+                base if alpha == BASELINE_ALPHA else base + value
+                for alpha, value in zip(alphas, curve(part), strict=True)
+            ]
             for part in ("_control_low", "_control_high", "_control")
         )
         if np.isfinite(middle).sum() > 1:
@@ -118,7 +121,7 @@ def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> byte
             alphas, own, [np.subtract(own, below), np.subtract(above, own)], color=BLUE, marker="o", markersize=4,
             capsize=2, linewidth=1.2, label="the neurons, 95 %",
         )  # fmt: skip
-        axes.axvline(NO_OP, color="black", linewidth=0.8, linestyle=":")
+        axes.axvline(BASELINE_ALPHA, color="black", linewidth=0.8, linestyle=":")
         unit = "" if outcome in AMOUNTS else ", %"
         caption(axes, outcome.replace("_", " "), "alpha (1: untouched)", f"{outcome.replace('_', ' ')}{unit}")
         axes.legend(fontsize=7, frameon=False)
@@ -133,8 +136,8 @@ def risk_coverage(losses: ArrayLike, risks: ArrayLike, threshold: float | None =
         risks: of each answer.
         threshold: marked by the point where answers above it are withheld; None: no point.
     """
-    from hneurons_eval.risk import area_under_risk_coverage
-    from hneurons_eval.risk import risk_coverage as curve
+    from hneurons_eval.analysis.selective_prediction import area_under_risk_coverage
+    from hneurons_eval.analysis.selective_prediction import risk_coverage as curve
 
     loss, risk = np.asarray(losses, float), np.asarray(risks, float)
     coverage, error = curve(loss, risk)

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hneurons_eval.artifacts import artifact_root
-from hneurons_eval.comparison import LayerBand, layer_band
-from hneurons_eval.controls import ActivityError
-from hneurons_eval.evaluation import LABELS
-from hneurons_eval.layout import NeuronLayout
-from hneurons_eval.neurons import NeuronSet, NeuronSetError
-from hneurons_eval.packed import unpack
-from hneurons_eval.probe import Probe, ProbeError
-from hneurons_eval.shuffled import ShuffledError
-from hneurons_eval.statistics import auroc
+from hneurons_eval.analysis.detection import LABELS
+from hneurons_eval.analysis.overlap import LayerBand, layer_band
+from hneurons_eval.analysis.shuffled_labels import ShuffledError
+from hneurons_eval.analysis.statistics import auroc
+from hneurons_eval.artifacts.paths import artifact_root
+from hneurons_eval.models.controls import ActivityError
+from hneurons_eval.models.layout import NeuronLayout
+from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
+from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.util.packing import unpack
 
-MOST_NEURONS = 20
+MAX_NEURONS = 20
 """Neurons in the table of the strongest."""
-MOST_ANSWERS = 3
+MAX_ANSWERS = 3
 """Answers that are shown of each."""
 
 
@@ -137,7 +137,7 @@ def strongest(neurons: NeuronSet, answers: Sequence[Mapping[str, Any]]) -> list[
     labels = [LABELS[row["label"]] for row in rows]
     weights = neurons.weights if neurons.weights is not None else np.zeros(len(neurons))
     found = []
-    for place in np.argsort(-np.abs(weights), kind="stable")[:MOST_NEURONS].tolist():
+    for place in np.argsort(-np.abs(weights), kind="stable")[:MAX_NEURONS].tolist():
         driven = []
         for row in np.argsort(-matrix[:, place], kind="stable").tolist() if len(rows) else []:
             one = rows[row]
@@ -145,7 +145,7 @@ def strongest(neurons: NeuronSet, answers: Sequence[Mapping[str, Any]]) -> list[
                 continue
             kept = {key: one[key] for key in ("question", "response", "span", "label", "probability")}
             driven.append({**kept, "contribution": float(matrix[row, place])})
-            if len(driven) == MOST_ANSWERS:
+            if len(driven) == MAX_ANSWERS:
                 break
         found.append(
             {

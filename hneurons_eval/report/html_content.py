@@ -10,14 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hneurons_eval.dose_response import series_of
-from hneurons_eval.evaluation import LABELS
+from hneurons_eval.analysis.detection import LABELS
+from hneurons_eval.analysis.dose_response import series_of
 from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report.detection import by_question_set, detection_cells, detection_note, sets_cells, verdicts
 from hneurons_eval.report.dose_response import headline_cells, sets_in_words, side_cells
 from hneurons_eval.report.drift_section import DriftLog
 from hneurons_eval.report.found_neurons import FoundNeurons, identification
-from hneurons_eval.report.html_glance import audit_sentences, counted, glance, missing
+from hneurons_eval.report.html_overview import audit_sentences, counted, glance, missing
 from hneurons_eval.report.risk_section import RiskLog
 from hneurons_eval.report.summary import StageFigures, over_sweeps
 from hneurons_eval.report.verdicts import MARKS, headlines_of, outcomes_of, title_of, verdict
@@ -25,7 +25,7 @@ from hneurons_eval.report.verdicts import MARKS, headlines_of, outcomes_of, titl
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
-MOST_ANSWERS = 3
+MAX_ANSWERS = 3
 """Answers that are shown of each kind."""
 
 
@@ -160,7 +160,7 @@ def examples(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for kind, label, called in kinds:
         own = [one for one in answers if one["label"] == label and one["called"] == called]
         own.sort(key=lambda one: one["probability"], reverse=called == "hallucinated")
-        first = list({one["question"]: one for one in reversed(own)}.values())[::-1][:MOST_ANSWERS]
+        first = list({one["question"]: one for one in reversed(own)}.values())[::-1][:MAX_ANSWERS]
         shown = [{key: value for key, value in one.items() if key != "selected"} for one in first]
         found.append({"kind": kind, "of": len(own), "answers": shown})
     return found if answers else []

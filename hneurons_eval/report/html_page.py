@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hneurons_eval.comparison import LayerBand
-from hneurons_eval.dose_response import NO_OP
+from hneurons_eval.analysis.dose_response import BASELINE_ALPHA
+from hneurons_eval.analysis.overlap import LayerBand
 from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report import figures as draw
 from hneurons_eval.report.detection import BASELINES, KINDS, probe_name
 from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
-from hneurons_eval.report.html_glance import LIGHT_OF_VERDICT
+from hneurons_eval.report.html_overview import LIGHT_OF_VERDICT
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -36,7 +36,7 @@ def page(content: Mapping[str, Any]) -> str:
     environment.filters["split_at"] = split_at
     drawn = {name: base64.b64encode(image).decode("ascii") for name, image in pictures(content).items()}
     return environment.get_template("report.html").render(
-        content=content, pictures=drawn, no_op=NO_OP, light_of_verdict=LIGHT_OF_VERDICT
+        content=content, pictures=drawn, no_op=BASELINE_ALPHA, light_of_verdict=LIGHT_OF_VERDICT
     )
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hneurons_eval.analysis.selective_prediction import ScoredAnswer
 from hneurons_eval.report import figures as draw
 from hneurons_eval.report.detection import interval
-from hneurons_eval.risk import ScoredAnswer
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalScore

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hneurons_eval.dose_response import series_of
+from hneurons_eval.analysis.dose_response import series_of
 from hneurons_eval.report.detection import (
     AUDITS,
     Cells,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from hneurons_eval.dose_response import AMOUNTS, LEVEL, SIGNED, alphas_of, sets_needed, smallest_p
+from hneurons_eval.analysis.dose_response import AMOUNTS, LEVEL, SIGNED, alphas_of, sets_needed, smallest_p
 
 Figures = Mapping[str, float]
 SIDE = ("unparsed", "not_attempted", "truncated", "degenerate")

@@ -3,11 +3,25 @@
 from concurrent.futures import Future
 from typing import Any
 
-from hneurons_eval.architectures import text_config
-from hneurons_eval.checkpoints import fingerprint, load_config, load_layout, load_tokenizer, quantisation, resolve_model
-from hneurons_eval.layout import NeuronLayout, UnsupportedModelError
-from hneurons_eval.requests import Captured, CaptureRequest, GenerateRequest, Generation, check_capture, check_generate
-from hneurons_eval.vllm.jobs import Draw, Given, Job
+from hneurons_eval.engine.requests import (
+    Captured,
+    CaptureRequest,
+    GenerateRequest,
+    Generation,
+    check_capture,
+    check_generate,
+)
+from hneurons_eval.models.architecture import text_config
+from hneurons_eval.models.checkpoints import (
+    fingerprint,
+    load_config,
+    load_layout,
+    load_tokenizer,
+    quantisation,
+    resolve_model,
+)
+from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
+from hneurons_eval.vllm.requests import Draw, Given, Job
 
 
 class JobEngine:

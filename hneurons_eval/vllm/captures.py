@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hneurons_eval.step_records import History, mean_hidden
-from hneurons_eval.vllm.fields import Fields, Runs, count, memberships, positions
+from hneurons_eval.engine.activation_records import History, mean_hidden
+from hneurons_eval.vllm.request_extras import RequestExtras, Runs, count, memberships, positions
 
 Wanted = Sequence[tuple[int | None, Runs]]
 """For each region that is wanted the number of one of the request's, or None, and positions that were kept apart; both
@@ -31,7 +31,7 @@ class Capture:
         hidden: float32 `[hidden size]`, sum of final states over the first region.
     """
 
-    fields: Fields
+    fields: RequestExtras
     cells: np.ndarray
     members: np.ndarray
     seen: np.ndarray
@@ -42,7 +42,7 @@ class Capture:
     hidden: Tensor | None = None
 
     @classmethod
-    def of(cls, fields: Fields, neurons: int, device: torch.device) -> "Capture":
+    def of(cls, fields: RequestExtras, neurons: int, device: torch.device) -> "Capture":
         """One that has nothing yet."""
         cells, members = memberships(fields.regions)
         sums = torch.zeros(len(members), neurons, device=device)
@@ -57,7 +57,7 @@ class Capture:
     def result(
         self, wanted: "Wanted | None", layers: Sequence[slice], norms: Tensor, watched: Sequence[int]
     ) -> dict[str, Tensor]:
-        """What `NeuronTaps.fetch` returns.
+        """What `NeuronHooks.fetch` returns.
 
         Args:
             wanted: the regions, as there.

@@ -26,20 +26,20 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
-from hneurons_eval.checkpoints import check_dtype, resolve_model
-from hneurons_eval.decoding import settle
-from hneurons_eval.layout import UnsupportedModelError
-from hneurons_eval.requests import Captured, CaptureRequest
+from hneurons_eval.engine.decode_loop import settle
+from hneurons_eval.engine.requests import Captured, CaptureRequest
+from hneurons_eval.models.checkpoints import check_dtype, resolve_model
+from hneurons_eval.models.layout import UnsupportedModelError
 from hneurons_eval.vllm.base import JobEngine
-from hneurons_eval.vllm.fields import FIELD, Fields
-from hneurons_eval.vllm.jobs import Fetch, Given, Job, Sampled, gathered
 from hneurons_eval.vllm.plugin import WORKER
+from hneurons_eval.vllm.request_extras import FIELD, RequestExtras
+from hneurons_eval.vllm.requests import Fetch, Given, Job, Sampled, gathered
 
 OURS = ("model", "tokenizer", "dtype", "revision", "trust_remote_code", "enforce_eager", "worker_extension_cls")
 """Engine args of vLLM that are set here."""
 REFUSED = ("speculative_config", "enable_lora", "quantization", "pipeline_parallel_size", "data_parallel_size")
 """Engine args with which rows, weights or layers are not where the hooks expect them."""
-CPU_CACHE_SHARE, MOST_CPU_CACHE = 0.25, 4 << 30
+CPU_CACHE_SHARE, MAX_CPU_CACHE = 0.25, 4 << 30
 
 
 class VLLMEngine(JobEngine):
@@ -141,7 +141,7 @@ class VLLMEngine(JobEngine):
                 import psutil
 
                 spare = int(CPU_CACHE_SHARE * psutil.virtual_memory().available)
-                options = options | {"kv_cache_memory_bytes": min(MOST_CPU_CACHE, spare)}
+                options = options | {"kv_cache_memory_bytes": min(MAX_CPU_CACHE, spare)}
         from vllm import EngineArgs  # pyright: ignore
         from vllm.v1.engine.llm_engine import LLMEngine  # pyright: ignore[reportMissingImports]
 
@@ -211,7 +211,7 @@ class VLLMEngine(JobEngine):
             return
         self._active[name] = job
 
-    def _params(self, job: Job, fields: Fields) -> Any:
+    def _params(self, job: Job, fields: RequestExtras) -> Any:
         from vllm import SamplingParams  # pyright: ignore
         from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
 

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hneurons_eval.layout import NeuronLayout
+from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.vllm.projections import Projection
 
 Scaling = tuple[tuple[int, ...], float]
 """Flat indices of neurons, and their factor."""
-MOST_ENTRIES = 512
-MOST_FACTORS = 2**26
+MAX_ENTRIES = 512
+MAX_FACTORS = 2**26
 """In a table that also holds what is not wanted at the moment."""
 
 
@@ -41,7 +41,7 @@ class FactorTable:
         if not wanted <= self._entries.keys():
             known = [*self._entries, *(wanted - self._entries.keys())]
             columns = min(self._layout.total, sum(len(neurons) for neurons, _ in known))
-            roomy = len(known) <= MOST_ENTRIES and len(known) * columns <= MOST_FACTORS
+            roomy = len(known) <= MAX_ENTRIES and len(known) * columns <= MAX_FACTORS
             self._build(known if roomy else sorted(wanted))
         return [0 if request is None else self._entries[request] for request in requests]
 

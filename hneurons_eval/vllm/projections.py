@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from vllm.model_executor.layers.linear import LinearBase, RowParallelLinear  # pyright: ignore[reportMissingImports]
 
-from hneurons_eval.architectures import MIXERS
-from hneurons_eval.layout import UnsupportedModelError
+from hneurons_eval.models.architecture import MIXERS
+from hneurons_eval.models.layout import UnsupportedModelError
 
 PLAIN = "UnquantizedLinearMethod"
 _ROWS = 512

@@ -1,6 +1,6 @@
 """What a server with the plugin and its callers agree on. Imports neither torch nor vLLM.
 
-Requests go to vLLM's own routes, with `fields.Fields` as text in `vllm_xargs`. Besides them there are:
+Requests go to vLLM's own routes, with `fields.RequestExtras` as text in `vllm_xargs`. Besides them there are:
 
 ```
 GET    /v1/hneurons                    what is served, as `About`
@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 PROTOCOL = 1
-"""Counts changes of the routes and of `Fields`; server and caller have to have the same."""
+"""Counts changes of the routes and of `RequestExtras`; server and caller have to have the same."""
 ABOUT = "/v1/hneurons"
 NEURONS = "/v1/hneurons/neurons"
 CAPTURES = "/v1/hneurons/captures"
@@ -37,7 +37,7 @@ class About:
         dtype: of the weights.
         widths: neurons of each layer.
         context: most tokens a sequence may have: one less than vLLM's `max_model_len`.
-        most_logprobs: alternatives that can be asked for at each token; -1 for any number.
+        max_logprobs: alternatives that can be asked for at each token; -1 for any number.
     """
 
     protocol: int
@@ -47,7 +47,7 @@ class About:
     dtype: str
     widths: tuple[int, ...]
     context: int
-    most_logprobs: int
+    max_logprobs: int
 
     def record(self) -> dict[str, Any]:
         """As JSON."""

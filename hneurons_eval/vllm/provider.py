@@ -13,10 +13,10 @@ from typing import Any
 
 from inspect_ai.model import GenerateConfig
 
-from hneurons_eval.provider import NeuronsAPI
+from hneurons_eval.engine.provider import NeuronsAPI
 from hneurons_eval.vllm.base import JobEngine
+from hneurons_eval.vllm.client import get_client_engine
 from hneurons_eval.vllm.engine import get_vllm_engine
-from hneurons_eval.vllm.served import get_served_engine
 
 BASE_URL, API_KEY = "HNEURONS_VLLM_BASE_URL", "HNEURONS_VLLM_API_KEY"
 """Environment variables that stand in for the arguments."""
@@ -63,7 +63,7 @@ class HNeuronsVLLMAPI(NeuronsAPI[JobEngine]):
                     f"{', '.join(sorted(options))} cannot be set here for the server at {url}: set vLLM's options "
                     "where it is started"
                 )
-            return get_served_engine(
+            return get_client_engine(
                 model_name, url, key, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code
             )
 

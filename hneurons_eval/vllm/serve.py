@@ -4,8 +4,8 @@
 VLLM_PLUGINS=hneurons vllm serve MODEL --api-key KEY
 ```
 
-vLLM's own routes take `fields.Fields` in `vllm_xargs`, which the guard here checks before the engine sees them; the
-routes of `protocol.py` take neuron sets in and give captures out. What is bounded, and how, is in `gate.py`. Settings:
+vLLM's own routes take `RequestExtras` in `vllm_xargs`, which `admission.py` checks before the engine sees them; the
+routes of `protocol.py` take neuron sets in and give captures out. What is bounded, and how, is in `admission.py`. Settings:
 `HNEURONS_VLLM_KEEP_BYTES`, memory for all captures together (default a quarter of the machine's), and
 `HNEURONS_VLLM_KEEP_SECONDS`, for which one waits to be fetched.
 """
@@ -29,15 +29,15 @@ from vllm import SamplingParams  # pyright: ignore
 from vllm.exceptions import VLLMNotFoundError, VLLMValidationError  # pyright: ignore[reportMissingImports]
 from vllm.inputs.engine import tokens_input  # pyright: ignore[reportMissingImports]
 
-from hneurons_eval.checkpoints import fingerprint, load_layout
-from hneurons_eval.layout import NeuronLayout, UnsupportedModelError
-from hneurons_eval.vllm.fields import FIELD, Fields
-from hneurons_eval.vllm.gate import Entry, Gate, Ledger, NeuronSets, UnknownNeuronsError
-from hneurons_eval.vllm.jobs import Gathered, gathered
+from hneurons_eval.models.checkpoints import fingerprint, load_layout
+from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
+from hneurons_eval.vllm.admission import AdmissionControl, Entry, NeuronSets, Quota, UnknownNeuronsError
 from hneurons_eval.vllm.plugin import PLUGIN, WORKER
 from hneurons_eval.vllm.protocol import ABOUT, CAPTURES, NEURONS, PROTOCOL, About
+from hneurons_eval.vllm.request_extras import FIELD, RequestExtras
+from hneurons_eval.vllm.requests import Gathered, gathered
 
-MOST_REGIONS_BYTES = 2**20
+MAX_REGIONS_BYTES = 2**20
 """Of the regions that a fetch names."""
 KEEP_SECONDS = 300.0
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class NeuronEndpoints:
             dtype=str(config.model_config.dtype).removeprefix("torch."),
             widths=layout.widths,
             context=config.model_config.max_model_len - 1,
-            most_logprobs=config.model_config.max_logprobs,
+            max_logprobs=config.model_config.max_logprobs,
         )
         for refusal in await engine_client.collective_rpc("hneurons_setup", args=(json.dumps(layout.widths),)):
             if refusal:
@@ -125,8 +125,8 @@ class Service:
     def __init__(self, engine: Any, about: About, layout: NeuronLayout, item_bytes: int) -> None:
         self.about = about
         self.sets = NeuronSets(layout)
-        self.gate = Gate(layout, item_bytes, self.sets)
-        self.ledger = Ledger(*_limits())
+        self.gate = AdmissionControl(layout, item_bytes, self.sets)
+        self.ledger = Quota(*_limits())
         self._engine = engine
         self._generate = engine.generate
         self._layout = layout
@@ -184,7 +184,7 @@ class Service:
         Raises:
             UnsupportedModelError: the contributions are not finite.
         """
-        fields = Fields(key="prove", regions=(((0, 1),), ((1, 2),)))
+        fields = RequestExtras(key="prove", regions=(((0, 1),), ((1, 2),)))
         params = SamplingParams(max_tokens=1, temperature=0.0, extra_args={FIELD: fields.to_text()})
         async for _ in self.generate(tokens_input([0, 0]), params, "hneurons-prove"):
             pass
@@ -215,7 +215,7 @@ class Service:
             self.ledger.forget(key)
         return await asyncio.to_thread(self._joined, blobs, entry.fields)
 
-    def _joined(self, blobs: list[bytes], fields: Fields) -> bytes:
+    def _joined(self, blobs: list[bytes], fields: RequestExtras) -> bytes:
         return gathered([load(blob) for blob in blobs], "0", self._layout, fields.watch).to_bytes()
 
     async def drop(self, key: str) -> None:
@@ -296,7 +296,7 @@ async def _about(request: Request) -> Response:
 async def _add_neurons(request: Request) -> Response:
     service: Service = request.app.state.hneurons
     try:
-        service.sets.add(request.path_params["digest"], await _body(request, service.sets.most_bytes))
+        service.sets.add(request.path_params["digest"], await _body(request, service.sets.max_bytes))
     except ValueError as error:
         return _refusal(400, error)
     return Response(status_code=204)
@@ -305,7 +305,7 @@ async def _add_neurons(request: Request) -> Response:
 async def _fetch(request: Request) -> Response:
     service: Service = request.app.state.hneurons
     try:
-        body = await _body(request, MOST_REGIONS_BYTES)
+        body = await _body(request, MAX_REGIONS_BYTES)
         return Response(await service.fetch(request.path_params["key"], body), media_type="application/octet-stream")
     except LookupError as error:
         return _refusal(404, error)

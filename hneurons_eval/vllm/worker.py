@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save
 from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size  # pyright: ignore[reportMissingImports]
 
-from hneurons_eval.layout import NeuronLayout
-from hneurons_eval.vllm.taps import NeuronTaps
+from hneurons_eval.models.layout import NeuronLayout
+from hneurons_eval.vllm.hooks import NeuronHooks
 
 
 class NeuronWorker:
@@ -32,7 +32,7 @@ class NeuronWorker:
         try:
             ranks = get_tensor_model_parallel_world_size()
             layout = NeuronLayout(tuple(json.loads(widths)))
-            self._hneurons = NeuronTaps(self.model_runner, layout, get_tensor_model_parallel_rank(), ranks)
+            self._hneurons = NeuronHooks(self.model_runner, layout, get_tensor_model_parallel_rank(), ranks)
         except ValueError as error:
             return str(error)
         return ""
@@ -41,7 +41,7 @@ class NeuronWorker:
         """What was captured of some requests, which is forgotten then.
 
         Args:
-            wanted: JSON, a list of `[key, regions]` as in `NeuronTaps.fetch`.
+            wanted: JSON, a list of `[key, regions]` as in `NeuronHooks.fetch`.
 
         Returns:
             safetensors: for the k-th of the list the tensors `k.values` and so on, or `k.error`, UTF-8 text.

@@ -1,0 +1,107 @@
+"""`hneurons judge-agreement`: how far judges agree."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hneurons_eval.cli.console import wide_console
+
+if TYPE_CHECKING:
+    from hneurons_eval.analysis.judge_agreement import Comparison, JudgedAnswer
+    from hneurons_eval.analysis.statistics import Interval
+
+
+@click.command("judge-agreement")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A second log of the same answers, judged by another.",
+)
+@click.option(
+    "--disagreements",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the answers they differ on to this .jsonl file, to be read and labelled by hand.",
+)
+def judge_agreement(file: Path, against: Path | None, disagreements: Path | None) -> None:
+    """Agreement and Cohen's kappa between the rule judge and the other verdicts in FILE.
+
+    FILE is an Inspect log that a grader has judged; a .jsonl or .json file {id: {question, responses, judges,
+    ground_truth}}; or a .csv, .jsonl or .json file with the columns response, aliases and label (labels by hand:
+    correct, incorrect, not_attempted, or blank), and question where several answers belong to one.
+    """
+    from itertools import combinations
+
+    from hneurons_eval.analysis import judge_agreement as agreement
+    from hneurons_eval.util.files import write_text_atomically
+
+    try:
+        answers = _judged_answers(file)
+        if against is not None:
+            answers = agreement.joined(answers, _judged_answers(against))
+        answers = agreement.judged_by_rule(answers)
+        pairs = combinations(agreement.judges_of(answers), 2)
+        found = [agreement.compare(answers, first, second) for first, second in pairs]
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    console = wide_console()
+    for comparison in found:
+        _print_comparison(comparison, console)
+    if disagreements is not None:
+        rows = agreement.disagreements(answers)
+        write_text_atomically(disagreements, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        console.print(f"{len(rows)} different answers they differ on: {disagreements}", highlight=False, soft_wrap=True)
+
+
+def _judged_answers(file: Path) -> "list[JudgedAnswer]":
+    """From a log, or from one of the files that `agreement.read_judged` takes."""
+    from hneurons_eval.analysis.judge_agreement import read_judged
+
+    with file.open("rb") as opened:
+        is_log = file.suffix == ".eval" or re.match(rb'\s*\{\s*"version"\s*:', opened.read(200)) is not None
+    if not is_log:
+        return read_judged(file)
+    from inspect_ai.log import read_eval_log
+
+    from hneurons_eval.scorers.judge import judged_answers
+
+    try:
+        log = read_eval_log(str(file), resolve_attachments=True)
+    except Exception as error:
+        raise click.ClickException(f"{file} is not an Inspect log ({type(error).__name__})") from error
+    return judged_answers(log)
+
+
+def _print_comparison(found: "Comparison", console: Console) -> None:
+    from hneurons_eval.analysis.judge_agreement import VERDICTS
+
+    names = [verdict.replace("_", " ") for verdict in VERDICTS]
+    first, second = escape(found.first), escape(found.second)
+    title = f"{first} and {second}: {found.answers:,} answers to {found.questions:,} questions"
+    if found.left_out:
+        title += f", {found.left_out:,} without a verdict of both left out"
+    console.print(title, highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column(f"{first}, against {second}", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in zip(names, found.table, strict=True):
+        table.add_row(name, *(f"{count:,}" for count in row))
+    console.print(table, highlight=False)
+    figures = Table(box=None, pad_edge=False)
+    for column in ("", "agreement", "Cohen's kappa"):
+        figures.add_column(column, no_wrap=True)
+    figures.add_row("three verdicts", _interval(found.agreement), _interval(found.kappa))
+    figures.add_row("correct or not", _interval(found.agreement_correct), _interval(found.kappa_correct))
+    console.print(figures, highlight=False)
+    console.print()
+
+
+def _interval(found: "Interval | None") -> str:
+    return "—" if found is None else f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"

@@ -1,0 +1,1 @@
+"""Scripts that make the bundled question sets; not part of the wheel."""

@@ -1,0 +1,1 @@
+"""The inference engine on transformers: sampling, capture and scaling, and its Inspect provider."""

@@ -1,0 +1,384 @@
+"""One engine per (checkpoint, dtype, device): a thread that owns a torch model, and a queue.
+
+```python
+engine = get_engine("smollm2-135m-instruct")
+answer = engine.generate(GenerateRequest(prompt=ids, max_tokens=50)).result()
+captured = engine.capture(CaptureRequest(tokens=ids, regions=[[4, 5]])).result()
+```
+
+Requests of any number of callers run in one batch: identical prompts are prefilled once, the
+prefix that all prompts share once for the run, draws that have said the same so far are computed
+once, those that finish leave and waiting ones enter, and each has its own seed, sampling options,
+neurons and alpha. The text of a sample does not depend on the other requests of its batch, except
+through rounding, which differs with the batch. Rounding changes a token only where the two best
+candidates are within rounding of each other (see sampling.py). In float32 that is very rare, whatever
+the sampling options; in half precision it is common (docs/performance.md). A `strict` engine rounds
+alike whatever else runs.
+
+Rows are admitted as memory allows that was free when the model had been loaded.
+"""
+
+import atexit
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers.cache_utils import DynamicCache
+
+from hneurons_eval.engine.answer_capture import TeacherForcing
+from hneurons_eval.engine.decode_loop import Batch, DecodingModel, settle
+from hneurons_eval.engine.requests import (
+    Captured,
+    CaptureRequest,
+    GenerateRequest,
+    Generation,
+    check_capture,
+    check_generate,
+)
+from hneurons_eval.engine.scheduler import Draw
+from hneurons_eval.models.architecture import text_config
+from hneurons_eval.models.checkpoints import fingerprint, load_model, load_tokenizer, resolve_model
+from hneurons_eval.models.contributions import RegionCapture
+from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
+from hneurons_eval.util.memory import available
+
+T = TypeVar("T")
+GATHER_SECONDS = 0.004
+"""An idle engine waits this long for company after the last arrival, and at most ten times that."""
+CAPTURE_TOKENS = 4_096
+"""Padded tokens in one teacher-forced pass."""
+
+
+class Engine:
+    """A model and the thread that runs it. Use `get_engine`, which shares engines.
+
+    Attributes:
+        name: what the model was asked for as.
+        fingerprint: identity of the checkpoint's content.
+        tokenizer: its fast tokenizer.
+        layout: its neurons.
+        context: most tokens a sequence may have.
+        vocabulary: number of tokens the model has.
+        dtype: of the weights.
+        threads: torch threads the engine's thread uses.
+        strict: whether each request is computed alone.
+        decoding: what the decode loop knows of the model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str | None = None,
+        threads: int | None = None,
+        max_rows: int = 512,
+        strict: bool = False,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.name = name
+        self.source = resolve_model(name)
+        self.tokenizer = load_tokenizer(name, revision, trust_remote_code)
+        self.fingerprint = fingerprint(name, revision)
+        self.max_rows = max_rows
+        self.strict = strict
+        self._queue: queue.SimpleQueue[Draw | _Asked | _Call] = queue.SimpleQueue()
+        self._ready: Future[None] = Future()
+        self._arguments = (revision, dtype, device, threads, trust_remote_code)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"hneurons-engine-{name}", daemon=True)
+        self._thread.start()
+        self._ready.result()
+
+        # A thread that is still inside torch when the interpreter goes would bring the process down with it.
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        self._closing.set()
+        self._queue.put(_Call(lambda model: None, Future()))  # wakes the thread up
+        self._thread.join(timeout=60)
+
+    # ---- what callers use, from any thread ----
+
+    @property
+    def generation_config(self) -> Any:
+        """The checkpoint's generation settings."""
+        return self.model.generation_config
+
+    def generate(self, request: GenerateRequest) -> "Future[Generation]":
+        """Queue an answer to sample.
+
+        Raises:
+            ValueError: an empty prompt, a token that the model does not have, an option out of range.
+            NeuronSetError: neurons of a model with other layers.
+        """
+        # Whatever fails in the engine's thread fails for the whole batch, so all is checked here.
+        check_generate(request, self)
+        room = self.context - len(request.prompt)
+        limit = min(request.max_tokens, room)
+        future: Future[Generation] = Future()
+        if room < 1:
+            future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
+            return future
+        reason = "max_tokens" if limit == request.max_tokens else "model_length"
+        self._queue.put(Draw(request, future, limit, reason))
+        return future
+
+    def capture(self, request: CaptureRequest) -> "Future[Captured]":
+        """Queue a teacher-forced pass.
+
+        Raises:
+            ValueError: an empty region, a position outside the tokens, a token that the model does not have,
+                more tokens than the context holds, an option out of range.
+            NeuronSetError: neurons of a model with other layers.
+        """
+        check_capture(request, self)
+        future: Future[Captured] = Future()
+        self._queue.put(_Asked(request, future))
+        return future
+
+    def call(self, function: Callable[[nn.Module], T]) -> "Future[T]":
+        """Run a function of the model in the engine's thread, between steps."""
+        future: Future[T] = Future()
+        self._queue.put(_Call(function, future))
+        return future
+
+    # ---- the engine's thread ----
+
+    def _run(self) -> None:
+        try:
+            batch, teacher = self._load()
+        except BaseException as error:
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result(None)
+        captures: deque[_Asked] = deque()
+        with torch.inference_mode():
+            while not self._closing.is_set():
+                self._receive(batch, captures)
+                if captures:
+                    self._capture_some(teacher, captures)
+                if batch.busy:
+                    batch.turn()
+
+    def _receive(self, batch: Batch, captures: "deque[_Asked]") -> None:
+        """Take what has arrived; where nothing is running, wait for the first request and its company."""
+        idle, deadline = not (batch.lanes or captures), 0.0
+        while True:
+            try:
+                if idle and not batch.busy and not captures:
+                    item = self._queue.get()
+                    deadline = time.monotonic() + 10 * GATHER_SECONDS
+                elif idle and time.monotonic() < deadline and len(batch.waiting) < self.max_rows:
+                    item = self._queue.get(timeout=GATHER_SECONDS)
+                else:
+                    item = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(item, _Call):
+                item.run(self.model)
+                if self._closing.is_set():
+                    return
+            elif isinstance(item, Draw):
+                batch.add(item)
+            else:
+                captures.append(item)
+
+    def _load(self) -> tuple[Batch, TeacherForcing]:
+        revision, dtype, device, threads, trust_remote_code = self._arguments
+        self.model: Any = load_model(
+            self.source, revision, dtype, device=device or _best_device(), trust_remote_code=trust_remote_code
+        )
+        self.device: torch.device = self.model.get_input_embeddings().weight.device
+        self.dtype = str(self.model.dtype).removeprefix("torch.")
+        self.regions = RegionCapture(self.model)
+        self.layout: NeuronLayout = self.regions.layout
+        text = text_config(self.model.config)
+        self.context: int = getattr(text, "max_position_embeddings", None) or 2**20
+        self.vocabulary: int = self.model.get_input_embeddings().num_embeddings
+        self.threads = threads or _calibrate_threads(self.model, self.layout.widths[0])
+        if self.device.type == "cpu":
+            torch.set_num_threads(self.threads)
+        self.decoding = DecodingModel(
+            model=self.model,
+            tokenizer=self.tokenizer,
+            capture=self.regions,
+            sample_cache=_sample_cache(self.model, self.device),
+            end_tokens=_end_tokens(self.model, self.tokenizer),
+            window=getattr(text, "sliding_window", None),
+            device=self.device,
+        )
+        spare = _spare_bytes(self.device)
+        batch = Batch(
+            self.decoding, max_rows=self.max_rows, max_bytes=spare // 4, store_bytes=spare // 8, strict=self.strict
+        )
+        return batch, TeacherForcing(self.decoding, strict=self.strict)
+
+    def _capture_some(self, teacher: TeacherForcing, captures: "deque[_Asked]") -> None:
+        """One teacher-forced pass over the oldest request and those most like it in length."""
+        oldest = captures[0].request
+        alike = sorted(
+            (item for item in captures if item.request.reduce == oldest.reduce),
+            key=lambda item: abs(len(item.request.tokens) - len(oldest.tokens)),
+        )
+        chosen, longest = alike[:1], len(oldest.tokens)
+        for item in alike[1:] if not self.strict else ():
+            longest = max(longest, len(item.request.tokens))
+            if (len(chosen) + 1) * longest > CAPTURE_TOKENS:
+                break
+            chosen.append(item)
+        taken = {id(item) for item in chosen}
+        rest = [item for item in captures if id(item) not in taken]
+        captures.clear()
+        captures.extend(rest)
+        chosen = [item for item in chosen if not item.future.cancelled()]
+        if not chosen:
+            return
+        try:
+            results = teacher([item.request for item in chosen])
+        except BaseException as error:
+            for item in chosen:
+                settle(item.future, error=error)
+            return
+        for item, result in zip(chosen, results, strict=True):
+            settle(item.future, result)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    request: CaptureRequest
+    future: "Future[Captured]"
+
+
+@dataclass
+class _Call:
+    function: Callable[[nn.Module], Any]
+    future: "Future[Any]"
+
+    def run(self, model: nn.Module) -> None:
+        try:
+            settle(self.future, self.function(model))
+        except BaseException as error:
+            settle(self.future, error=error)
+
+
+def _sample_cache(model: Any, device: torch.device) -> DynamicCache:
+    """The cache that a pass leaves, for its shapes.
+
+    Raises:
+        UnsupportedModelError: a model that keeps something else than keys and values of every layer.
+    """
+    cache = DynamicCache()
+    kind = type(model).__name__
+    try:
+        with torch.inference_mode():
+            ids = torch.zeros(1, 2, dtype=torch.long, device=device)
+            model(input_ids=ids, past_key_values=cache)
+        whole = len(cache.layers) > 0 and all(layer.keys.shape[-2] == 2 for layer in cache.layers)  # pyright: ignore
+    except (AttributeError, ValueError, TypeError) as error:
+        raise UnsupportedModelError(f"{kind} cannot be decoded here: its cache is of another kind ({error})") from error
+    if not whole:
+        raise UnsupportedModelError(
+            f"{kind} cannot be decoded here: it should keep keys and values of every token in every layer; "
+            "contributions() and scaled() work without an engine"
+        )
+    return cache
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    ends = model.generation_config.eos_token_id
+    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
+    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _spare_bytes(device: torch.device) -> int:
+    """Memory that is free for keys and values."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available()
+
+
+def _calibrate_threads(model: Any, width: int) -> int:
+    """The number of torch threads with which matrix products of this model's kind run fastest here."""
+    if model.device.type != "cpu":
+        return torch.get_num_threads()
+    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    weight = torch.ones(model.get_input_embeddings().embedding_dim, min(width, 2**14), dtype=model.dtype)
+    x = torch.ones(128, weight.shape[1], dtype=weight.dtype)
+    options = sorted({1, 2, 4, 8, 16, 32, most // 2, most} & set(range(1, most + 1)))
+    before, timings = torch.get_num_threads(), {}
+    try:
+        for threads in options:
+            torch.set_num_threads(threads)
+            runs = []
+            with torch.inference_mode():
+                for _ in range(8):
+                    begin = time.perf_counter()
+                    for _ in range(4):
+                        nn.functional.linear(x, weight)
+                    runs.append(time.perf_counter() - begin)
+            timings[threads] = min(runs)  # the rest is other programs' doing
+    finally:
+        torch.set_num_threads(before)
+    return min(timings, key=lambda threads: timings[threads])
+
+
+_ENGINES: dict[tuple[Any, ...], Engine] = {}
+_ENGINES_LOCK = threading.Lock()
+
+
+def get_engine(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    threads: int | None = None,
+    strict: bool = False,
+    trust_remote_code: bool = False,
+) -> Engine:
+    """The engine of a checkpoint, shared by everybody in the process who asks for the same one.
+
+    Args:
+        name: as `resolve_model` takes it.
+        revision: of a Hub id.
+        dtype: `auto` (the checkpoint's own), `float32`, `bfloat16` or `float16`.
+        device: a torch device, or `auto` to spread the model over all there are; default CUDA, else MPS, else CPU.
+        threads: torch threads on a CPU; default by a short calibration.
+        strict: compute each request alone, so that its text is bit for bit the same whatever else runs, in half
+            precision too. Slow.
+        trust_remote_code: run code that comes with the checkpoint. Off unless you trust it.
+
+    Raises:
+        CheckpointError: the model cannot be found or read.
+        UnsupportedModelError: its architecture is not supported.
+        ValueError: an unknown dtype.
+    """
+    key = (resolve_model(name), revision, dtype, device, strict)
+    with _ENGINES_LOCK:
+        if key not in _ENGINES:
+            _ENGINES[key] = Engine(
+                name,
+                revision=revision,
+                dtype=dtype,
+                device=device,
+                threads=threads,
+                strict=strict,
+                trust_remote_code=trust_remote_code,
+            )
+        return _ENGINES[key]

@@ -1,0 +1,147 @@
+"""Attention states of prompts that have been seen, so that ten draws cost one prefill.
+
+Kept per (prompt, scaling), since scaled neurons change the states. The prefix that all prompts of
+a run share (system prompt and template) is kept once per scaling.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from hneurons_eval.engine.kv_cache import PromptStates
+from hneurons_eval.models.contributions import Reduce
+
+SHORTEST_PREFIX = 4
+"""A shared prefix of fewer tokens saves nothing."""
+
+
+class PromptKey(NamedTuple):
+    """What the states of a prompt depend on, and which sum of contributions is wanted with them.
+
+    Attributes:
+        tokens: the prompt.
+        scaling: entry of the batch's scaling table.
+        sums: the reduction over the prompt's tokens that is wanted, or None.
+    """
+
+    tokens: tuple[int, ...]
+    scaling: int
+    sums: Reduce | None = None
+
+
+@dataclass(frozen=True)
+class PrefixSegment:
+    """What one pass over a stretch of tokens left.
+
+    Attributes:
+        states: keys and values.
+        sums: sum or maximum over the stretch's tokens of every neuron's contribution, float32 `[neurons]`; None
+            where it was not wanted.
+    """
+
+    states: PromptStates
+    sums: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return self.states[0][0].shape[-2]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes."""
+        return sum(k.nbytes + v.nbytes for k, v in self.states) + (0 if self.sums is None else self.sums.nbytes)
+
+
+def common_prefix(prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The tokens with which all prompts begin; empty for fewer than two distinct prompts."""
+    distinct = set(prompts)
+    if len(distinct) < 2:
+        return ()
+    first, last = min(distinct), max(distinct)  # in lexical order, all others lie between
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
+
+
+class SharedPrefix:
+    """The prefix that the prompts of a run have in common, with what a pass over it left.
+
+    Args:
+        window: tokens that the model's sliding window covers, or None.
+        off: share nothing.
+    """
+
+    def __init__(self, *, window: int | None, off: bool) -> None:
+        self._prefix: tuple[int, ...] = ()
+        self._kept: dict[Hashable, PrefixSegment] = {}
+        self._longest = 0 if off else window
+
+    def of(self, prompts: list[tuple[int, ...]], longest: int) -> tuple[int, ...]:
+        """The prefix to use: the one known, if all prompts begin with it, else what they have in common.
+
+        Args:
+            prompts: the parts of the sequences that may be shared.
+            longest: tokens of the longest whole sequence.
+        """
+        # Padding between prefix and rest would shift what a sliding window covers.
+        if self._longest is not None and longest >= self._longest:
+            return ()
+        if self._prefix and all(prompt[: len(self._prefix)] == self._prefix for prompt in prompts):
+            return self._prefix
+        common = common_prefix(prompts)
+        if len(common) < SHORTEST_PREFIX:
+            return ()
+        self._prefix, self._kept = common, {}
+        return common
+
+    def stretch(self, key: Hashable, run: Callable[[], PrefixSegment]) -> PrefixSegment:
+        """What a pass over the prefix left under a key (scaling and the like); `run` does the pass if it is new."""
+        if key not in self._kept:
+            self._kept[key] = run()
+        return self._kept[key]
+
+
+class PrefixCache:
+    """Stretches by prompt, up to a number of bytes.
+
+    A full store takes nothing new, since prompts that come round again in the same order would
+    push each other out before they are needed. When what it holds is no longer asked for, it is
+    emptied.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._most = max_bytes
+        self._held: dict[PromptKey, list[PrefixSegment]] = {}
+        self._bytes = 0
+        self._refused = 0
+        self._hits = 0
+
+    def __contains__(self, key: PromptKey) -> bool:
+        return key in self._held
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._held, self._bytes, self._refused, self._hits = {}, 0, 0, 0
+
+    def get(self, key: PromptKey) -> list[PrefixSegment] | None:
+        """The stretches of a prompt, or None."""
+        held = self._held.get(key)
+        self._hits += held is not None
+        return held
+
+    def put(self, key: PromptKey, stretches: list[PrefixSegment]) -> None:
+        """Keep a prompt's stretches, if there is room; the last of them it shares with no other."""
+        size = stretches[-1].nbytes
+        if self._bytes + size > self._most:
+            self._refused += 1
+            if self._refused <= 2 * len(self._held):
+                return
+            if self._hits < self._refused // 10:
+                self._held, self._bytes = {}, 0
+            self._refused = self._hits = 0
+            if self._bytes + size > self._most:
+                return
+        self._held[key] = stretches
+        self._bytes += size

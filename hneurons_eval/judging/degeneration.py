@@ -1,0 +1,107 @@
+"""Text that is no answer any more: empty, repeating itself, or in another language than it was asked in.
+
+Scaling neurons far enough breaks a model, and what a broken model says can look like an effect to a judge or a
+parser. So a sweep counts such texts as an outcome of their own.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+
+LONGEST_UNIT = 12
+"""Words in the longest phrase whose repetition is looked for."""
+MIN_REPEATS = 4
+MIN_WORDS = 12
+"""Fewer words do not tell a language."""
+
+# Frequent words that other languages of the list do not share, or rarely.
+_FREQUENT = {
+    "en": "the and of is that was for with are this from have not they which you were their been has would there",
+    "es": "el los las una por para con que del como pero más este esta fue sus también está son hay muy",
+    "fr": "le les des est une dans pour qui que pas sur avec ce cette sont mais nous vous été aux ses",
+    "de": "der die das und ist nicht ein eine mit für auf dem den von zu sich auch wird sind werden oder",
+    "it": "il gli che della per una con sono del nel anche più è questo alla dei delle come ma di",
+    "pt": "os uma para com não que do da em mais como foi dos são seu sua ao pelo também isso",
+    "nl": "het een van en niet dat zijn voor met op aan ook als maar bij naar wordt deze door werd",
+}
+FREQUENT = {language: frozenset(words.split()) for language, words in _FREQUENT.items()}
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+
+
+def is_empty(response: str) -> bool:
+    """Whether a response holds no letter and no digit."""
+    return not any(c.isalnum() for c in response)
+
+
+def is_repetitive(response: str) -> bool:
+    """Whether at least half of a response is one phrase (of up to 12 words) said four times or more on end.
+
+    Where words are not set apart by spaces, or one character is repeated, characters are taken for words.
+    """
+    words = [word.casefold() for word in response.split()]
+    if _repeats(words):
+        return True
+    characters = list("".join(response.split()))
+    return len(characters) >= 24 and len(words) * 12 < len(characters) and _repeats(characters)
+
+
+def _repeats(units: list[str]) -> bool:
+    total = len(units)
+    for length in range(1, min(LONGEST_UNIT, total // MIN_REPEATS) + 1):
+        run = best = 0
+        for at in range(length, total):
+            run = run + 1 if units[at] == units[at - length] else 0
+            best = max(best, run)
+        # A run of r equal places is a phrase said r / length + 1 times.
+        covered = best + length
+        if best and covered >= MIN_REPEATS * length and covered >= max(total / 2, MIN_REPEATS + 2):
+            return True
+    return False
+
+
+def is_other_language(response: str, asked: str) -> bool:
+    """Whether a response is mainly in another script, or plainly in another language, than what was asked.
+
+    Scripts are compared by the letters; languages (seven of Latin script) by their frequent words, and only in
+    responses of a dozen words or more.
+    """
+    own, theirs = _script(response), _script(asked)
+    if own is None or theirs is None:
+        return False
+    if own != theirs:
+        return True
+    said, question = _language(response), _language(asked, fewest=4)
+    return said is not None and question is not None and said != question
+
+
+def is_degenerate(response: str, asked: str) -> bool:
+    """Whether a response is empty, repeats itself, or is in another language than what was asked."""
+    return is_empty(response) or is_repetitive(response) or is_other_language(response, asked)
+
+
+def _script(text: str) -> str | None:
+    """The script of most letters; None where there are hardly any."""
+    counts: Counter[str] = Counter()
+    for c in text[:4000]:
+        if c.isalpha():
+            name = unicodedata.name(c, "")
+            first = name.split(" ", 1)[0]
+            # Japanese and Chinese share characters; together they are one script here.
+            counts["CJK" if first in ("CJK", "HIRAGANA", "KATAKANA") else first] += 1
+    total = counts.total()
+    if total < 4:
+        return None
+    script, number = counts.most_common(1)[0]
+    return script if 2 * number > total else "MIXED"
+
+
+def _language(text: str, fewest: int = MIN_WORDS) -> str | None:
+    words = [word.casefold() for word in _WORD.findall(text[:8000])]
+    if len(words) < fewest:
+        return None
+    shares = sorted(
+        ((sum(word in frequent for word in words) / len(words), language) for language, frequent in FREQUENT.items()),
+        reverse=True,
+    )
+    (most, language), (next_most, _) = shares[0], shares[1]
+    return language if most >= 0.1 and most >= 2 * next_most else None

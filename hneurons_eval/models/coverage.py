@@ -1,0 +1,156 @@
+"""Proof, on a probe input, that the neurons found in a model are all that its MLPs put into the residual stream.
+
+```python
+places = covered_projections(model)  # down_projections(model), proven once for each model
+```
+"""
+
+from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
+
+import torch
+from torch import Tensor, nn
+
+from hneurons_eval.models.architecture import down_projections
+from hneurons_eval.models.down_projection import DownProjection, Experts, at_hand, input_device
+from hneurons_eval.models.hooks import LayerActivations, hooked
+from hneurons_eval.models.layout import UnsupportedModelError
+
+_COVERED: WeakKeyDictionary[nn.Module, list[ReferenceType[nn.Module]]] = WeakKeyDictionary()
+_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
+_QUANTISED = 0.2
+"""Tolerance where the map rounds its inputs: its columns, read one at a time, are not quite what it applies."""
+
+
+def covered_projections(model: nn.Module) -> list[DownProjection]:
+    """`down_projections`, after `check_coverage` on the first call for a model.
+
+    Raises:
+        UnsupportedModelError: as `down_projections` and `check_coverage`.
+    """
+    places = down_projections(model)
+    modules = [part.module for place in places for part in place.parts]
+    proven = [one() for one in _COVERED.get(model, [])]
+    if len(proven) != len(modules) or any(one is not other for one, other in zip(proven, modules, strict=True)):
+        check_coverage(model, places)
+        _COVERED[model] = [ref(module) for module in modules]
+    return places
+
+
+def check_coverage(model: nn.Module, places: list[DownProjection]) -> None:
+    """Run a few tokens and compare each layer's MLP output h with the sum of z_j W[:, j] over its neurons (plus bias).
+
+    Hooks that the model has of its own see this pass too.
+
+    Raises:
+        UnsupportedModelError: weights that are not loaded, a layer that was not run, or one whose output is
+            not its neurons' doing.
+    """
+    kind = type(model).__name__
+    for place in places:
+        for part in place.parts:
+            offloaded = hasattr(part.module, "_hf_hook")
+            if not offloaded and any(parameter.is_meta for parameter in part.module.parameters()):
+                raise UnsupportedModelError(f"{part.name} of {kind} is on the meta device; load its weights first")
+    errors: dict[int, float] = {}
+    run: set[int] = set()
+
+    def compare(place: DownProjection, terms: LayerActivations, h: Tensor) -> None:
+        run.add(place.layer)
+        note(place, terms.rebuild(), h)
+
+    def note(place: DownProjection, found: Tensor, expected: Tensor) -> None:
+        errors[place.layer] = max(errors.get(place.layer, 0.0), _gap(found, expected.reshape(found.shape)))
+
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        with torch.no_grad(), _Outputs(places, note), hooked(places, see=compare):
+            _run_a_few_tokens(model)
+    finally:
+        for module in training:
+            module.training = True
+    for place in places:
+        if place.layer not in run:
+            raise UnsupportedModelError(f"{kind} is not supported: {place.name} was not run by a forward pass")
+        if not errors[place.layer] <= _tolerance(model, place):
+            raise UnsupportedModelError(
+                f"{kind} is not supported: the output of {place.name} is not what its {place.width} neurons add up to "
+                f"(relative error {errors[place.layer]:.2g})"
+            )
+
+
+def _run_a_few_tokens(model: Any) -> None:
+    embeddings = model.get_input_embeddings()
+    ids = torch.arange(2, 8)[None] % embeddings.num_embeddings
+    try:
+        model.get_decoder()(input_ids=ids.to(input_device(embeddings)), use_cache=False)
+    except Exception as error:  # whatever a model trips over that is no decoder of tokens
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UnsupportedModelError(
+            f"{type(model).__name__} is not supported: a forward pass of a few tokens failed: {reason}"
+        ) from error
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    """Largest ||found - expected|| / ||expected|| over tokens; infinite where that is no number."""
+    found, expected = found.float(), expected.float()
+    gap = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-6)).max())
+    return gap if gap == gap else float("inf")
+
+
+def _tolerance(model: nn.Module, place: DownProjection) -> float:
+    tolerance = _TOLERANCE.get(next(model.parameters()).dtype, 0.05)
+    exact = all(isinstance(part, Experts) or part.is_exact for part in place.parts)
+    return tolerance if exact else max(tolerance, _QUANTISED)
+
+
+class _Outputs:
+    """While open, compares what no tap compares.
+
+    That is what each layer's MLP returns with the h of the map within it (an MLP may add the residual
+    by itself, as BLOOM's, but nothing else), and what the taps compute for routed experts with what
+    the experts' own code computes.
+    """
+
+    def __init__(self, places: list[DownProjection], note: Any) -> None:
+        self._places, self._note = places, note
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> None:
+        latest: dict[int, Tensor] = {}
+
+        def watch(place: DownProjection) -> None:
+            def keep(_module: Any, _args: Any, output: Any) -> None:
+                latest[place.layer] = _first(output)
+
+            def compare(_module: Any, args: Any, kwargs: Any, output: Any) -> None:
+                if place.layer not in latest:
+                    return
+                output = _first(output)
+                h = latest.pop(place.layer).reshape(output.shape)
+                inputs = [given for given in (*args, *kwargs.values()) if getattr(given, "shape", None) == output.shape]
+                closest = min([h, *(h + given for given in inputs)], key=lambda one: _gap(one, output))
+                self._note(place, closest, output)
+
+            def own(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+                with at_hand(module):
+                    self._note(place, output, type(module).forward(module, *args, **kwargs))
+
+            if place.mlp is not None:
+                self._handles.append(place.block.register_forward_hook(keep))
+                self._handles.append(place.mlp.register_forward_hook(compare, with_kwargs=True))
+            if isinstance(place.parts[0], Experts):
+                self._handles.append(place.parts[0].module.register_forward_hook(own, with_kwargs=True))
+
+        for place in self._places:
+            watch(place)
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+def _first(output: Any) -> Any:
+    return output[0] if isinstance(output, tuple) else output

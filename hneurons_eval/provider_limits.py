@@ -1,4 +1,0 @@
-"""Numbers that tasks and provider share, without importing torch."""
-
-MOST_CONNECTIONS = 512
-"""Requests in flight at once; the engine batches what is in flight."""

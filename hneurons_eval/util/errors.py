@@ -1,0 +1,72 @@
+"""Refusing bad input in one sentence, before any work is begun."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import NoneType
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from hneurons_eval.util.markdown import visible
+
+P = ParamSpec("P")
+R = TypeVar("R")
+NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+class UsageError(click.ClickException, ValueError):
+    """Input with which no work is begun; the command line prints its one sentence, not a traceback."""
+
+    def format_message(self) -> str:
+        return visible(self.message)  # it may repeat what stands in a file of somebody else's
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn the library's ValueErrors into one sentence on the command line."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+
+
+def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """Hold the arguments of a task against its annotations: the command line makes of a text what it looks like.
+
+    `-T folds=five` is text, `-T judge=` is nothing, `-T dataset=a,b` a list; each would fail somewhere later.
+
+    Raises:
+        UsageError: an argument of another type; says which was expected, what was found, and the default.
+    """
+    signature, hints = inspect.signature(function), get_type_hints(function)
+    adapters: dict[str, TypeAdapter[Any]] = {
+        name: TypeAdapter(hints[name], config=ConfigDict(strict=True)) for name in signature.parameters
+    }
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            given = os.fspath(value) if isinstance(value, os.PathLike) else value
+            try:
+                bound.arguments[name] = adapters[name].validate_python(given)
+            except ValidationError:
+                default = signature.parameters[name].default
+                kinds = " or ".join(NAMES.get(get_origin(kind) or kind, "a list") for kind in _kinds(hints[name]))
+                found = "nothing" if value is None else repr(value)
+                raise UsageError(f"{name} should be {kinds}, found {found}; left out it is {default!r}") from None
+        return function(*bound.args, **bound.kwargs)
+
+    return checked
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The types of a union, without None."""
+    united = get_args(hint) if get_origin(hint) is not list and get_args(hint) else (hint,)
+    return [kind for kind in united if kind is not NoneType]
