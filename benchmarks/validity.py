@@ -21,8 +21,8 @@ import validity_probe
 import validity_sets
 import validity_sweeps
 
+from hneurons_eval.analysis.folds import grouped_folds
 from hneurons_eval.analysis.statistics import auroc, wilson_interval
-from hneurons_eval.probe.l1_path import grouped_folds
 from hneurons_eval.probe.nested_cv import Answers, Search, TrainingSet, path_of
 from hneurons_eval.util.markdown import table
 

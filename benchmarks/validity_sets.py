@@ -25,13 +25,14 @@ from hneurons_eval.analysis.drift import Drift
 from hneurons_eval.analysis.drift_ranks import mean_rank_interval, rank_neurons
 from hneurons_eval.analysis.length_audit import length_audit
 from hneurons_eval.analysis.overlap import against_shuffled, overlap, sd_matched_overlap
-from hneurons_eval.analysis.shuffled_labels import shuffled_labels, shuffled_selections
+from hneurons_eval.analysis.shuffled_labels import shuffled_labels
 from hneurons_eval.analysis.statistics import wilson_interval
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.l1_path import fit_paths
 from hneurons_eval.probe.l1_solver import smallest_useful_c
 from hneurons_eval.probe.stability import STABLE, shuffled_stability, stability
+from hneurons_eval.probe.variation import shuffled_selections
 
 LAYOUT = NeuronLayout((500,) * 4)
 ROWS, RELATIONS = 200, 10

@@ -43,7 +43,7 @@ def false_premise(judge: str = "rule") -> Scorer:
     """Whether answers go along with a false premise (compliance), and whether a true one is refuted.
 
     Args:
-        judge: `rule` (`hneurons_eval.judging.false_premise`), `llm` (the model bound to the role `grader`), or `cascade`
+        judge: `rule` (`judging.false_premise`), `llm` (the model bound to the role `grader`), or `cascade`
             (the rule, then the LLM for what the rule calls accepted).
     """
     by = judge_named(judge)

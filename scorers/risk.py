@@ -1,92 +1,22 @@
 """How likely each answer of any task is hallucinated, by a trained probe; and whether that tells wrong from right."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio.to_thread
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, Model, ModelOutput, get_model
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
 from hneurons_eval.analysis.selective_prediction import ScoredAnswer, risk_figures, score_of
 from hneurons_eval.analysis.statistics import headline_first
-from hneurons_eval.util.errors import UsageError, usage_errors
+from hneurons_eval.engine.risk_requests import DECISIONS, answer_of, find_risk_probe, risk_of_answer
+from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.markdown import marked, picture, quoted
 
 if TYPE_CHECKING:
-    from hneurons_eval.engine.risk import RiskProbe
+    pass
 
-DECISIONS = "abstain_when_risky"
-"""Where in a sample's store the solver `abstain_when_risky` keeps what it did about each answer."""
 OWN = "hallucination_risk"
-
-
-def find_risk_probe(reference: str) -> "RiskProbe":
-    """The probe that a probe directory or the log of the probe task names.
-
-    Where a model is being evaluated already, the probe has to fit it; otherwise this shows at the first answer.
-
-    Raises:
-        UsageError: none is named, it cannot be read, or it is of a model with other layers.
-    """
-    # tasks/ stands above scorers/; whoever asks for a probe has loaded it already.
-    from hneurons_eval.artifacts.logs import read_stage
-    from hneurons_eval.artifacts.references import probe_summary
-    from hneurons_eval.engine.risk import risk_probe
-
-    if not reference:
-        raise UsageError("probe is missing; give a probe directory or the log of the probe task")
-    with usage_errors():
-        if not (Path(reference) / "probe.json").is_file():
-            reference = str(probe_summary(read_stage(reference, "probe", "probe"))["directory"])
-        probe = risk_probe(reference)
-        try:
-            model = get_model()
-        except ValueError:
-            return probe  # the task is made before its model is
-        if hasattr(model.api, "engine"):
-            probe.check(model.api.engine.layout, model.name)  # pyright: ignore[reportAttributeAccessIssue]
-    return probe
-
-
-def answer_of(messages: Sequence[ChatMessage], output: ModelOutput) -> tuple[int, str, bool]:
-    """How many messages stand before the last answer, its text, and whether it calls tools."""
-    for place in range(len(messages) - 1, -1, -1):
-        message = messages[place]
-        if isinstance(message, ChatMessageAssistant):
-            return place, message.text, bool(message.tool_calls)
-    # A solver may leave its answer in the output alone.
-    return len(messages), output.completion, False
-
-
-async def risk_of_answer(
-    messages: Sequence[ChatMessage], output: ModelOutput, probe: "RiskProbe", span: str
-) -> dict[str, Any]:
-    """The risk of the last answer: as taken while it was generated, else from a pass over prompt and answer.
-
-    Raises:
-        UsageError: the evaluated model is not of `hneurons/`, or the probe is of a model with other layers.
-    """
-    before, text, calls_tools = answer_of(messages, output)
-    if calls_tools:
-        return {"skipped": "tool call"}
-    if not text.strip():
-        return {"skipped": "empty answer"}
-    if not before:
-        return {"skipped": "no prompt"}
-    known = ((output.metadata or {}).get("hneurons") or {}).get("risk") or {}
-    if output.completion == text and known.get("probe") == probe.digest and known.get("by") == span:
-        return dict(known)
-    model: Model = get_model()
-    if not hasattr(model.api, "engine"):
-        raise UsageError(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
-    with usage_errors():
-        probe.check(model.api.engine.layout, model.name)  # pyright: ignore[reportAttributeAccessIssue]
-    ask = {"risk": {"probe": probe.directory, "span": span, "response": text}}
-    config = GenerateConfig(extra_body={"hneurons": ask})
-    judged = await model.generate(list(messages[:before]), config=config)
-    return dict((judged.metadata or {})["hneurons"]["risk"])
 
 
 def task_score(scores: Mapping[str, Score], against: str) -> dict[str, Any]:

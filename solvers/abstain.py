@@ -7,8 +7,8 @@ from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOu
 from inspect_ai.solver import Generate, Solver, TaskState, chain, solver
 
 from hneurons_eval.artifacts.paths import save_neurons
+from hneurons_eval.engine.risk_requests import DECISIONS, find_risk_probe, risk_of_answer
 from hneurons_eval.models.neuron_set import check_alpha
-from hneurons_eval.scorers.risk import DECISIONS, find_risk_probe, risk_of_answer
 from hneurons_eval.util.errors import UsageError, usage_errors
 
 THEN = ("abstain", "suppress")

@@ -6,12 +6,11 @@ from inspect_ai.model import GenerateConfig, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolInfo, ToolParam, ToolParams
 
+from hneurons_eval.artifacts.logs import CAPTURE_ROLE
 from hneurons_eval.judging.grader import ask_grader, grader
 from hneurons_eval.judging.grading import argument_of
 from hneurons_eval.solvers.generation import stable_seed
 
-CAPTURE_ROLE = "capture"
-"""The role of a model that captures what another one sampled."""
 OFFICIAL = "official"
 """The span that only the official repository's files have: their answer tokens."""
 SPANS = ("rule", "llm", "response", OFFICIAL)

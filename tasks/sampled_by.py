@@ -7,9 +7,8 @@ from typing import Any
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, ModelUsage, get_model
 
-from hneurons_eval.artifacts.logs import StageScore, samples_of
+from hneurons_eval.artifacts.logs import CAPTURE_ROLE, StageScore, samples_of
 from hneurons_eval.engine.prompts import conversation
-from hneurons_eval.solvers.capture import CAPTURE_ROLE
 from hneurons_eval.util.errors import UsageError
 
 MAX_COMPARED = 500

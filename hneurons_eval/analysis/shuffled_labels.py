@@ -11,14 +11,12 @@ prefer layers, for no reason. Selections on shuffled labels have that preference
 overlap (`comparison.against_shuffled`), of the number of neurons in a layer, and of stability.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.probe.l1_path import fit_paths
 from hneurons_eval.util.files import write_atomically
 
 Ints = NDArray[np.int64]
@@ -191,52 +189,6 @@ def row_labels_of(labels: Ints, row_labels: ArrayLike, row_answers: ArrayLike) -
     answers, first = np.unique(np.asarray(row_answers), return_index=True)
     rows[:, first] = labels[:, answers]
     return rows
-
-
-def shuffled_selections(
-    X: NDArray[np.float32],
-    row_labels: ArrayLike,
-    row_answers: ArrayLike,
-    questions: ArrayLike | None,
-    groups: ArrayLike,
-    C: float,
-    count: int = SHUFFLES,
-    seed: int = 0,
-) -> ShuffledSelections:
-    """The neurons that the fit at C selects on shuffled labels.
-
-    All fits share their passes over X. Their cost is about that of as many half-samples of stability.
-
-    Args:
-        X: `[rows, neurons]`, never copied.
-        row_labels: `[rows]`.
-        row_answers: the answer of each row, `[rows]`; the first row of each has the answer's label.
-        questions: of each answer, `[answers]`; None: each answer its own.
-        groups: the relation of each answer, or its question, `[answers]`; labels are shuffled within relations.
-        C: that of the probe.
-        count: shuffles.
-        seed: of the shuffles.
-
-    Raises:
-        ValueError: as `fit_paths`.
-    """
-    labels = answer_labels(row_labels, row_answers)
-    rows = row_labels_of(shuffled_labels(labels, questions, groups, count, seed), row_labels, row_answers)
-    paths = fit_paths(X, rows, np.ones(rows.shape), [C])
-    return selections_of([path.weights(0) for path in paths], C)
-
-
-def selections_of(coefs: Sequence[ArrayLike], C: float) -> ShuffledSelections:
-    """The selections of some fits.
-
-    Args:
-        coefs: weights `[neurons]` of each.
-        C: of all.
-    """
-    dense = [np.asarray(coef) for coef in coefs]
-    neurons = tuple(np.flatnonzero(coef).astype(np.int64) for coef in dense)
-    signs = tuple(np.sign(coef[own]).astype(np.int8) for coef, own in zip(dense, neurons, strict=True))
-    return ShuffledSelections(neurons, signs, len(dense[0]) if dense else 0, float(C))
 
 
 def answer_labels(row_labels: ArrayLike, row_answers: ArrayLike) -> Ints:

@@ -456,3 +456,16 @@ def _labelled(y: ArrayLike, scores: ArrayLike, both: bool = True) -> tuple[NDArr
     if both and labels.min() == labels.max():
         raise ValueError(f"both classes are needed, but every label is {int(labels[0])}.")
     return labels.astype(np.int64), values
+
+
+def best_threshold(y: ArrayLike, probabilities: ArrayLike) -> float:
+    """The probability at which balanced accuracy is greatest, between two observed ones; lowest of equals.
+
+    Choose it on rows that were not trained on (out-of-fold ones), never on those it is reported for.
+    """
+    labels, p = np.asarray(y), np.asarray(probabilities, np.float64)
+    values = np.unique(p)
+    cuts = np.concatenate([[0.0], (values[:-1] + values[1:]) / 2, [1.0]])
+    caught = 1 - np.searchsorted(np.sort(p[labels == 1]), cuts, side="right") / max(1, (labels == 1).sum())
+    passed = np.searchsorted(np.sort(p[labels == 0]), cuts, side="right") / max(1, (labels == 0).sum())
+    return float(cuts[np.argmax(caught + passed)])

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.folds import grouped_folds
 from hneurons_eval.analysis.statistics import (
     RESAMPLES,
     balanced_statistic,
+    best_threshold,
     bootstrap_interval,
     flat,
     mean_statistic,
     permutation_p,
 )
-from hneurons_eval.probe.classifier import best_threshold
-from hneurons_eval.probe.l1_path import grouped_folds
 
 FOLDS = 5
 ANSWER_CUE = "\nAnswer:"

@@ -233,7 +233,7 @@ def _card(thing: NeuronSet | Probe, neurons: NeuronSet | None, about: About, nam
     if told := how_chosen(provenance):
         parts += ["## How they were chosen", facts(told)]
     if neurons is not None and len(neurons):
-        parts += ["## Neurons by layer", by_layer(neurons)]
+        parts += ["## Neurons by layer", by_layer(neurons.layers, neurons.widths)]
     kind, variable = ("Probe", "probe") if isinstance(thing, Probe) else ("NeuronSet", "neurons")
     parts += [
         "## Use",

@@ -11,8 +11,10 @@ from inspect_ai.model import get_model
 from inspect_ai.scorer import Score
 
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.solvers.capture import CAPTURE_ROLE
 from hneurons_eval.util.errors import UsageError
+
+CAPTURE_ROLE = "capture"
+"""The role of a model that captures what another one sampled."""
 
 
 def read_stage(path: str, stage: str, parameter: str) -> EvalLog:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.util.files import sha256_file, write_text_atomically
+from hneurons_eval.util.files import cache_dir, sha256_file, write_text_atomically
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,12 +36,6 @@ _CONVERSION = "1"
 
 class CheckpointError(ValueError):
     """A model name that leads to no usable checkpoint; says what to do."""
-
-
-def cache_dir() -> Path:
-    """The user's cache of this package: `HNEURONS_CACHE`, else `$XDG_CACHE_HOME/hneurons_eval`."""
-    own = os.environ.get("HNEURONS_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hneurons_eval"
 
 
 def resolve_model(name: str | Path) -> str:

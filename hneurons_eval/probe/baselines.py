@@ -489,7 +489,7 @@ def _standardised(X: NDArray[Any], y: Floats, C: float = 1.0) -> Linear:
 
 def _on_hidden(X: NDArray[Any], y: Floats, groups: NDArray[Any]) -> Linear:
     """The classifier on the hidden state, its strength chosen by held-out loss among its own training rows."""
-    from hneurons_eval.probe.l1_path import grouped_folds
+    from hneurons_eval.analysis.folds import grouped_folds
 
     strengths = np.array(HIDDEN_STRENGTHS) / X.shape[1]
     losses = np.zeros(len(strengths))

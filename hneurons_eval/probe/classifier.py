@@ -30,7 +30,6 @@ from hneurons_eval.probe.l1_path import Path as Path
 from hneurons_eval.probe.l1_path import checked, fit_paths
 from hneurons_eval.probe.l1_path import cross_validate_path as cross_validate_path
 from hneurons_eval.probe.l1_path import fit_path as fit_path
-from hneurons_eval.probe.l1_path import grouped_folds as grouped_folds
 from hneurons_eval.probe.l2 import decide, fit_l2
 from hneurons_eval.util.files import is_intact, sealed, write_atomically, write_text_atomically
 
@@ -366,19 +365,6 @@ def _calibration(given: Any) -> Platt:
 def _write_files(directory: FilePath, weights: bytes, described: str) -> None:
     write_atomically(directory / "weights.safetensors", lambda path: path.write_bytes(weights))
     write_text_atomically(directory / "probe.json", described)
-
-
-def best_threshold(y: ArrayLike, probabilities: ArrayLike) -> float:
-    """The probability at which balanced accuracy is greatest, between two observed ones; lowest of equals.
-
-    Choose it on rows that were not trained on (out-of-fold ones), never on those it is reported for.
-    """
-    labels, p = np.asarray(y), np.asarray(probabilities, np.float64)
-    values = np.unique(p)
-    cuts = np.concatenate([[0.0], (values[:-1] + values[1:]) / 2, [1.0]])
-    caught = 1 - np.searchsorted(np.sort(p[labels == 1]), cuts, side="right") / max(1, (labels == 1).sum())
-    passed = np.searchsorted(np.sort(p[labels == 0]), cuts, side="right") / max(1, (labels == 0).sum())
-    return float(cuts[np.argmax(caught + passed)])
 
 
 class TrainingMatrix(NamedTuple):

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from hneurons_eval.analysis.calibration import Platt, fit_platt
-from hneurons_eval.analysis.statistics import auroc
+from hneurons_eval.analysis.folds import grouped_folds
+from hneurons_eval.analysis.statistics import auroc, best_threshold
 from hneurons_eval.models.controls import KINDS, Activity, control_sets
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.baselines import (
@@ -36,8 +37,8 @@ from hneurons_eval.probe.baselines import (
     fit_baselines,
     out_of_fold,
 )
-from hneurons_eval.probe.classifier import Probe, best_threshold
-from hneurons_eval.probe.l1_path import Path, fit_paths, grouped_folds
+from hneurons_eval.probe.classifier import Probe
+from hneurons_eval.probe.l1_path import Path, fit_paths
 from hneurons_eval.probe.l1_solver import smallest_useful_c
 from hneurons_eval.probe.l2 import decide, gram
 

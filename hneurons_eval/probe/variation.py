@@ -8,23 +8,24 @@ found.stability          # how often each neuron is chosen on half-samples
 ```
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.analysis.detection import StratifiedAuroc
+from hneurons_eval.analysis.folds import grouped_folds
 from hneurons_eval.analysis.shuffled_labels import (
     SHUFFLES,
     ShuffledSelections,
+    answer_labels,
     row_labels_of,
-    selections_of,
     shuffled_labels,
 )
 from hneurons_eval.analysis.statistics import auroc
 from hneurons_eval.models.controls import Activity, control_sets
-from hneurons_eval.probe.l1_path import fit_paths, grouped_folds
+from hneurons_eval.probe.l1_path import fit_paths
 from hneurons_eval.probe.nested_cv import Identified, Search, TrainingSet, path_of
 from hneurons_eval.probe.set_classifiers import fit_sets
 from hneurons_eval.probe.stability import ShuffledStability, shuffled_stability, stability
@@ -173,3 +174,49 @@ def _p_against_sets(
     y = search.data.labels[left_out]
     within = StratifiedAuroc(y, np.zeros(len(y)), np.arange(len(y)))
     return within.above(own, np.array(controls))[1]
+
+
+def shuffled_selections(
+    X: NDArray[np.float32],
+    row_labels: ArrayLike,
+    row_answers: ArrayLike,
+    questions: ArrayLike | None,
+    groups: ArrayLike,
+    C: float,
+    count: int = SHUFFLES,
+    seed: int = 0,
+) -> ShuffledSelections:
+    """The neurons that the fit at C selects on shuffled labels.
+
+    All fits share their passes over X. Their cost is about that of as many half-samples of stability.
+
+    Args:
+        X: `[rows, neurons]`, never copied.
+        row_labels: `[rows]`.
+        row_answers: the answer of each row, `[rows]`; the first row of each has the answer's label.
+        questions: of each answer, `[answers]`; None: each answer its own.
+        groups: the relation of each answer, or its question, `[answers]`; labels are shuffled within relations.
+        C: that of the probe.
+        count: shuffles.
+        seed: of the shuffles.
+
+    Raises:
+        ValueError: as `fit_paths`.
+    """
+    labels = answer_labels(row_labels, row_answers)
+    rows = row_labels_of(shuffled_labels(labels, questions, groups, count, seed), row_labels, row_answers)
+    paths = fit_paths(X, rows, np.ones(rows.shape), [C])
+    return selections_of([path.weights(0) for path in paths], C)
+
+
+def selections_of(coefs: Sequence[ArrayLike], C: float) -> ShuffledSelections:
+    """The selections of some fits.
+
+    Args:
+        coefs: weights `[neurons]` of each.
+        C: of all.
+    """
+    dense = [np.asarray(coef) for coef in coefs]
+    neurons = tuple(np.flatnonzero(coef).astype(np.int64) for coef in dense)
+    signs = tuple(np.sign(coef[own]).astype(np.int8) for coef, own in zip(dense, neurons, strict=True))
+    return ShuffledSelections(neurons, signs, len(dense[0]) if dense else 0, float(C))

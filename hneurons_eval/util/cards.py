@@ -9,14 +9,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hneurons_eval.util.markdown import table
-
-if TYPE_CHECKING:
-    from hneurons_eval.models.neuron_set import NeuronSet
 
 TAGS = ("hneurons", "hallucination", "interpretability")
 PAPER = "[Gao et al. 2025](https://arxiv.org/abs/2512.01797)"
@@ -53,12 +51,17 @@ def facts(rows: Sequence[tuple[str, object]]) -> str:
     return table(["", ""], shown)
 
 
-def by_layer(neurons: "NeuronSet") -> str:
-    """How many neurons a set has in each of its layers, as a table."""
-    layers, counts = np.unique(neurons.layers, return_counts=True)
+def by_layer(layers: ArrayLike, widths: Sequence[int] | None) -> str:
+    """Number of neurons in each layer, as a table.
+
+    Args:
+        layers: of each neuron.
+        widths: neurons of each layer of the model, if they are known.
+    """
+    numbers, counts = np.unique(np.asarray(layers), return_counts=True)
     rows = [
-        [str(layer), str(count), "" if neurons.widths is None else f"{neurons.widths[layer]:,}"]
-        for layer, count in zip(layers.tolist(), counts.tolist(), strict=True)
+        [str(layer), str(count), "" if widths is None else f"{widths[layer]:,}"]
+        for layer, count in zip(numbers.tolist(), counts.tolist(), strict=True)
     ]
     return table(["layer", "neurons", "of"], rows)
 

@@ -64,3 +64,9 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_dir() -> Path:
+    """The user's cache of this package: `HNEURONS_CACHE`, else `$XDG_CACHE_HOME/hneurons_eval`."""
+    own = os.environ.get("HNEURONS_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hneurons_eval"

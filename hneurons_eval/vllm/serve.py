@@ -5,7 +5,7 @@ VLLM_PLUGINS=hneurons vllm serve MODEL --api-key KEY
 ```
 
 vLLM's own routes take `RequestExtras` in `vllm_xargs`, which `admission.py` checks before the engine sees them; the
-routes of `protocol.py` take neuron sets in and give captures out. What is bounded, and how, is in `admission.py`. Settings:
+routes of `protocol.py` take neuron sets in and give captures out. `admission.py` holds the bounds. Settings:
 `HNEURONS_VLLM_KEEP_BYTES`, memory for all captures together (default a quarter of the machine's), and
 `HNEURONS_VLLM_KEEP_SECONDS`, for which one waits to be fetched.
 """

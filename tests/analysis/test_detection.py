@@ -15,10 +15,10 @@ from hneurons_eval.analysis.detection import (
     rank_within,
     usable_strata,
 )
+from hneurons_eval.analysis.folds import grouped_folds
 from hneurons_eval.analysis.statistics import RESAMPLES, auroc, permutation_p, resample_weights
 from hneurons_eval.models.controls import KINDS, Activity, control_sets
 from hneurons_eval.probe.baselines import Compared, Inputs, out_of_fold
-from hneurons_eval.probe.l1_path import grouped_folds
 from hneurons_eval.probe.set_classifiers import fit_sets
 
 RELATIONS = np.array([f"r{k % 3}" for k in range(90)])

@@ -21,13 +21,7 @@ from hneurons_eval.analysis.overlap import (
     sd_matched_overlap,
     spearman_statistic,
 )
-from hneurons_eval.analysis.shuffled_labels import (
-    SHUFFLED,
-    ShuffledSelections,
-    selections_of,
-    shuffled_labels,
-    shuffled_selections,
-)
+from hneurons_eval.analysis.shuffled_labels import SHUFFLED, ShuffledSelections, shuffled_labels
 from hneurons_eval.artifacts.contribution_store import ContributionStore, Features, FeatureSpec
 from hneurons_eval.cli import main
 from hneurons_eval.models.controls import ACTIVITY, save_activity
@@ -36,6 +30,7 @@ from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.probe.classifier import Probe
 from hneurons_eval.probe.l1_path import fit_paths
 from hneurons_eval.probe.l1_solver import smallest_useful_c
+from hneurons_eval.probe.variation import selections_of, shuffled_selections
 
 SMALL = NeuronLayout((4, 3))
 

@@ -16,7 +16,6 @@ from transformers.utils import logging
 from hneurons_eval.models import checkpoints
 from hneurons_eval.models.checkpoints import (
     CheckpointError,
-    cache_dir,
     fingerprint,
     load_config,
     load_layout,
@@ -25,7 +24,7 @@ from hneurons_eval.models.checkpoints import (
     resolve_model,
 )
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.util.files import sha256_file, write_atomically, write_text_atomically
+from hneurons_eval.util.files import cache_dir, sha256_file, write_atomically, write_text_atomically
 
 BUNDLED = "smollm2-135m-instruct"
 MakeCheckpoint = Callable[..., Path]

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from hneurons_eval.analysis.folds import grouped_folds
 from hneurons_eval.analysis.statistics import auroc
 from hneurons_eval.probe.baselines import (
     ALL_SCALARS,
@@ -29,7 +30,6 @@ from hneurons_eval.probe.baselines import (
     prompt_model,
     scalar_inputs,
 )
-from hneurons_eval.probe.l1_path import grouped_folds
 from hneurons_eval.probe.l2 import gram
 
 ROWS, NEURONS = 300, 400

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from hneurons_eval.analysis.statistics import auroc
+from hneurons_eval.analysis.folds import grouped_folds
+from hneurons_eval.analysis.statistics import auroc, best_threshold
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.probe import l1_kernels, l1_solver
-from hneurons_eval.probe.classifier import Probe, ProbeError, best_threshold, training_matrix
-from hneurons_eval.probe.l1_path import cross_validate_path, fit_path, fit_paths, grouped_folds
+from hneurons_eval.probe.classifier import Probe, ProbeError, training_matrix
+from hneurons_eval.probe.l1_path import cross_validate_path, fit_path, fit_paths
 from hneurons_eval.probe.l2 import fit_l2
 
 # scikit-learn 1.8 renamed the option.

@@ -13,11 +13,11 @@ from hneurons_eval.analysis.shuffled_labels import (
     ShuffledSelections,
     row_labels_of,
     shuffled_labels,
-    shuffled_selections,
 )
 from hneurons_eval.probe.l1_path import fit_path, fit_paths
 from hneurons_eval.probe.l1_solver import smallest_useful_c
 from hneurons_eval.probe.stability import STABLE, half_samples, shuffled_stability, stability
+from hneurons_eval.probe.variation import shuffled_selections
 
 ROWS = 180
 

@@ -15,9 +15,10 @@ from rounding import risk_error
 from transformers import AutoConfig
 
 from hneurons_eval.artifacts.paths import neurons_to_scale
+from hneurons_eval.engine.risk_requests import DECISIONS
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe
-from hneurons_eval.scorers.risk import DECISIONS, hallucination_risk
+from hneurons_eval.scorers.risk import hallucination_risk
 from hneurons_eval.solvers.abstain import abstain_when_risky
 from hneurons_eval.util.errors import UsageError
 

@@ -12,10 +12,10 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig, get_model
 from inspect_ai.scorer import SampleScore, Score
 from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, stage
 
+from hneurons_eval.analysis.statistics import best_threshold
 from hneurons_eval.analysis.transfer import ANSWER_CUE, balanced_statistic, refitted, transfer_figures
 from hneurons_eval.engine.prompts import PromptFormat
 from hneurons_eval.models.checkpoints import load_tokenizer, resolve_model
-from hneurons_eval.probe.classifier import best_threshold
 from hneurons_eval.scorers.transferred import threshold_figures
 from hneurons_eval.util.packing import pack
 
@@ -166,7 +166,7 @@ def test_each_part_is_called_at_a_threshold_of_the_others():
 
 
 def threshold_without(y: np.ndarray, p: np.ndarray, groups: np.ndarray, row: int) -> float:
-    from hneurons_eval.probe.l1_path import grouped_folds
+    from hneurons_eval.analysis.folds import grouped_folds
 
     (part,) = (part for part in grouped_folds(y, groups, 4, 3) if row in part)
     assert not set(groups[part]) & set(np.delete(groups, part))

@@ -371,7 +371,7 @@ def _hub_files(name: str, public: PublicFile) -> list[Path]:
 
 def _github_file(name: str, public: PublicFile) -> Path:
     """A file on GitHub, fetched once into the user's cache."""
-    from hneurons_eval.models.checkpoints import cache_dir
+    from hneurons_eval.util.files import cache_dir
 
     folder = f"{public.repository.replace('/', '--')}-{public.revision[:12]}"
     path = cache_dir() / "public" / folder / Path(public.path).name

@@ -114,7 +114,7 @@ def _account(origin: Origin, neurons: NeuronSet, alpha: float) -> list[str]:
         ]
     )
     chosen = facts([("found in", neurons.model), *how_chosen(neurons.provenance)])
-    return [made, "## Neurons by layer", by_layer(neurons), "## How they were chosen", chosen]
+    return [made, "## Neurons by layer", by_layer(neurons.layers, neurons.widths), "## How they were chosen", chosen]
 
 
 def _meaning(alpha: float) -> str:
