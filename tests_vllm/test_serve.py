@@ -98,7 +98,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def served(url: str) -> ClientEngine:
+def client(url: str) -> ClientEngine:
     return get_client_engine(BUNDLED, url, KEY)
 
 
@@ -153,12 +153,12 @@ def nothing_stays(caller: httpx.Client) -> bool:
 
 
 def test_given_responses_are_captured_as_in_process(
-    served: ClientEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, exact: Exact
+    client: ClientEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, exact: Exact
 ):
     requests = mixed(prompts, engine.tokenizer, some_neurons)
     watched = some_neurons(9, 20)
     requests += [replace(requests[0], watch=watched)]
-    found = results([served.capture(request) for request in requests])
+    found = results([client.capture(request) for request in requests])
     expected = results([engine.capture(request) for request in requests])
     assert_same(found, expected, requests, exact)
     own, start = exact.of(requests[-1].tokens), requests[-1].response_from
@@ -167,7 +167,7 @@ def test_given_responses_are_captured_as_in_process(
 
 
 def test_answers_are_captured_while_they_are_generated_as_in_process(
-    served: ClientEngine,
+    client: ClientEngine,
     engine: VLLMEngine,
     prompts: Prompts,
     some_neurons: Draw,
@@ -184,7 +184,7 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
     ]
     (whole,) = results([engine.generate(requests[0])])
     requests += sampled(prompts[:1], stop=(whole.text[5:8],))  # one that ends within a token
-    found = results([served.generate(request) for request in requests])
+    found = results([client.generate(request) for request in requests])
     expected = results([engine.generate(request) for request in requests])
     assert_same_answers(found, expected, requests, exact)
     own = exact.of(requests[9].prompt + found[9].tokens)
@@ -194,7 +194,7 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
 
 
 def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
-    served: ClientEngine,
+    client: ClientEngine,
     engine: VLLMEngine,
     reference: Engine,
     prompts: Prompts,
@@ -209,7 +209,7 @@ def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
         for prompt in prompts
     ]
     with ThreadPoolExecutor(len(prompts)) as others:
-        futures = [served.generate(request) for request in requests]
+        futures = [client.generate(request) for request in requests]
         plain = [others.submit(completion, caller, list(prompt)) for prompt in prompts]
         found = [answer.tokens for answer in results(futures)]
     for other in (engine, reference):
@@ -222,14 +222,14 @@ def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
 
 
 def test_a_seed_decides_what_is_sampled_here_and_there(
-    served: ClientEngine, engine: VLLMEngine, prompts: Prompts, exact: Exact
+    client: ClientEngine, engine: VLLMEngine, prompts: Prompts, exact: Exact
 ):
     # vLLM too divides probabilities by noise of the seed. Errors of 1e-4 change one of these 72 tokens with a
     # probability of about 0.01, so on some machine one text of six may differ.
     requests = [
         GenerateRequest(prompts[0], 12, SamplingOptions(1.0, 50, 0.9), seed=seed, top_logprobs=3) for seed in range(6)
     ]
-    found = results([served.generate(request) for request in requests])
+    found = results([client.generate(request) for request in requests])
     expected = results([engine.generate(request) for request in requests])
     pairs = list(zip(found, expected, strict=True))
     assert sum(ours.tokens != theirs.tokens for ours, theirs in pairs) <= 1
@@ -346,8 +346,8 @@ def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: h
 @pytest.mark.parametrize(
     ("fields", "more", "status", "message"),
     [
-        ("{", {}, 400, "JSON text"),
-        (5, {}, 400, "JSON text"),
+        ("{", {}, 400, "Invalid JSON"),
+        (5, {}, 400, "JSON input should be string"),
         ("[]", {}, 400, "an object"),
         ('{"neurons": [46080], "alpha": 0}', {}, 400, "the model has 46080 neurons"),
         ('{"neurons": "abc", "alpha": 0}', {}, 404, "no neurons with the digest abc"),
@@ -383,9 +383,9 @@ def test_routes_are_guarded_by_the_servers_own_key_and_refuse_what_is_wrong(url:
 
 
 def test_what_is_broken_off_or_never_fetched_does_not_stay(
-    served: ClientEngine, prompts: Prompts, caller: httpx.Client
+    client: ClientEngine, prompts: Prompts, caller: httpx.Client
 ):
-    futures = [served.generate(request) for request in sampled(prompts, max_tokens=400)]
+    futures = [client.generate(request) for request in sampled(prompts, max_tokens=400)]
     assert until(lambda: kept(caller)[1] == len(prompts))
     assert all(future.cancel() for future in futures)
     assert nothing_stays(caller)  # one that has not ended does not expire either

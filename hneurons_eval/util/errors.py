@@ -15,6 +15,7 @@ from hneurons_eval.util.markdown import visible
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -34,6 +35,26 @@ def usage_errors() -> Iterator[None]:
         raise
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
+
+
+def parse_json(kind: TypeAdapter[T], text: Any, name: str, context: Any = None) -> T:
+    """A value from JSON that anybody may have written.
+
+    Args:
+        kind: its type.
+        text: JSON, as text or bytes.
+        name: of the value, for the message.
+        context: passed to the type's validators.
+
+    Raises:
+        ValueError: not of this type; one sentence about the first place that is wrong.
+    """
+    try:
+        return kind.validate_json(text, context=context)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, (name, *first["loc"])))
+        raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:

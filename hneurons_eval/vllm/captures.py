@@ -1,4 +1,4 @@
-"""What a vLLM worker has gathered of one request, until it is fetched. Knows nothing of vLLM."""
+"""Contributions of one request in a vLLM worker until they are fetched. Knows nothing of vLLM."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,26 +8,22 @@ import torch
 from torch import Tensor
 
 from hneurons_eval.engine.activation_records import History, mean_hidden
-from hneurons_eval.vllm.request_extras import RequestExtras, Runs, count, memberships, positions
-
-Wanted = Sequence[tuple[int | None, Runs]]
-"""For each region that is wanted the number of one of the request's, or None, and positions that were kept apart; both
-together are the region."""
+from hneurons_eval.vllm.request_extras import Ranges, Regions, RequestExtras, count, memberships, positions
 
 
 @dataclass
 class Capture:
-    """What has been gathered of one request.
+    """Contributions of one request so far.
 
     Attributes:
-        fields: what it asked for.
-        cells: int64 `[positions]`, the cell of each position that is in a region, else -1: positions that are in the
-            same regions share a cell, whose sum is kept once.
+        fields: its request extras.
+        cells: int64 `[positions]`, the cell of each position, or -1 for one in no region. Positions in the same regions
+            share a cell, whose sum is kept once.
         members: bool `[cells, regions]`, which regions a cell belongs to.
         seen: bool `[positions]`, which have been counted.
         sums: float32 `[cells, neurons of this rank]`.
-        history: of the tokens that are kept apart, in order.
-        logprobs, entropies: by position of the token they are about.
+        history: of the tokens kept apart, in order.
+        logprobs, entropies: by position of their token.
         hidden: float32 `[hidden size]`, sum of final states over the first region.
     """
 
@@ -43,27 +39,27 @@ class Capture:
 
     @classmethod
     def of(cls, fields: RequestExtras, neurons: int, device: torch.device) -> "Capture":
-        """One that has nothing yet."""
+        """An empty capture."""
         cells, members = memberships(fields.regions)
         sums = torch.zeros(len(members), neurons, device=device)
         return cls(fields, cells, members, np.zeros(len(cells), bool), sums)
 
     @property
     def kept(self) -> int:
-        """The position that is to be kept apart next."""
+        """The next position to keep apart."""
         assert self.fields.keep_from is not None
         return self.fields.keep_from + len(self.history)
 
     def result(
-        self, wanted: "Wanted | None", layers: Sequence[slice], norms: Tensor, watched: Sequence[int]
+        self, wanted: Regions | None, layers: Sequence[slice], norms: Tensor, watched: Sequence[int]
     ) -> dict[str, Tensor]:
-        """What `NeuronHooks.fetch` returns.
+        """The tensors of `NeuronHooks.fetch`.
 
         Args:
-            wanted: the regions, as there.
-            layers: of each layer the columns of `sums`.
+            wanted: the regions to fetch; default the request's own.
+            layers: for each layer its columns in `sums`.
             norms: column norms, float32 `[neurons of this rank]`.
-            watched: which of this rank's neurons are watched.
+            watched: columns of the neurons with per-token contributions.
 
         Raises:
             ValueError: some position was never computed.
@@ -72,7 +68,7 @@ class Capture:
         missing = np.flatnonzero((self.cells >= 0) & ~self.seen)
         if len(missing):
             raise ValueError(f"{len(missing)} positions, the first {missing[0]}, were not computed (a cached prefix?)")
-        regions: Wanted = [(number, ()) for number in range(len(fields.regions))] if wanted is None else wanted
+        regions: Regions = [(number, ()) for number in range(len(fields.regions))] if wanted is None else wanted
         found = {"values": torch.stack([self._region(number, kept, layers) for number, kept in regions]) * norms}
         for name, values in (("logprobs", self.logprobs), ("entropies", self.entropies)):
             if values:
@@ -100,7 +96,7 @@ class Capture:
         inverse = torch.stack([record.inverse[row].to(device).index_select(0, layer) for record, row in self.history])
         return z.float().abs() * inverse * norms[columns]
 
-    def _region(self, number: int | None, kept: Runs, layers: Sequence[slice]) -> Tensor:
+    def _region(self, number: int | None, kept: Ranges, layers: Sequence[slice]) -> Tensor:
         """The mean (or maximum) over one region, column norms still missing: float32 `[neurons of this rank]`."""
         fields, device = self.fields, self.sums.device
         mean = fields.reduce == "mean"
