@@ -45,7 +45,7 @@ from hneurons_eval.engine.requests import (
 )
 from hneurons_eval.engine.scheduler import Draw
 from hneurons_eval.models.architecture import text_config
-from hneurons_eval.models.checkpoints import end_tokens, fingerprint, load_model, load_tokenizer, resolve_model
+from hneurons_eval.models.checkpoints import fingerprint, load_model, load_tokenizer, resolve_model
 from hneurons_eval.models.contributions import RegionCapture
 from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
 from hneurons_eval.util.memory import available
@@ -213,7 +213,7 @@ class Engine:
             tokenizer=self.tokenizer,
             capture=self.regions,
             sample_cache=_sample_cache(self.model, self.device),
-            end_tokens=end_tokens(self.model.generation_config, self.tokenizer),
+            end_tokens=_end_tokens(self.model, self.tokenizer),
             window=getattr(text, "sliding_window", None),
             device=self.device,
         )
@@ -292,6 +292,12 @@ def _sample_cache(model: Any, device: torch.device) -> DynamicCache:
             "contributions() and scaled() work without an engine"
         )
     return cache
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    ends = model.generation_config.eos_token_id
+    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
+    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
 
 
 def _best_device() -> str:

@@ -326,10 +326,3 @@ def load_tokenizer(
     if not tokenizer.is_fast:
         raise CheckpointError(f"{source} has no fast tokenizer (tokenizer.json), which answer spans need; convert it")
     return tokenizer
-
-
-def end_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end an answer: those of the generation settings, and the tokenizer's own."""
-    ends = generation_config.eos_token_id
-    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
-    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)

@@ -10,9 +10,8 @@ import hashlib
 import json
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -232,16 +231,19 @@ class Quota:
         max_bytes: for all captures together.
         keep_seconds: how long a capture waits to be fetched.
         clock: seconds.
+
+    Attributes:
+        bytes: reserved.
     """
 
     def __init__(self, max_bytes: int, keep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bytes = 0
         self.max_bytes = max_bytes
         self.keep_seconds = keep_seconds
         self._clock = clock
         self._entries: dict[str, Entry] = {}
-        self.bytes = 0
-        """Reserved."""
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._next = asyncio.Lock()
+        self._released = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -261,19 +263,14 @@ class Quota:
                 "(HNEURONS_VLLM_KEEP_BYTES); ask for fewer tokens or regions"
             )
         self._entries[key] = entry
-        if not self._waiting and self.bytes + entry.size <= self.max_bytes:
-            self.bytes += entry.size
-            return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entry.size, granted))
         try:
-            await granted
+            async with self._next:  # first come, first served
+                while self.bytes + entry.size > self.max_bytes:
+                    self._released.clear()
+                    await self._released.wait()
+                self.bytes += entry.size
         except asyncio.CancelledError:
-            if granted.cancelled():
-                with suppress(ValueError):  # `release` may have passed over it meanwhile
-                    self._waiting.remove((entry.size, granted))
-                entry.size = 0  # nothing was reserved
-            self.release(key)
+            del self._entries[key]
             raise
 
     def end(self, key: str) -> None:
@@ -299,11 +296,7 @@ class Quota:
     def release(self, key: str) -> None:
         """Give a capture's memory to the requests that wait, once the workers have forgotten it."""
         self.bytes -= self._entries.pop(key).size
-        while self._waiting and self.bytes + self._waiting[0][0] <= self.max_bytes:
-            size, granted = self._waiting.popleft()
-            if not granted.cancelled():
-                self.bytes += size
-                granted.set_result(None)
+        self._released.set()
 
     def claim_expired(self) -> list[str]:
         """Claim the captures that nobody fetched in time."""

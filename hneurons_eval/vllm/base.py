@@ -13,7 +13,6 @@ from hneurons_eval.engine.requests import (
 )
 from hneurons_eval.models.architecture import text_config
 from hneurons_eval.models.checkpoints import (
-    end_tokens,
     fingerprint,
     load_config,
     load_layout,
@@ -63,7 +62,7 @@ class BaseEngine:
             self.generation_config = GenerationConfig.from_pretrained(self.source, revision=revision or "main")
         except OSError:  # a checkpoint without one
             self.generation_config = GenerationConfig()
-        self.end_tokens = end_tokens(self.generation_config, self.tokenizer)
+        self.end_tokens = _end_tokens(self.generation_config, self.tokenizer)
 
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
         """Queue an answer to sample.
@@ -94,3 +93,9 @@ class BaseEngine:
 
     def _submit(self, pending: PendingRequest) -> None:
         raise NotImplementedError
+
+
+def _end_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
+    ends = generation_config.eos_token_id
+    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
+    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)

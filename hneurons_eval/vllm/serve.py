@@ -20,6 +20,7 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+import psutil
 from safetensors.numpy import load
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -125,7 +126,10 @@ class Service:
         self.about = about
         self.sets = NeuronSets(layout)
         self.admission = AdmissionControl(layout, item_bytes, self.sets)
-        self.quota = Quota(*_limits())
+        self.quota = Quota(
+            int(_setting("HNEURONS_VLLM_KEEP_BYTES", psutil.virtual_memory().total // 4)),
+            _setting("HNEURONS_VLLM_KEEP_SECONDS", KEEP_SECONDS),
+        )
         self._engine = engine
         self._generate = engine.generate
         self._layout = layout
@@ -258,28 +262,20 @@ class Service:
         task.add_done_callback(self._tasks.discard)
 
 
-def _limits() -> tuple[int, float]:
-    """Bytes for captures, and seconds that they are kept.
+def _setting(name: str, default: float) -> float:
+    """A setting from the environment.
 
     Raises:
-        ValueError: a setting that is not a positive number.
+        ValueError: it is not a positive number.
     """
-    import psutil
-
-    found: list[float] = []
-    for name, default in (
-        ("HNEURONS_VLLM_KEEP_BYTES", psutil.virtual_memory().total // 4),
-        ("HNEURONS_VLLM_KEEP_SECONDS", KEEP_SECONDS),
-    ):
-        text = os.environ.get(name, str(default))
-        try:
-            value = float(text)
-        except ValueError:
-            value = 0.0
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name} should be a number above 0, found {text!r:.80}")
-        found.append(value)
-    return int(found[0]), found[1]
+    text = os.environ.get(name, str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} should be a number above 0, found {text!r:.80}")
+    return value
 
 
 # ---- routes ----
