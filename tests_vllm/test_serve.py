@@ -109,10 +109,10 @@ def caller(url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def completion(caller: httpx.Client, tokens: Any, fields: Any = None, **more: Any) -> httpx.Response:
+def completion(caller: httpx.Client, tokens: Any, extras: Any = None, **more: Any) -> httpx.Response:
     body = {"model": NAME, "prompt": tokens, "max_tokens": 16, "temperature": 0, "return_token_ids": True} | more
-    if fields is not None:
-        body["vllm_xargs"] = {"hneurons": fields if isinstance(fields, str | int) else fields.to_text()}
+    if extras is not None:
+        body["vllm_xargs"] = {"hneurons": extras if isinstance(extras, str | int) else extras.to_text()}
     return caller.post("/v1/completions", json=body)
 
 
@@ -297,8 +297,8 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
     before, found = tokens_from_cache(caller), []
     for neurons, alpha in [*variants, *variants]:  # one after the other: each may find the prefixes of those before
         flat = () if neurons is None else tuple(neurons.flat(reference.layout).tolist())
-        fields = None if neurons is None else RequestExtras(neurons=flat, alpha=alpha)
-        found.append(said(completion(caller, list(prompt), fields, max_tokens=8)))
+        extras = None if neurons is None else RequestExtras(neurons=flat, alpha=alpha)
+        found.append(said(completion(caller, list(prompt), extras, max_tokens=8)))
     requests = [
         GenerateRequest(prompt, 8, SamplingOptions(0.0), neurons=neurons, alpha=alpha) for neurons, alpha in variants
     ]
@@ -315,13 +315,13 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
 
 def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons: Draw, caller: httpx.Client):
     neurons = some_neurons(7, 4000)
-    fields = RequestExtras(neurons=tuple(neurons.flat(reference.layout).tolist()), alpha=0.0)
+    extras = RequestExtras(neurons=tuple(neurons.flat(reference.layout).tolist()), alpha=0.0)
     body = {
         "model": NAME,
         "messages": [{"role": "user", "content": QUESTIONS[0]}],
         "max_tokens": 16,
         "temperature": 0,
-        "vllm_xargs": {"hneurons": fields.to_text()},
+        "vllm_xargs": {"hneurons": extras.to_text()},
     }
     answer = caller.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     request = GenerateRequest(prompts[0], 16, SamplingOptions(0.0), neurons=neurons, alpha=0.0)
@@ -332,8 +332,8 @@ def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons:
 
 def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: httpx.Client, exact: Exact):
     prompt = prompts[0]
-    fields = RequestExtras(key="mine", regions=(((0, len(prompt)),),), keep_from=len(prompt))
-    tokens = said(completion(caller, list(prompt), fields, max_tokens=4))
+    extras = RequestExtras(key="mine", regions=(((0, len(prompt)),),), keep_from=len(prompt))
+    tokens = said(completion(caller, list(prompt), extras, max_tokens=4))
     wanted = {"regions": [[0, []], [None, [[len(prompt), len(prompt) + 2]]]]}
     response = caller.post(f"{CAPTURES}/mine", json=wanted)
     assert response.status_code == 200
@@ -344,7 +344,7 @@ def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: h
 
 
 @pytest.mark.parametrize(
-    ("fields", "more", "status", "message"),
+    ("extras", "more", "status", "message"),
     [
         ("{", {}, 400, "Invalid JSON"),
         (5, {}, 400, "JSON input should be string"),
@@ -357,9 +357,9 @@ def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: h
     ],
 )
 def test_what_the_workers_could_not_do_is_refused_and_the_server_goes_on(
-    fields: Any, more: dict[str, Any], status: int, message: str, caller: httpx.Client
+    extras: Any, more: dict[str, Any], status: int, message: str, caller: httpx.Client
 ):
-    response = completion(caller, [1, 2, 3], fields, **more)
+    response = completion(caller, [1, 2, 3], extras, **more)
     assert (response.status_code, message in response.text) == (status, True), response.text
     assert said(completion(caller, [1, 2, 3], max_tokens=1))
     assert nothing_stays(caller)
@@ -371,8 +371,8 @@ def test_routes_are_guarded_by_the_servers_own_key_and_refuse_what_is_wrong(url:
     assert caller.delete(f"{CAPTURES}/a").status_code == 404
     assert caller.put("/v1/hneurons/neurons/abc", content=b"[1]").status_code == 400
     assert caller.put("/v1/hneurons/neurons/abc", content=b" " * 2**20).status_code == 400
-    fields = RequestExtras(key="b", regions=(((0, 1),),))
-    said(completion(caller, [1, 2, 3], fields, max_tokens=1))
+    extras = RequestExtras(key="b", regions=(((0, 1),),))
+    said(completion(caller, [1, 2, 3], extras, max_tokens=1))
     response = caller.post(f"{CAPTURES}/b", json={"regions": [[1, []]]})
     assert (response.status_code, "region 1 is not one of the 1" in response.text) == (400, True)
     assert caller.delete(f"{CAPTURES}/b").status_code == 204

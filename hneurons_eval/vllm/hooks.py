@@ -11,6 +11,7 @@ Under tensor parallelism every rank does the same with its own share of the neur
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -73,7 +74,7 @@ class NeuronHooks:
         starts = np.cumsum([0, *(projection.width for projection in self.projections)]).tolist()
         self._slices = [slice(*pair) for pair in pairwise(starts)]
         self._table = FactorTable(layout, self.projections, self.device)
-        self._extras: OrderedDict[str, RequestExtras] = OrderedDict()
+        self._parse = lru_cache(2 * MAX_CAPTURES)(RequestExtras.from_text)
         self._captures: OrderedDict[str, Capture] = OrderedDict()
         self._fetched: OrderedDict[str, None] = OrderedDict()
         self._step: Step | None = None
@@ -108,7 +109,7 @@ class NeuronHooks:
         texts = [None if one is None else (one.extra_args or {}).get(EXTRAS_KEY) for one in params]
         if not any(texts):
             return None
-        asked = [None if text is None else self._parsed(name, text) for name, text in zip(names, texts, strict=True)]
+        asked = [None if text is None else self._parse(text) for text in texts]
         starts = self._runner.query_start_loc.np
         step = Step(int(starts[len(names)]), len(names))
         rows = self._table.rows([None if extras is None else extras.scaling for extras in asked])
@@ -122,13 +123,6 @@ class NeuronHooks:
                 step.parts.append(CapturedRows(capture, number, first, start, stop, tokens))
         step.assign([projection.width for projection in self.projections], self.device)
         return step if step.parts or step.factors is not None else None
-
-    def _parsed(self, name: str, text: str) -> RequestExtras:
-        if name not in self._extras:
-            self._extras[name] = RequestExtras.from_text(text)
-            if len(self._extras) > 2 * MAX_CAPTURES:
-                self._extras.popitem(last=False)
-        return self._extras[name]
 
     def _capture_of(self, extras: RequestExtras) -> Capture | None:
         if extras.key in self._fetched:
