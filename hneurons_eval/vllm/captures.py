@@ -16,7 +16,7 @@ class Capture:
     """Contributions of one request so far.
 
     Attributes:
-        fields: its request extras.
+        extras: its request extras.
         cells: int64 `[positions]`, the cell of each position, or -1 for one in no region. Positions in the same regions
             share a cell, whose sum is kept once.
         members: bool `[cells, regions]`, which regions a cell belongs to.
@@ -27,7 +27,7 @@ class Capture:
         hidden: float32 `[hidden size]`, sum of final states over the first region.
     """
 
-    fields: RequestExtras
+    extras: RequestExtras
     cells: np.ndarray
     members: np.ndarray
     seen: np.ndarray
@@ -38,17 +38,17 @@ class Capture:
     hidden: Tensor | None = None
 
     @classmethod
-    def of(cls, fields: RequestExtras, neurons: int, device: torch.device) -> "Capture":
+    def of(cls, extras: RequestExtras, neurons: int, device: torch.device) -> "Capture":
         """An empty capture."""
-        cells, members = memberships(fields.regions)
+        cells, members = memberships(extras.regions)
         sums = torch.zeros(len(members), neurons, device=device)
-        return cls(fields, cells, members, np.zeros(len(cells), bool), sums)
+        return cls(extras, cells, members, np.zeros(len(cells), bool), sums)
 
     @property
     def kept(self) -> int:
         """The next position to keep apart."""
-        assert self.fields.keep_from is not None
-        return self.fields.keep_from + len(self.history)
+        assert self.extras.keep_from is not None
+        return self.extras.keep_from + len(self.history)
 
     def result(
         self, wanted: Regions | None, layers: Sequence[slice], norms: Tensor, watched: Sequence[int]
@@ -64,23 +64,23 @@ class Capture:
         Raises:
             ValueError: some position was never computed.
         """
-        fields = self.fields
+        extras = self.extras
         missing = np.flatnonzero((self.cells >= 0) & ~self.seen)
         if len(missing):
             raise ValueError(f"{len(missing)} positions, the first {missing[0]}, were not computed (a cached prefix?)")
-        regions: Regions = [(number, ()) for number in range(len(fields.regions))] if wanted is None else wanted
+        regions: Regions = [(number, ()) for number in range(len(extras.regions))] if wanted is None else wanted
         found = {"values": torch.stack([self._region(number, kept, layers) for number, kept in regions]) * norms}
         for name, values in (("logprobs", self.logprobs), ("entropies", self.entropies)):
             if values:
                 first = min(values)
                 found[name] = torch.stack([values[place] for place in range(first, first + len(values))])
         if self.hidden is not None:
-            found["hidden"] = self.hidden / count(fields.regions[0])
-        elif fields.keep_from is not None and regions[0][0] is None:
-            hidden = mean_hidden(self.history, [place - fields.keep_from for place in positions(regions[0][1])])
+            found["hidden"] = self.hidden / count(extras.regions[0])
+        elif extras.keep_from is not None and regions[0][0] is None:
+            hidden = mean_hidden(self.history, [place - extras.keep_from for place in positions(regions[0][1])])
             if hidden is not None:
                 found["hidden"] = torch.from_numpy(hidden)
-        if fields.watch:
+        if extras.watch:
             found["watched"] = self._watched(watched, layers, norms)
         return found
 
@@ -98,16 +98,16 @@ class Capture:
 
     def _region(self, number: int | None, kept: Ranges, layers: Sequence[slice]) -> Tensor:
         """The mean (or maximum) over one region, column norms still missing: float32 `[neurons of this rank]`."""
-        fields, device = self.fields, self.sums.device
-        mean = fields.reduce == "mean"
+        extras, device = self.extras, self.sums.device
+        mean = extras.reduce == "mean"
         parts: list[Tensor] = []
         total = 0
         if number is not None:
             own = self.sums[torch.from_numpy(self.members[:, number]).to(device)]
             parts.append(own.sum(dim=0) if mean else own.amax(dim=0))
-            total += count(fields.regions[number])
-        if kept and fields.keep_from is not None:
-            places = [place - fields.keep_from for place in positions(kept)]
+            total += count(extras.regions[number])
+        if kept and extras.keep_from is not None:
+            places = [place - extras.keep_from for place in positions(kept)]
             if not 0 <= places[0] <= places[-1] < len(self.history):
                 raise ValueError(f"{places[0]} to {places[-1]} asked for of {len(self.history)} tokens kept apart")
             rows = [self.history[place] for place in places]

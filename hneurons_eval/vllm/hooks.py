@@ -120,9 +120,9 @@ class NeuronHooks:
             if extras is not None and extras.key and (capture := self._capture_of(extras)) is not None:
                 first, tokens = int(batch.num_computed_tokens_cpu[number]), states[names[number]].prompt_token_ids
                 start, stop = starts[number : number + 2].tolist()
-                step.parts.append(CapturedRows(capture, number, first, start, stop, tokens))
+                step.captured.append(CapturedRows(capture, number, first, start, stop, tokens))
         step.assign([projection.width for projection in self.projections], self.device)
-        return step if step.parts or step.factors is not None else None
+        return step if step.captured or step.factors is not None else None
 
     def _capture_of(self, extras: RequestExtras) -> Capture | None:
         if extras.key in self._fetched:
@@ -143,17 +143,17 @@ class NeuronHooks:
             step.layers += 1
             if step.factors is None or (found := self._table.columns(layer)) is None:
                 return
-            columns, part = found
+            columns, own = found
             z = args[0].view(-1, args[0].shape[-1])[: step.rows]
             # In float32 and rounded once. z is a temporary that only the down projection reads.
-            z.index_copy_(1, columns, (z.index_select(1, columns).float() * step.factors[:, part]).to(z.dtype))
+            z.index_copy_(1, columns, (z.index_select(1, columns).float() * step.factors[:, own]).to(z.dtype))
 
         return scale
 
     def _observer(self, layer: int) -> Any:
         def observe(_module: Any, args: tuple[Any, ...], output: Any) -> None:
             step = self._step
-            if step is None or not step.parts:
+            if step is None or not step.captured:
                 return
             z = args[0].view(-1, args[0].shape[-1])
             h = output[0] if isinstance(output, tuple) else output
@@ -173,7 +173,7 @@ class NeuronHooks:
     def _add(self, step: Step, layer: int, magnitude: Tensor) -> None:
         """Add rows `[rows, width]` to the step's sums, in those captures that sum; else take the maximum."""
         assert step.cells is not None
-        largest = [capture.fields.reduce == "max" for capture, _ in step.owners]
+        largest = [capture.extras.reduce == "max" for capture, _ in step.owners]
         if not any(largest):
             step.sums[layer].index_add_(0, step.cells, magnitude)
         elif all(largest):
@@ -194,13 +194,13 @@ class NeuronHooks:
                 f"{step.layers} of {len(self.projections)} down projections were reached by hooks; "
                 "vLLM has to run the model eagerly (enforce_eager)"
             )
-        if not step.parts:
+        if not step.captured:
             return
         states: Tensor = output[0] if isinstance(output, tuple) else output
         if step.sums:
             sums = torch.cat(step.sums, dim=1)
             for number, (capture, cell) in enumerate(step.owners):
-                if capture.fields.reduce == "mean":
+                if capture.extras.reduce == "mean":
                     capture.sums[cell] += sums[number]
                 else:
                     torch.maximum(capture.sums[cell], sums[number], out=capture.sums[cell])
@@ -217,9 +217,9 @@ class NeuronHooks:
             for row, capture in enumerate(step.keepers):
                 capture.history.append((record, row))
             step.z, step.inverse = [], []
-        for part in step.parts:
-            if part.capture.fields.response_from is not None:
-                self._read_response(part, states)
+        for rows in step.captured:
+            if rows.capture.extras.response_from is not None:
+                self._read_response(rows, states)
         self._steps += 1
         if self._steps % COMPACT_EVERY == 0:
             compact([capture.history for capture in self._captures.values() if capture.history])
@@ -232,36 +232,36 @@ class NeuronHooks:
         hidden = None if record.hidden is None else record.hidden.cpu()
         return ActivationRecord(record.z.cpu(), record.inverse.cpu(), (), hidden)
 
-    def _read_response(self, part: CapturedRows, states: Tensor) -> None:
+    def _read_response(self, rows: CapturedRows, states: Tensor) -> None:
         """Log-probability and entropy of each token of a given response, and the final states over its answer."""
-        capture, fields = part.capture, part.capture.fields
-        assert fields.response_from is not None
-        # The state at one position tells the next token's distribution.
-        places = [
-            place
-            for place in range(max(part.first, fields.response_from - 1), min(part.last, len(part.tokens) - 1))
-            if place + 1 not in capture.logprobs
+        capture, first = rows.capture, rows.capture.extras.response_from
+        assert first is not None
+        # The state at one position gives the next token's distribution.
+        positions = [
+            position
+            for position in range(max(rows.first, first - 1), min(rows.last, len(rows.tokens) - 1))
+            if position + 1 not in capture.logprobs
         ]
-        for begin in range(0, len(places), LOGIT_ROWS):
-            some = places[begin : begin + LOGIT_ROWS]
-            rows = torch.tensor([part.start + place - part.first for place in some], device=self.device)
+        for begin in range(0, len(positions), LOGIT_ROWS):
+            some = positions[begin : begin + LOGIT_ROWS]
+            chosen = torch.tensor([rows.start + position - rows.first for position in some], device=self.device)
             self._own_logits = True
             try:
-                logits = self._model.compute_logits(states.index_select(0, rows))
+                logits = self._model.compute_logits(states.index_select(0, chosen))
             finally:
                 self._own_logits = False
-            if logits is None:  # the other ranks only take part
-                values = entropy = torch.zeros(len(some))
+            if logits is None:  # only rank 0 gets them
+                values = entropies = torch.zeros(len(some))
             else:
-                logsumexp, entropy = logsumexp_and_entropy(logits)
-                targets = torch.tensor([part.tokens[place + 1] for place in some], device=logits.device)
+                logsumexp, entropies = logsumexp_and_entropy(logits)
+                targets = torch.tensor([rows.tokens[position + 1] for position in some], device=logits.device)
                 values = logits.gather(-1, targets[:, None])[:, 0].float() - logsumexp
-            for place, value, spread in zip(some, values, entropy, strict=True):
-                capture.logprobs[place + 1], capture.entropies[place + 1] = value, spread
-        answer = part.fresh[capture.members[capture.cells[part.fresh], 0]]
+            for position, value, entropy in zip(some, values, entropies, strict=True):
+                capture.logprobs[position + 1], capture.entropies[position + 1] = value, entropy
+        answer = rows.fresh[capture.members[capture.cells[rows.fresh], 0]]
         if len(answer):
-            rows = torch.from_numpy(part.start + answer - part.first).to(self.device)
-            own = states.index_select(0, rows).float().sum(dim=0)
+            chosen = torch.from_numpy(rows.start + answer - rows.first).to(self.device)
+            own = states.index_select(0, chosen).float().sum(dim=0)
             capture.hidden = own if capture.hidden is None else capture.hidden + own
 
     def _read_logits(self, _module: Any, _args: Any, logits: Tensor | None) -> None:
@@ -271,9 +271,9 @@ class NeuronHooks:
             return
         step.logits_read = True  # vLLM computes those for prompt log-probabilities later in the step
         asking = [
-            part
-            for part in step.parts
-            if part.capture.fields.response_from is None and part.last >= (part.capture.fields.keep_from or 2**62)
+            rows
+            for rows in step.captured
+            if rows.capture.extras.response_from is None and rows.last >= (rows.capture.extras.keep_from or 2**62)
         ]
         if logits is None or not asking:
             return
@@ -281,10 +281,10 @@ class NeuronHooks:
             raise RuntimeError(
                 f"{len(logits)} rows of logits for {step.requests} requests; speculative decoding is not covered"
             )
-        rows = torch.tensor([part.number for part in asking], device=logits.device)
-        own = logits if len(asking) == len(logits) else logits.index_select(0, rows)
-        for part, entropy in zip(asking, logsumexp_and_entropy(own)[1], strict=True):
-            part.capture.entropies[part.last] = entropy
+        chosen = torch.tensor([rows.number for rows in asking], device=logits.device)
+        own = logits if len(asking) == len(logits) else logits.index_select(0, chosen)
+        for rows, entropy in zip(asking, logsumexp_and_entropy(own)[1], strict=True):
+            rows.capture.entropies[rows.last] = entropy
 
     # ---- fetching ----
 
@@ -307,7 +307,7 @@ class NeuronHooks:
         self.drop(key)
         if capture is None:
             raise ValueError(f"nothing was captured under {key!r}")
-        found = capture.result(regions, self._slices, self.norms, self._columns_of(capture.fields.watch))
+        found = capture.result(regions, self._slices, self.norms, self._columns_of(capture.extras.watch))
         if self.rank:  # the rest is the same on every rank
             found = {name: values for name, values in found.items() if name in ("values", "watched")}
         return {name: values.float().cpu().contiguous() for name, values in found.items()}

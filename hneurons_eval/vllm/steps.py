@@ -48,11 +48,11 @@ class Step:
         rows: number of rows that belong to requests; padding follows.
         requests: number of requests.
         factors: float32 `[rows, columns]`, or None if nothing is scaled.
-        parts: the captured requests.
+        captured: rows of the captured requests.
         summed, cells: rows that are summed, and the index of the sum to which each belongs.
         sums: for each layer `[sums, width]`.
         owners: the capture and its cell for each sum.
-        kept: rows that are kept apart.
+        kept: rows that are kept aone.
         keepers: the capture for each of them.
         z, inverse: of the rows kept apart, layer by layer.
         layers: number of down projections reached so far.
@@ -62,7 +62,7 @@ class Step:
     rows: int
     requests: int
     factors: Tensor | None = None
-    parts: list[CapturedRows] = field(default_factory=list)
+    captured: list[CapturedRows] = field(default_factory=list)
     summed: Tensor | None = None
     cells: Tensor | None = None
     sums: list[Tensor] = field(default_factory=list)
@@ -79,20 +79,20 @@ class Step:
         summed: list[np.ndarray] = []
         cells: list[np.ndarray] = []
         kept: list[int] = []
-        for part in self.parts:
-            capture = part.capture
-            if part.first < len(capture.cells):
-                last = min(part.last, len(capture.cells))
-                own = capture.cells[part.first : last]
-                fresh = np.flatnonzero((own >= 0) & ~capture.seen[part.first : last])
-                capture.seen[part.first : last] = True
+        for one in self.captured:
+            capture = one.capture
+            if one.first < len(capture.cells):
+                last = min(one.last, len(capture.cells))
+                own = capture.cells[one.first : last]
+                fresh = np.flatnonzero((own >= 0) & ~capture.seen[one.first : last])
+                capture.seen[one.first : last] = True
                 if len(fresh):
-                    part.fresh = part.first + fresh
-                    summed.append(part.start + fresh)
+                    one.fresh = one.first + fresh
+                    summed.append(one.start + fresh)
                     cells.append(len(self.owners) + own[fresh])
                     self.owners += [(capture, cell) for cell in range(len(capture.members))]
-            if capture.fields.keep_from is not None and part.first <= capture.kept < part.last:
-                rows = range(part.start + capture.kept - part.first, part.stop)
+            if capture.extras.keep_from is not None and one.first <= capture.kept < one.last:
+                rows = range(one.start + capture.kept - one.first, one.stop)
                 kept += rows
                 self.keepers += [capture] * len(rows)
         if summed:

@@ -72,15 +72,15 @@ def test_other_json_is_refused_and_nothing_else_is_raised(value: object):
         RequestExtras.from_text(json.dumps(value))
 
 
-def filled(fields: RequestExtras, magnitudes: torch.Tensor, kept: torch.Tensor, inverse: torch.Tensor) -> Capture:
+def filled(extras: RequestExtras, magnitudes: torch.Tensor, kept: torch.Tensor, inverse: torch.Tensor) -> Capture:
     """A capture that has seen all positions, in the way in which the hooks fill it."""
-    capture = Capture.of(fields, magnitudes.shape[1], torch.device("cpu"))
+    capture = Capture.of(extras, magnitudes.shape[1], torch.device("cpu"))
     for position, cell in enumerate(capture.cells.tolist()):
         if cell >= 0:
             capture.seen[position] = True
             own = capture.sums[cell]
             capture.sums[cell] = (
-                own + magnitudes[position] if fields.reduce == "mean" else own.max(magnitudes[position])
+                own + magnitudes[position] if extras.reduce == "mean" else own.max(magnitudes[position])
             )
     capture.history = [(ActivationRecord(kept, inverse, (), None), row) for row in range(len(kept))]
     return capture
@@ -91,8 +91,8 @@ def test_regions_that_overlap_in_any_way_are_each_reduced_whole(regions: list[se
     generator = torch.Generator().manual_seed(seed)
     magnitudes = torch.rand(41, 5, generator=generator)
     norms = torch.rand(5, generator=generator)
-    fields = RequestExtras(key="k", reduce=reduce, regions=tuple(map(to_ranges, regions)))
-    capture = filled(fields, magnitudes, torch.zeros(0, 5), torch.zeros(0, 2))
+    extras = RequestExtras(key="k", reduce=reduce, regions=tuple(map(to_ranges, regions)))
+    capture = filled(extras, magnitudes, torch.zeros(0, 5), torch.zeros(0, 2))
     values = capture.result(None, [slice(0, 2), slice(2, 5)], norms, [])["values"]
     for region, found in zip(regions, values, strict=True):
         own = magnitudes[sorted(region)]
@@ -106,8 +106,8 @@ def test_a_region_may_join_a_prompt_and_tokens_that_were_kept_apart(kept: set[in
     magnitudes, z = torch.rand(3, 5, generator=generator), torch.randn(6, 5, generator=generator)
     inverse, norms = torch.rand(6, 2, generator=generator), torch.rand(5, generator=generator)
     layers = [slice(0, 2), slice(2, 5)]
-    fields = RequestExtras(key="k", reduce=reduce, regions=(((0, 3),),), keep_from=3, watch=(1, 4))
-    capture = filled(fields, magnitudes, z, inverse)
+    extras = RequestExtras(key="k", reduce=reduce, regions=(((0, 3),),), keep_from=3, watch=(1, 4))
+    capture = filled(extras, magnitudes, z, inverse)
     cett = z.abs() * inverse.repeat_interleave(torch.tensor([2, 3]), dim=1)
     wanted = [(None, to_ranges(3 + place for place in kept)), (0, to_ranges(3 + place for place in kept)), (0, ())]
     found = capture.result(wanted, layers, norms, [1, 4])
@@ -119,8 +119,8 @@ def test_a_region_may_join_a_prompt_and_tokens_that_were_kept_apart(kept: set[in
 
 
 def test_a_position_that_was_never_computed_is_an_error_and_not_a_smaller_region():
-    fields = RequestExtras(key="k", regions=(((0, 3),),), keep_from=3)
-    capture = Capture.of(fields, 5, torch.device("cpu"))
+    extras = RequestExtras(key="k", regions=(((0, 3),),), keep_from=3)
+    capture = Capture.of(extras, 5, torch.device("cpu"))
     capture.seen[:2] = True
     with pytest.raises(ValueError, match="1 positions, the first 2, were not computed"):
         capture.result(None, [slice(0, 5)], torch.ones(5), [])
