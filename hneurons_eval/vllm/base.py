@@ -3,6 +3,7 @@
 from concurrent.futures import Future
 from typing import Any
 
+from hneurons_eval.engine.offsets import end_tokens
 from hneurons_eval.engine.requests import (
     Captured,
     CaptureRequest,
@@ -57,7 +58,7 @@ class JobEngine:
         self.fingerprint = fingerprint(name, revision)
         self.tokenizer: Any = load_tokenizer(name, revision, trust_remote_code)
         self.generation_config = _generation_config(self.source, revision)
-        self.ends = _end_tokens(self.generation_config, self.tokenizer)
+        self.ends = end_tokens(self.generation_config, self.tokenizer)
 
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
         """Queue an answer to sample.
@@ -93,9 +94,3 @@ def _generation_config(source: str, revision: str | None) -> Any:
         return GenerationConfig.from_pretrained(source, revision=revision or "main")
     except OSError:  # a checkpoint without one
         return GenerationConfig()
-
-
-def _end_tokens(settings: Any, tokenizer: Any) -> frozenset[int]:
-    ends = settings.eos_token_id
-    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
-    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)

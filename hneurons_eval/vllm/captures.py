@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hneurons_eval.engine.activation_records import History, mean_hidden
+from hneurons_eval.engine.activation_records import Activations, stack
+from hneurons_eval.models.contributions import cett
 from hneurons_eval.vllm.request_extras import RequestExtras, Runs, count, memberships, positions
 
 Wanted = Sequence[tuple[int | None, Runs]]
@@ -26,7 +27,7 @@ class Capture:
         members: bool `[cells, regions]`, which regions a cell belongs to.
         seen: bool `[positions]`, which have been counted.
         sums: float32 `[cells, neurons of this rank]`.
-        history: of the tokens that are kept apart, in order.
+        activations: of the tokens that are kept apart, in order.
         logprobs, entropies: by position of the token they are about.
         hidden: float32 `[hidden size]`, sum of final states over the first region.
     """
@@ -36,7 +37,7 @@ class Capture:
     members: np.ndarray
     seen: np.ndarray
     sums: Tensor
-    history: History = field(default_factory=list)
+    activations: Activations = field(default_factory=list)
     logprobs: dict[int, Tensor] = field(default_factory=dict)
     entropies: dict[int, Tensor] = field(default_factory=dict)
     hidden: Tensor | None = None
@@ -52,7 +53,7 @@ class Capture:
     def kept(self) -> int:
         """The position that is to be kept apart next."""
         assert self.fields.keep_from is not None
-        return self.fields.keep_from + len(self.history)
+        return self.fields.keep_from + len(self.activations)
 
     def result(
         self, wanted: "Wanted | None", layers: Sequence[slice], norms: Tensor, watched: Sequence[int]
@@ -81,9 +82,10 @@ class Capture:
         if self.hidden is not None:
             found["hidden"] = self.hidden / count(fields.regions[0])
         elif fields.keep_from is not None and regions[0][0] is None:
-            hidden = mean_hidden(self.history, [place - fields.keep_from for place in positions(regions[0][1])])
+            answer = [self.activations[place - fields.keep_from] for place in positions(regions[0][1])]
+            hidden = stack(answer, self.sums.device).mean_hidden()
             if hidden is not None:
-                found["hidden"] = torch.from_numpy(hidden)
+                found["hidden"] = hidden
         if fields.watch:
             found["watched"] = self._watched(watched, layers, norms)
         return found
@@ -91,14 +93,16 @@ class Capture:
     def _watched(self, watched: Sequence[int], layers: Sequence[slice], norms: Tensor) -> Tensor:
         """Contributions of some neurons to each token kept apart: float32 `[tokens, some]`."""
         device = self.sums.device
-        if not self.history:
+        if not self.activations:
             return torch.zeros(0, len(watched), device=device)
         columns = torch.tensor(watched, dtype=torch.long, device=device)
         starts = torch.tensor([part.stop for part in layers], device=device)
         layer = torch.searchsorted(starts, columns, right=True)
-        z = torch.stack([record.z[row].to(device).index_select(0, columns) for record, row in self.history])
-        inverse = torch.stack([record.inverse[row].to(device).index_select(0, layer) for record, row in self.history])
-        return z.float().abs() * inverse * norms[columns]
+        z = torch.stack([record.z[row].to(device).index_select(0, columns) for record, row in self.activations])
+        inverse = torch.stack(
+            [record.inverse[row].to(device).index_select(0, layer) for record, row in self.activations]
+        )
+        return cett(z, inverse, norms[columns])
 
     def _region(self, number: int | None, kept: Runs, layers: Sequence[slice]) -> Tensor:
         """The mean (or maximum) over one region, column norms still missing: float32 `[neurons of this rank]`."""
@@ -112,14 +116,11 @@ class Capture:
             total += count(fields.regions[number])
         if kept and fields.keep_from is not None:
             places = [place - fields.keep_from for place in positions(kept)]
-            if not 0 <= places[0] <= places[-1] < len(self.history):
-                raise ValueError(f"{places[0]} to {places[-1]} asked for of {len(self.history)} tokens kept apart")
-            rows = [self.history[place] for place in places]
-            z = torch.stack([record.z[row].to(device) for record, row in rows]).float().abs_()
-            inverse = torch.stack([record.inverse[row].to(device) for record, row in rows])  # [tokens, layers]
-            for layer, part in enumerate(layers):
-                z[:, part] *= inverse[:, layer, None]
-            parts.append(z.sum(dim=0) if mean else z.amax(dim=0))
+            if not 0 <= places[0] <= places[-1] < len(self.activations):
+                raise ValueError(f"{places[0]} to {places[-1]} asked for of {len(self.activations)} tokens kept apart")
+            apart = stack([self.activations[place] for place in places], device)
+            values = [cett(apart.z[:, part], apart.inverse[:, layer, None], 1.0) for layer, part in enumerate(layers)]
+            parts.append(torch.cat([layer.sum(dim=0) if mean else layer.amax(dim=0) for layer in values]))
             total += len(places)
         if not parts:
             raise ValueError("a region has no tokens")

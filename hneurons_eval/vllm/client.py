@@ -20,7 +20,8 @@ from typing import Any
 
 import httpx
 
-from hneurons_eval.engine.decode_loop import settle
+from hneurons_eval.engine.futures import resolve
+from hneurons_eval.engine.registry import EngineRegistry
 from hneurons_eval.models.checkpoints import CheckpointError, check_dtype, resolve_model
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.vllm.base import JobEngine
@@ -135,10 +136,10 @@ class ClientEngine(JobEngine):
             async with self._room:
                 then = await self._patiently(job)
         except asyncio.CancelledError:
-            settle(job.future, error=RuntimeError(f"the connection to {self.url} was closed"))
+            resolve(job.future, error=RuntimeError(f"the connection to {self.url} was closed"))
             raise
         except Exception as error:
-            settle(job.future, error=error)
+            resolve(job.future, error=error)
             return
         if then is not None:
             await self._serve(then)
@@ -175,9 +176,9 @@ class ClientEngine(JobEngine):
 
     async def _complete(self, job: Job, fields: RequestExtras) -> Sampled:
         """What the server samples for a job."""
-        digests = {"neurons": await self._known(job.request.neurons if fields.neurons else None)}
+        digests = {"neurons": await self._known(job.request.intervention.neurons if fields.neurons else None)}
         if fields.watch:
-            digests["watch"] = await self._known(job.watch)
+            digests["watch"] = await self._known(job.per_token)
         asked = job.sampling(self.ends)
         body = PLAIN | asked | {"model": self.about.model, "prompt": list(job.tokens), "n": 1}
         body |= {"return_token_ids": True, "return_tokens_as_token_ids": True}
@@ -316,8 +317,7 @@ def _ranked(token: int, level: float, top: Mapping[str, float]) -> dict[int, flo
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-_ENGINES: dict[tuple[Any, ...], ClientEngine] = {}
-_ENGINES_LOCK = threading.Lock()
+_ENGINES: EngineRegistry[ClientEngine] = EngineRegistry()
 
 
 def get_client_engine(
@@ -343,10 +343,8 @@ def get_client_engine(
         ServerError: no server, another API key, no plugin, another version, checkpoint or dtype.
         CheckpointError: the model cannot be found or read here.
     """
-    key = (resolve_model(name), _server(url), api_key, revision, dtype)
-    with _ENGINES_LOCK:
-        if key not in _ENGINES:
-            _ENGINES[key] = ClientEngine(
-                name, url, api_key, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code
-            )
-        return _ENGINES[key]
+    key = (resolve_model(name), _server(url), api_key, revision, dtype, trust_remote_code)
+    return _ENGINES.get(
+        key,
+        lambda: ClientEngine(name, url, api_key, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code),
+    )

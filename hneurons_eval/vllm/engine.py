@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
-from hneurons_eval.engine.decode_loop import settle
+from hneurons_eval.engine.futures import resolve
+from hneurons_eval.engine.registry import EngineRegistry
 from hneurons_eval.engine.requests import Captured, CaptureRequest
 from hneurons_eval.models.checkpoints import check_dtype, resolve_model
 from hneurons_eval.models.layout import UnsupportedModelError
@@ -180,7 +181,7 @@ class VLLMEngine(JobEngine):
             if (job := self._queue.get()) is not None:
                 waiting.append(job)
         for job in waiting:
-            settle(job.future, error=error)
+            resolve(job.future, error=error)
         self._active.clear()
         if (llm := getattr(self, "_llm", None)) is not None:
             llm.engine_core.shutdown()
@@ -201,13 +202,14 @@ class VLLMEngine(JobEngine):
         try:
             fields = job.fields(name, self.layout)
             prompt: dict[str, Any] = {"prompt_token_ids": list(job.tokens)}
-            if job.request.neurons is not None and fields.scaling is not None:
+            digest, alpha = job.request.intervention.key
+            if digest is not None:
                 # A prefix that was computed under another alpha must not be used.
-                prompt["cache_salt"] = f"{job.request.neurons.digest}:{job.request.alpha!r}"
+                prompt["cache_salt"] = f"{digest}:{alpha!r}"
             params = self._params(job, fields)
             self._llm.add_request(name, prompt, params)  # pyright: ignore[reportArgumentType]
         except Exception as error:
-            settle(job.future, error=error)
+            resolve(job.future, error=error)
             return
         self._active[name] = job
 
@@ -237,7 +239,7 @@ class VLLMEngine(JobEngine):
             try:
                 then = job.finish(_sampled(output), self.tokenizer, self.ends, self.layout)
             except Exception as error:  # a span function that fails fails its own request only
-                settle(job.future, error=error)
+                resolve(job.future, error=error)
             if isinstance(then, Fetch):
                 wanted.append((output.request_id, then))
             elif job.captures:
@@ -261,7 +263,7 @@ class VLLMEngine(JobEngine):
             try:
                 fetch.done(gathered(shares, str(number), self.layout, fetch.watch))
             except Exception as error:
-                settle(fetch.future, error=error)
+                resolve(fetch.future, error=error)
 
 
 @contextmanager
@@ -288,8 +290,7 @@ def _sampled(output: Any) -> Sampled:
     return Sampled(tuple(completion.token_ids), levels)
 
 
-_ENGINES: dict[tuple[Any, ...], VLLMEngine] = {}
-_ENGINES_LOCK = threading.Lock()
+_ENGINES: EngineRegistry[VLLMEngine] = EngineRegistry()
 
 
 def get_vllm_engine(
@@ -314,10 +315,8 @@ def get_vllm_engine(
         UnsupportedModelError: vLLM is not installed, or the model or its weights are not covered on it.
         ValueError: an unknown dtype or option, or an option that is not covered.
     """
-    key = (resolve_model(name), revision, dtype, repr(sorted((options or {}).items())))
-    with _ENGINES_LOCK:
-        if key not in _ENGINES:
-            _ENGINES[key] = VLLMEngine(
-                name, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, options=options
-            )
-        return _ENGINES[key]
+    key = (resolve_model(name), revision, dtype, trust_remote_code, repr(sorted((options or {}).items())))
+    return _ENGINES.get(
+        key,
+        lambda: VLLMEngine(name, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, options=options),
+    )

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from hneurons_eval.engine.decode_loop import decode, sampled_offsets, settle
+from hneurons_eval.engine.futures import resolve
+from hneurons_eval.engine.offsets import cut_at_stop, decode, sampled_offsets, tokens_within
 from hneurons_eval.engine.requests import (
     AnswerCapture,
     Captured,
@@ -130,17 +131,17 @@ class Given:
         return True
 
     @property
-    def watch(self) -> NeuronSet | None:
-        """Neurons whose contribution to each token of the response is wanted."""
-        return self.request.watch
+    def per_token(self) -> NeuronSet | None:
+        """Neurons whose contributions to each token of the response are wanted."""
+        return self.request.per_token
 
     def fields(self, key: str, layout: NeuronLayout) -> RequestExtras:
         """What it asks of the workers, who keep its contributions under `key`."""
         request = self.request
         regions = tuple(runs(region) for region in request.regions)
         fields = RequestExtras(key=key, reduce=request.reduce, regions=regions, response_from=request.response_from)
-        if self.watch is not None:
-            fields = replace(fields, keep_from=request.response_from, watch=_flat(self.watch, layout))
+        if self.per_token is not None:
+            fields = replace(fields, keep_from=request.response_from, watch=_flat(self.per_token, layout))
         return _scaled(fields, request, layout)
 
     def sampling(self, ends: frozenset[int]) -> dict[str, Any]:
@@ -163,11 +164,11 @@ class Given:
                 found.watched,
             )
             if self.then is None:
-                settle(self.future, captured)
+                resolve(self.future, captured)
             else:
                 self.then(captured)
 
-        return Fetch(self.future, None, _flat(self.watch, layout), done)
+        return Fetch(self.future, None, _flat(self.per_token, layout), done)
 
 
 @dataclass
@@ -185,7 +186,7 @@ class Draw:
         room = context - len(request.prompt)
         future: Future[Generation] = Future()
         if room < 1:
-            settle(future, Generation((), "", "model_length", () if request.top_logprobs is not None else None))
+            resolve(future, Generation((), "", "model_length", () if request.top_logprobs is not None else None))
         reason = "max_tokens" if request.max_tokens <= room else "model_length"
         return cls(future, request, min(request.max_tokens, room), reason)
 
@@ -200,9 +201,9 @@ class Draw:
         return self.request.capture is not None
 
     @property
-    def watch(self) -> NeuronSet | None:
-        """Neurons whose contribution to each token of the answer is wanted."""
-        return None if self.request.capture is None else self.request.capture.watch
+    def per_token(self) -> NeuronSet | None:
+        """Neurons whose contributions to each token of the answer are wanted."""
+        return None if self.request.capture is None else self.request.capture.per_token
 
     def fields(self, key: str, layout: NeuronLayout) -> RequestExtras:
         """What it asks of the workers, who keep its contributions under `key`."""
@@ -210,7 +211,7 @@ class Draw:
         if capture is None:
             return _scaled(RequestExtras(), request, layout)
         prompt = len(request.prompt)
-        watch = _flat(self.watch, layout)
+        watch = _flat(self.per_token, layout)
         fields = RequestExtras(key=key, reduce=capture.reduce, regions=(((0, prompt),),), keep_from=prompt, watch=watch)
         return _scaled(fields, request, layout)
 
@@ -228,14 +229,14 @@ class Draw:
             "logprobs": request.top_logprobs,
         }
         if options.temperature:
-            key = row_key(request.seed, request.draw, request.prompt)
+            key = row_key(request.seed, request.sample, request.prompt)
             asked["seed"] = int.from_bytes(key[:8], "little") >> 1
         return asked
 
     def finish(
         self, sampled: Sampled, tokenizer: Any, ends: frozenset[int], layout: NeuronLayout
     ) -> "Fetch | Given | None":
-        """What to do now that vLLM is done with it: settle it here, or bring its contributions first."""
+        """What to do now that vLLM is done with it: resolve it here, or bring its contributions first."""
         tokens = sampled.tokens[: self.limit]
         text, reason = self._ending(tokens, tokenizer, ends)
         logprobs = None
@@ -243,7 +244,7 @@ class Draw:
             logprobs = _logprobs(tokens, sampled.levels or (), self.request.top_logprobs)
         result = Generation(tokens, text, reason, logprobs)
         if self.request.capture is None:
-            settle(self.future, result)
+            resolve(self.future, result)
             return None
         offsets = sampled_offsets(tokenizer, tokens, text)
         return self._fetch(result, offsets, len(sampled.tokens) - 1, self.request.capture, layout)
@@ -251,9 +252,8 @@ class Draw:
     def _ending(self, tokens: tuple[int, ...], tokenizer: Any, ends: frozenset[int]) -> tuple[str, str]:
         """Text and stop reason."""
         text = decode(tokenizer, tokens)
-        cuts = [at for stop in self.request.stop if (at := text.find(stop)) >= 0]
-        if cuts:
-            return text[: min(cuts)], "stop"
+        if (cut := cut_at_stop(text, self.request.stop)) is not None:
+            return cut, "stop"
         return text, "stop" if tokens and tokens[-1] in ends else self.reason
 
     def _fetch(
@@ -265,11 +265,11 @@ class Draw:
         layout: NeuronLayout,
     ) -> "Fetch | Given | None":
         """What to bring of an answer of which the first `fed` tokens have been fed."""
-        count = 1 + max((place for place, (start, _) in enumerate(offsets) if start < len(result.text)), default=-1)
+        count = tokens_within(offsets, result.text)
         span = capture.span(result.text)
         answer = () if span is None else tuple(token_positions(offsets[:count], span))
         if not answer:
-            settle(self.future, replace(result, captured=CapturedAnswer(count, span, (), None)))
+            resolve(self.future, replace(result, captured=CapturedAnswer(count, span, (), None)))
             return None
         prompt, inside = len(self.request.prompt), set(answer)
         places = tuple(prompt + place for place in answer)
@@ -283,11 +283,11 @@ class Draw:
                 logprobs = tuple(replace(entry, entropy=entropy) for entry, entropy in told)
             watched = None if found.watched is None else found.watched[:count]
             captured = CapturedAnswer(count, span, answer, wide, found.hidden, watched)
-            settle(self.future, replace(result, logprobs=logprobs, captured=captured))
+            resolve(self.future, replace(result, logprobs=logprobs, captured=captured))
 
         if count <= fed:
             regions: Regions = [(None, runs(places)), (0, runs(rest)), (0, ())]
-            watch = _flat(self.watch, layout)
+            watch = _flat(self.per_token, layout)
             return Fetch(self.future, regions, watch, lambda found: done(found.values, found))
         # A stop sequence ended the answer within its last token, which was not fed: one pass over all of it.
         again = CaptureRequest(
@@ -295,9 +295,8 @@ class Draw:
             (places, tuple(range(prompt)) + rest, tuple(range(prompt))),
             capture.reduce,
             prompt,
-            self.request.neurons,
-            self.request.alpha,
-            capture.watch,
+            self.request.intervention,
+            capture.per_token,
         )
         return Given(self.future, again, lambda found: done(found.contributions, found))
 
@@ -306,9 +305,8 @@ Job = Draw | Given
 
 
 def _scaled(fields: RequestExtras, request: GenerateRequest | CaptureRequest, layout: NeuronLayout) -> RequestExtras:
-    if request.neurons is None or request.alpha == 1.0:
-        return fields
-    return replace(fields, neurons=_flat(request.neurons, layout), alpha=request.alpha)
+    flat = tuple(request.intervention.flat(layout).tolist())
+    return replace(fields, neurons=flat, alpha=request.intervention.alpha) if flat else fields
 
 
 def _flat(neurons: NeuronSet | None, layout: NeuronLayout) -> tuple[int, ...]:
