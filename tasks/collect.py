@@ -10,7 +10,7 @@ from inspect_ai.model import GenerateConfig
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
 from hneurons_eval.data.questions import ANSWER_ONLY, Question, load_questions, split_questions
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.scorers.judge import check_judge, consistency
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.generation import draw

@@ -12,7 +12,7 @@ from inspect_ai.model import GenerateConfig, ModelOutput, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.artifacts.references import named_neurons, probe_directory_of
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.models.controls import load_activity
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.scorers.drifted import drifted

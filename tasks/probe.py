@@ -22,7 +22,7 @@ from hneurons_eval.analysis.detection import LABELS
 from hneurons_eval.artifacts.logs import StageScore, check_same_model, model_layout, read_stage, samples_of
 from hneurons_eval.artifacts.paths import check_writable, content_key, probe_directory, save_neurons, store_of
 from hneurons_eval.data.questions import ANSWER_ONLY, normalise_question
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.judging.rule import judge_by_rule
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet

@@ -20,7 +20,7 @@ from hneurons_eval.analysis.dose_response import BASELINE_ALPHA
 from hneurons_eval.artifacts.logs import check_hneurons_model, model_layout
 from hneurons_eval.artifacts.paths import check_writable, save_neurons
 from hneurons_eval.artifacts.references import neurons_from, probe_directory_of
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.models.controls import KINDS, layer_matched_sets, random_sets
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import SIGNS, NeuronSet, check_alpha

@@ -24,8 +24,8 @@ from safetensors.numpy import load
 from test_capture import assert_same, assert_same_answers, mixed, sampled
 
 from hneurons_eval.artifacts.contribution_store import Features
-from hneurons_eval.engine.decode_loop import decode
 from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.offsets import decode
 from hneurons_eval.engine.requests import AnswerCapture, GenerateRequest
 from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.models.checkpoints import resolve_model

@@ -23,7 +23,7 @@ from hneurons_eval.models.neuron_set import check_alpha
 from hneurons_eval.models.scaling import scaled
 
 NAME = "hneurons"
-_HFLM: Any = HFLM  # the harness's decorator hides what class it is
+_HFLM: Any = HFLM  # the harness's decorator hides the class
 
 
 class ScaledLM(_HFLM):
@@ -52,7 +52,7 @@ class ScaledLM(_HFLM):
             missing = "alpha=NUMBER" if alpha is None else "neurons=FILE"
             raise ValueError(f"neurons and alpha go together; add {missing} to the model args")
         chosen = None if neurons is None else neurons_to_scale(neurons, sign)
-        factor = 1.0 if alpha is None else check_alpha(alpha)
+        factor = check_alpha(1.0 if alpha is None else alpha)
         super().__init__(pretrained=resolve_model(pretrained), **options)
         self._scaling = ExitStack()
         if chosen is not None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from hneurons_eval.engine.decode_loop import decode, sampled_offsets, settle
+from hneurons_eval.engine.futures import resolve
+from hneurons_eval.engine.offsets import cut_at_stop, decode, sampled_offsets, tokens_within
 from hneurons_eval.engine.requests import (
     AnswerCapture,
     Captured,
@@ -119,9 +120,9 @@ class PendingCapture:
         return self.request.tokens
 
     @property
-    def watch(self) -> NeuronSet | None:
+    def per_token(self) -> NeuronSet | None:
         """Neurons with per-token contributions over the response."""
-        return self.request.watch
+        return self.request.per_token
 
     def extras(self, key: str, layout: NeuronLayout) -> RequestExtras:
         """Request extras; workers keep the contributions under `key`."""
@@ -131,9 +132,9 @@ class PendingCapture:
                 key=key,
                 reduce=request.reduce,
                 regions=tuple(to_ranges(region) for region in request.regions),
-                keep_from=None if self.watch is None else request.response_from,
+                keep_from=None if self.per_token is None else request.response_from,
                 response_from=request.response_from,
-                watch=_flat(self.watch, layout),
+                watch=_flat(self.per_token, layout),
             ),
             request,
             layout,
@@ -158,11 +159,11 @@ class PendingCapture:
                 found.watched,
             )
             if self.then is None:
-                settle(self.future, captured)
+                resolve(self.future, captured)
             else:
                 self.then(captured)
 
-        return Fetch(self.future, None, _flat(self.watch, layout), done)
+        return Fetch(self.future, None, _flat(self.per_token, layout), done)
 
 
 @dataclass
@@ -191,15 +192,15 @@ class PendingGeneration:
         return self.request.capture is not None
 
     @property
-    def watch(self) -> NeuronSet | None:
+    def per_token(self) -> NeuronSet | None:
         """Neurons with per-token contributions over the answer."""
-        return None if self.request.capture is None else self.request.capture.watch
+        return None if self.request.capture is None else self.request.capture.per_token
 
     def extras(self, key: str, layout: NeuronLayout) -> RequestExtras:
         """Request extras; workers keep the contributions under `key`."""
         extras, capture, prompt = RequestExtras(), self.request.capture, len(self.request.prompt)
         if capture is not None:
-            watch = _flat(self.watch, layout)
+            watch = _flat(self.per_token, layout)
             extras = RequestExtras(
                 key=key, reduce=capture.reduce, regions=(((0, prompt),),), keep_from=prompt, watch=watch
             )
@@ -219,7 +220,7 @@ class PendingGeneration:
             "logprobs": request.top_logprobs,
         }
         if options.temperature:
-            key = row_key(request.seed, request.draw, request.prompt)
+            key = row_key(request.seed, request.sample, request.prompt)
             params["seed"] = int.from_bytes(key[:8], "little") >> 1
         return params
 
@@ -230,8 +231,8 @@ class PendingGeneration:
         tokens = completion.tokens[: self.limit]
         text = decode(tokenizer, tokens)
         reason = "stop" if tokens and tokens[-1] in end_tokens else self.limit_reason
-        if cuts := [at for stop in self.request.stop if (at := text.find(stop)) >= 0]:
-            text, reason = text[: min(cuts)], "stop"
+        if (cut := cut_at_stop(text, self.request.stop)) is not None:
+            text, reason = cut, "stop"
         logprobs = None
         if (top := self.request.top_logprobs) is not None:
             logprobs = tuple(
@@ -240,7 +241,7 @@ class PendingGeneration:
             )
         result = Generation(tokens, text, reason, logprobs)
         if self.request.capture is None:
-            settle(self.future, result)
+            resolve(self.future, result)
             return None
         offsets = sampled_offsets(tokenizer, tokens, text)
         return self._fetch(result, offsets, len(completion.tokens) - 1, self.request.capture, layout)
@@ -254,11 +255,11 @@ class PendingGeneration:
         layout: NeuronLayout,
     ) -> Fetch | PendingCapture | None:
         """Fetch the contributions of an answer whose first `fed` tokens have been fed."""
-        count = 1 + max((place for place, (start, _) in enumerate(offsets) if start < len(result.text)), default=-1)
+        count = tokens_within(offsets, result.text)
         span = capture.span(result.text)
         answer = () if span is None else tuple(token_positions(offsets[:count], span))
         if not answer:
-            settle(self.future, replace(result, captured=CapturedAnswer(count, span, (), None)))
+            resolve(self.future, replace(result, captured=CapturedAnswer(count, span, (), None)))
             return None
         prompt, inside = len(self.request.prompt), set(answer)
         positions = tuple(prompt + number for number in answer)
@@ -272,20 +273,19 @@ class PendingGeneration:
             watched = None if found.watched is None else found.watched[:count]
             regions = values if capture.other else values[:1]
             captured = CapturedAnswer(count, span, answer, regions, found.hidden, watched)
-            settle(self.future, replace(result, logprobs=logprobs, captured=captured))
+            resolve(self.future, replace(result, logprobs=logprobs, captured=captured))
 
         if count <= fed:
             regions: Regions = [(None, to_ranges(positions)), (0, to_ranges(rest)), (0, ())]
-            return Fetch(self.future, regions, _flat(self.watch, layout), lambda found: done(found.values, found))
+            return Fetch(self.future, regions, _flat(self.per_token, layout), lambda found: done(found.values, found))
         # A stop sequence ended the answer within its last token, which was not fed: one pass over all of it.
         again = CaptureRequest(
             self.request.prompt + result.tokens,
             (positions, tuple(range(prompt)) + rest, tuple(range(prompt))),
             capture.reduce,
             prompt,
-            self.request.neurons,
-            self.request.alpha,
-            capture.watch,
+            self.request.intervention,
+            capture.per_token,
         )
         return PendingCapture(self.future, again, lambda found: done(found.contributions, found))
 
@@ -296,9 +296,8 @@ PendingRequest = PendingGeneration | PendingCapture
 def _with_scaling(
     extras: RequestExtras, request: GenerateRequest | CaptureRequest, layout: NeuronLayout
 ) -> RequestExtras:
-    if request.neurons is None or request.alpha == 1.0:
-        return extras
-    return replace(extras, neurons=_flat(request.neurons, layout), alpha=request.alpha)
+    flat = tuple(request.intervention.flat(layout).tolist())
+    return replace(extras, neurons=flat, alpha=request.intervention.alpha) if flat else extras
 
 
 def _flat(neurons: NeuronSet | None, layout: NeuronLayout) -> tuple[int, ...]:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from hneurons_eval.engine import decode_loop as decoding
 from hneurons_eval.engine.activation_records import ActivationRecord, compact
-from hneurons_eval.engine.decode_loop import decode, sampled_offsets
 from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.offsets import decode, sampled_offsets
 from hneurons_eval.engine.requests import AnswerCapture, GenerateRequest, Generation
 from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.judging.spans import token_positions

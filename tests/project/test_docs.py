@@ -198,7 +198,7 @@ MODEL_ARGS = {"neurons", "alpha", "risk", "dtype", "device", "revision", "thread
 
 
 def test_model_args_are_those_of_the_provider():
-    from hneurons_eval.engine.provider import HNeuronsAPI
+    from hneurons_eval.engine.hf_provider import HNeuronsAPI
 
     own = set(inspect.signature(HNeuronsAPI.__init__).parameters)
     assert own >= MODEL_ARGS

@@ -26,7 +26,7 @@ from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, solvers, stag
 from hneurons_eval import tasks
 from hneurons_eval.artifacts.logs import StageScore
 from hneurons_eval.artifacts.paths import store_of
-from hneurons_eval.engine.provider import HNeuronsAPI
+from hneurons_eval.engine.hf_provider import HNeuronsAPI
 from hneurons_eval.models.checkpoints import load_layout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe

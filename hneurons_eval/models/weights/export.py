@@ -66,7 +66,7 @@ class _Source:
 
     origin: Origin
     directory: Path
-    places: list[DownProjection]
+    projections: list[DownProjection]
     weights: StoredWeights
 
 
@@ -74,7 +74,7 @@ class _Source:
 class _Chosen:
     """Neurons of one part of a layer."""
 
-    place: DownProjection
+    projection: DownProjection
     number: int
     part: Dense | Experts
     columns: Tensor  # int64, numbers within the part
@@ -160,7 +160,9 @@ def export_adapter(
     alpha, out = _check(neurons, alpha, out)
     source = _open(model, neurons, revision, trust_remote_code)
     chosen = _chosen(source, neurons)
-    if experts := [part.name for place in source.places for part in place.parts if isinstance(part, Experts)]:
+    if experts := [
+        part.name for projection in source.projections for part in projection.parts if isinstance(part, Experts)
+    ]:
         # Also where only shared experts or dense layers are scaled: PEFT (0.21) takes every target called down_proj of
         # such a model for the routed experts, and would apply the adapter elsewhere without an error.
         raise ExportError(
@@ -173,7 +175,7 @@ def export_adapter(
     def write(staging: Path) -> int:
         tensors: dict[str, Tensor] = {}
         for one in chosen:
-            (matrix,) = source.weights.matrices[one.place.layer, one.number]
+            (matrix,) = source.weights.matrices[one.projection.layer, one.number]
             weight, count = matrix.read(source.directory), len(one.columns)
             pick, put = torch.zeros(rank, weight.shape[1]), torch.zeros(weight.shape[0], rank)
             pick[torch.arange(count), one.columns] = 1.0
@@ -250,15 +252,15 @@ def _open(model: str | Path, neurons: NeuronSet, revision: str | None, trust_rem
     if getattr(config, "transformers_weights", None):
         raise ExportError(f"the configuration of {model} names other weight files than {SINGLE}; save it anew")
     empty = build_empty(config, trust_remote_code)
-    places = down_projections(empty)
-    neurons.check(NeuronLayout(tuple(place.width for place in places)), str(model))
+    projections = down_projections(empty)
+    neurons.check(NeuronLayout(tuple(projection.width for projection in projections)), str(model))
     directory, commit = Path(source), None
     if not directory.is_dir():
         directory = _fetched(source, revision, trust_remote_code)
         commit = directory.name
     if (directory / "adapter_config.json").is_file():
         raise ExportError(f"{directory} holds an adapter beside the weights; merge it into them first")
-    weights = find_weights(directory, empty, places)
+    weights = find_weights(directory, empty, projections)
     origin = Origin(
         model=str(model),
         load_from=source,
@@ -266,9 +268,9 @@ def _open(model: str | Path, neurons: NeuronSet, revision: str | None, trust_rem
         revision=commit,
         fingerprint=fingerprint(source, commit),
         auto_class=model_class(config).__name__,
-        total=sum(place.width for place in places),
+        total=sum(projection.width for projection in projections),
     )
-    return _Source(origin, directory, places, weights)
+    return _Source(origin, directory, projections, weights)
 
 
 def _fetched(model: str, revision: str | None, trust_remote_code: bool) -> Path:
@@ -331,18 +333,22 @@ def _whole(out: Path, write: Callable[[Path], int]) -> int:
 def _chosen(source: _Source, neurons: NeuronSet) -> list[_Chosen]:
     """The neurons, part by part."""
     found: list[_Chosen] = []
-    for place in source.places:
-        own = neurons.indices[neurons.layers == place.layer]
-        for number, part in enumerate(place.parts):
+    for projection in source.projections:
+        own = neurons.indices[neurons.layers == projection.layer]
+        for number, part in enumerate(projection.parts):
             columns = own[(own >= part.start) & (own < part.start + part.width)] - part.start
             if len(columns):
-                found.append(_Chosen(place, number, part, torch.from_numpy(columns)))
+                found.append(_Chosen(projection, number, part, torch.from_numpy(columns)))
     return found
 
 
 def _by_matrix(source: _Source, chosen: _Chosen) -> Iterator[tuple[Matrix, Tensor]]:
     """Each matrix of a part that has any of the neurons, with the numbers of its own."""
-    matrices, part, columns = source.weights.matrices[chosen.place.layer, chosen.number], chosen.part, chosen.columns
+    matrices, part, columns = (
+        source.weights.matrices[chosen.projection.layer, chosen.number],
+        chosen.part,
+        chosen.columns,
+    )
     if isinstance(part, Dense):
         yield matrices[0], columns
         return

@@ -72,8 +72,10 @@ def neuron_vectors(model: nn.Module) -> list[list[PartVectors]]:
         UnsupportedModelError: neurons that cannot all be found, or an MLP whose up-projection cannot be told.
     """
     found = []
-    for place in down_projections(model):
-        parts = [_of_experts(part) if isinstance(part, Experts) else _of_dense(model, part) for part in place.parts]
+    for projection in down_projections(model):
+        parts = [
+            _of_experts(part) if isinstance(part, Experts) else _of_dense(model, part) for part in projection.parts
+        ]
         found.append(parts)
     return found
 
