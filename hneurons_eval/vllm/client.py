@@ -33,7 +33,7 @@ from hneurons_eval.vllm.requests import (
     PendingCapture,
     PendingGeneration,
     PendingRequest,
-    WorkerCapture,
+    from_bytes,
 )
 
 MAX_IN_FLIGHT = 256
@@ -169,7 +169,7 @@ class ClientEngine(BaseEngine):
             body = json.dumps({"regions": then.regions}).encode()
             response = _checked(await self._send("POST", f"{CAPTURES}/{key}", body))
             kept = False
-            then.done(WorkerCapture.from_bytes(response.content))
+            then.done(from_bytes(response.content))
             return None
         finally:
             if kept:

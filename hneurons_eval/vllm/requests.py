@@ -26,33 +26,26 @@ from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.vllm.request_extras import Regions, RequestExtras, to_ranges
 
+TENSORS = ("values", "logprobs", "entropies", "hidden", "watched")
+"""Names of a capture's tensors between processes, in the order of the fields of `Captured`."""
 
-@dataclass(frozen=True)
-class WorkerCapture:
-    """A request's capture joined from all ranks: the tensors of `NeuronHooks.fetch`, over all neurons."""
 
-    values: np.ndarray
-    logprobs: np.ndarray | None
-    entropies: np.ndarray | None
-    hidden: np.ndarray | None
-    watched: np.ndarray | None
+def to_bytes(captured: Captured) -> bytes:
+    """A capture as safetensors."""
+    found = zip(TENSORS, vars(captured).values(), strict=True)
+    return save({name: np.ascontiguousarray(values) for name, values in found if values is not None})
 
-    def to_bytes(self) -> bytes:
-        """As safetensors."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return save({name: np.ascontiguousarray(values) for name, values in found.items() if values is not None})
 
-    @classmethod
-    def from_bytes(cls, blob: bytes) -> "WorkerCapture":
-        """The inverse of `to_bytes`."""
-        found = load(blob)
-        return cls(found["values"], *(found.get(name) for name in ("logprobs", "entropies", "hidden", "watched")))
+def from_bytes(blob: bytes) -> Captured:
+    """The inverse of `to_bytes`."""
+    found = load(blob)
+    return Captured(found["values"], *(found.get(name) for name in TENSORS[1:]))
 
 
 def join_ranks(
     shares: Sequence[Mapping[str, np.ndarray]], name: str, layout: NeuronLayout, watch: Sequence[int] = ()
-) -> WorkerCapture:
-    """Join a request's tensors over ranks.
+) -> Captured:
+    """Join a request's tensors over ranks: those of `NeuronHooks.fetch`, over all neurons.
 
     Args:
         shares: tensors of each rank, in rank order.
@@ -70,15 +63,15 @@ def join_ranks(
     ranks = len(parts)
     bounds = layout.starts // ranks  # every rank has the same share of each layer
     layers = [part[:, start:stop] for start, stop in pairwise(bounds) for part in parts]
-    logprobs, entropies, hidden = (shares[0].get(f"{name}.{kind}") for kind in ("logprobs", "entropies", "hidden"))
-    watched = None
+    logprobs, entropies, hidden = (shares[0].get(f"{name}.{tensor}") for tensor in TENSORS[1:4])
+    per_token = None
     if len(watch):
         layers_of, within = layout.unflatten(np.asarray(watch, np.int64))
         owner = within * ranks // np.asarray(layout.widths)[layers_of]
-        watched = np.empty((len(shares[0][f"{name}.watched"]), len(watch)), np.float32)
+        per_token = np.empty((len(shares[0][f"{name}.watched"]), len(watch)), np.float32)
         for rank, share in enumerate(shares):
-            watched[:, owner == rank] = share[f"{name}.watched"]
-    return WorkerCapture(np.concatenate(layers, axis=1), logprobs, entropies, hidden, watched)
+            per_token[:, owner == rank] = share[f"{name}.watched"]
+    return Captured(np.concatenate(layers, axis=1), logprobs, entropies, hidden, per_token)
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,7 @@ class Fetch:
     future: "Future[Any]"
     regions: Regions | None
     watch: tuple[int, ...]
-    done: Callable[[WorkerCapture], None]
+    done: Callable[[Captured], None]
 
 
 @dataclass
@@ -147,21 +140,16 @@ class PendingCapture:
     def finish(self, completion: Completion, tokenizer: Any, end_tokens: frozenset[int], layout: NeuronLayout) -> Fetch:
         """The next action after vLLM's output: fetch the contributions."""
 
-        def done(found: WorkerCapture) -> None:
+        def done(found: Captured) -> None:
             first = self.request.response_from
-            hidden = found.hidden if first is not None and min(self.request.regions[0]) >= first else None
-            empty = None if first is None else np.zeros(0, np.float32)
-            captured = Captured(
-                found.values,
-                empty if found.logprobs is None else found.logprobs,
-                empty if found.entropies is None else found.entropies,
-                hidden,
-                found.watched,
-            )
+            if first is None or min(self.request.regions[0]) < first:
+                found = replace(found, hidden=None)
+            if first is not None and found.logprobs is None:  # a response without tokens
+                found = replace(found, logprobs=np.zeros(0, np.float32), entropies=np.zeros(0, np.float32))
             if self.then is None:
-                resolve(self.future, captured)
+                resolve(self.future, found)
             else:
-                self.then(captured)
+                self.then(found)
 
         return Fetch(self.future, None, _flat(self.per_token, layout), done)
 
@@ -265,19 +253,19 @@ class PendingGeneration:
         positions = tuple(prompt + number for number in answer)
         rest = tuple(prompt + number for number in range(count) if number not in inside)
 
-        def done(values: np.ndarray, found: WorkerCapture | Captured) -> None:
+        def done(found: Captured) -> None:
             logprobs = result.logprobs
             if logprobs is not None and found.entropies is not None:
                 pairs = zip(logprobs, found.entropies.tolist(), strict=False)
                 logprobs = tuple(replace(entry, entropy=entropy) for entry, entropy in pairs)
-            watched = None if found.watched is None else found.watched[:count]
-            regions = values if capture.other else values[:1]
-            captured = CapturedAnswer(count, span, answer, regions, found.hidden, watched)
+            contributions = found.contributions if capture.other else found.contributions[:1]
+            per_token = None if found.per_token is None else found.per_token[:count]
+            captured = CapturedAnswer(count, span, answer, contributions, found.hidden, per_token)
             resolve(self.future, replace(result, logprobs=logprobs, captured=captured))
 
         if count <= fed:
             regions: Regions = [(None, to_ranges(positions)), (0, to_ranges(rest)), (0, ())]
-            return Fetch(self.future, regions, _flat(self.per_token, layout), lambda found: done(found.values, found))
+            return Fetch(self.future, regions, _flat(self.per_token, layout), done)
         # A stop sequence ended the answer within its last token, which was not fed: one pass over all of it.
         again = CaptureRequest(
             self.request.prompt + result.tokens,
@@ -287,7 +275,7 @@ class PendingGeneration:
             self.request.intervention,
             capture.per_token,
         )
-        return PendingCapture(self.future, again, lambda found: done(found.contributions, found))
+        return PendingCapture(self.future, again, done)
 
 
 PendingRequest = PendingGeneration | PendingCapture
