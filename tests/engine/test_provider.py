@@ -36,10 +36,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hneurons_eval.artifacts.contribution_store import Features
 from hneurons_eval.artifacts.paths import artifact_root, save_neurons, store_of
-from hneurons_eval.engine.offsets import sampled_offsets
 from hneurons_eval.engine.engine import Engine
-from hneurons_eval.engine.prompts import PromptFormat
 from hneurons_eval.engine.hf_provider import HNeuronsAPI
+from hneurons_eval.engine.offsets import sampled_offsets
+from hneurons_eval.engine.prompts import PromptFormat
 from hneurons_eval.judging.spans import answer_span, token_positions
 from hneurons_eval.models.checkpoints import load_layout
 from hneurons_eval.models.contributions import contributions

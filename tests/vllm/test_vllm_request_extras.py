@@ -82,7 +82,7 @@ def filled(fields: RequestExtras, magnitudes: torch.Tensor, kept: torch.Tensor, 
             capture.sums[cell] = (
                 own + magnitudes[position] if fields.reduce == "mean" else own.max(magnitudes[position])
             )
-    capture.history = [(ActivationRecord(kept, inverse, (), None), row) for row in range(len(kept))]
+    capture.activations = [(ActivationRecord(kept, inverse, (), None), row) for row in range(len(kept))]
     return capture
 
 
