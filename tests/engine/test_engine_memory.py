@@ -287,28 +287,31 @@ def test_an_engine_whose_device_is_lost_says_so_at_once(
     forward = mlp.forward
 
     def failing(x: Any) -> Any:
-        if passes != "call" and (x.shape[1] > 1) != (passes == "step"):
+        if (x.shape[1] > 1) != (passes == "step"):
             raise RuntimeError("CUDA error: device-side assert triggered\nand more about it")
         return forward(x)
-
-    def assertion(model: Any) -> None:
-        raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(mlp, "forward", failing)
     message = r"^the engine of .* has stopped: CUDA error: device-side assert triggered; start a new process$"
     if passes == "call":
-        with pytest.raises(RuntimeError, match="device-side assert"):
-            engine.call(assertion).result(TIMEOUT)
-    first = [engine.generate(GenerateRequest((5 + k, 6, 7), 4)) for k in range(3)] if passes != "capture" else []
-    first += [engine.capture(CaptureRequest((5 + k, 6, 7), ((1,),))) for k in range(3)]  # pyright: ignore
+        with pytest.raises(RuntimeError, match="^CUDA error"):
+            engine.call(lambda model: failing(torch.zeros(1, 2, 32))).result(TIMEOUT)
+        running: list[Any] = []
+    elif passes == "capture":
+        running = [engine.capture(CaptureRequest((5 + k, 6, 7), ((1,),))) for k in range(3)]
+    else:
+        running = [engine.generate(GenerateRequest((5 + k, 6, 7), 4)) for k in range(3)]
+
+    def refused(futures: list[Any]) -> None:
+        for future in futures:
+            with pytest.raises(RuntimeError, match=message) as caught:
+                future.result(TIMEOUT)
+            assert "device-side assert" in str(caught.value.__cause__)
+
+    refused(running)
     monkeypatch.setattr(mlp, "forward", forward)
-    if passes == "call":
-        passes = ""
-    later = [engine.generate(GenerateRequest((5, 6, 7), 4)), engine.capture(CaptureRequest((5, 6), ((1,),)))]
-    for future in [*first, *later, engine.call(lambda model: None)]:
-        with pytest.raises(RuntimeError, match=message) as caught:
-            future.result(TIMEOUT)
-        assert "device-side assert" in str(caught.value.__cause__)
+    refused([engine.generate(GenerateRequest((5, 6, 7), 4)), engine.capture(CaptureRequest((5, 6), ((1,),)))])
+    refused([engine.call(lambda model: None)])
 
 
 def test_what_is_refused_counts_as_memory_that_ran_out(monkeypatch: pytest.MonkeyPatch):
