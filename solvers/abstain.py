@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
-from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput, get_model
+from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput
 from inspect_ai.solver import Generate, Solver, TaskState, chain, solver
 
+from hneurons_eval.artifacts.logs import check_hneurons_model
 from hneurons_eval.artifacts.paths import save_neurons
 from hneurons_eval.engine.risk_requests import DECISIONS, find_risk_probe, risk_of_answer
 from hneurons_eval.models.neuron_set import check_alpha
@@ -91,8 +92,7 @@ def abstain_when_risky(
         return {**options, "extra_body": {**body, "hneurons": own}}
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        if not hasattr(get_model().api, "engine"):
-            raise UsageError(f"{get_model()} gives no access to its neurons; use --model hneurons/MODEL")
+        check_hneurons_model()
 
         async def guarded(
             state: TaskState, tool_calls: Literal["loop", "single", "none"] = "loop", **options: Any

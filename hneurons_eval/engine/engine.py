@@ -19,7 +19,6 @@ recovered from, the engine has stopped, and every request fails at once with tha
 """
 
 import atexit
-import os
 import queue
 import threading
 import time
@@ -35,6 +34,7 @@ from transformers.cache_utils import DynamicCache
 
 from hneurons_eval.engine.answer_capture import TeacherForcing
 from hneurons_eval.engine.decode_loop import Batch
+from hneurons_eval.engine.device import best_device, calibrate_threads, spare_bytes
 from hneurons_eval.engine.device_errors import is_unrecoverable
 from hneurons_eval.engine.futures import resolve
 from hneurons_eval.engine.offsets import end_tokens
@@ -53,7 +53,6 @@ from hneurons_eval.models.architecture import text_config
 from hneurons_eval.models.checkpoints import fingerprint, load_model, load_tokenizer, resolve_model
 from hneurons_eval.models.contributions import RegionCapture
 from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
-from hneurons_eval.util.memory import available
 
 T = TypeVar("T")
 GATHER_SECONDS = 0.004
@@ -215,7 +214,7 @@ class Engine:
     def _load(self) -> tuple[Batch, TeacherForcing]:
         revision, dtype, device, threads, trust_remote_code = self._arguments
         self.model: Any = load_model(
-            self.source, revision, dtype, device=device or _best_device(), trust_remote_code=trust_remote_code
+            self.source, revision, dtype, device=device or best_device(), trust_remote_code=trust_remote_code
         )
         self.device: torch.device = self.model.get_input_embeddings().weight.device
         self.dtype = str(self.model.dtype).removeprefix("torch.")
@@ -224,7 +223,7 @@ class Engine:
         text = text_config(self.model.config)
         self.context: int = getattr(text, "max_position_embeddings", None) or 2**20
         self.vocabulary: int = self.model.get_input_embeddings().num_embeddings
-        self.threads = threads or _calibrate_threads(self.model, self.layout.widths[0])
+        self.threads = threads or calibrate_threads(self.model, self.layout.widths[0])
         if self.device.type == "cpu":
             torch.set_num_threads(self.threads)
         self.decoding = DecodingModel(
@@ -236,7 +235,7 @@ class Engine:
             window=getattr(text, "sliding_window", None),
             device=self.device,
         )
-        spare = _spare_bytes(self.device)
+        spare = spare_bytes(self.device)
         batch = Batch(
             self.decoding,
             max_rows=self.max_rows,
@@ -320,44 +319,6 @@ def _sample_cache(model: Any, device: torch.device) -> DynamicCache:
             "contributions() and scaled() work without an engine"
         )
     return cache
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _spare_bytes(device: torch.device) -> int:
-    """Memory that is free for keys and values."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return available()
-
-
-def _calibrate_threads(model: Any, width: int) -> int:
-    """The number of torch threads with which matrix products of this model's kind run fastest here."""
-    if model.device.type != "cpu":
-        return torch.get_num_threads()
-    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    weight = torch.ones(model.get_input_embeddings().embedding_dim, min(width, 2**14), dtype=model.dtype)
-    x = torch.ones(128, weight.shape[1], dtype=weight.dtype)
-    options = sorted({1, 2, 4, 8, 16, 32, most // 2, most} & set(range(1, most + 1)))
-    before, timings = torch.get_num_threads(), {}
-    try:
-        for threads in options:
-            torch.set_num_threads(threads)
-            runs = []
-            with torch.inference_mode():
-                for _ in range(8):
-                    begin = time.perf_counter()
-                    for _ in range(4):
-                        nn.functional.linear(x, weight)
-                    runs.append(time.perf_counter() - begin)
-            timings[threads] = min(runs)  # other programs slow some runs down
-    finally:
-        torch.set_num_threads(before)
-    return min(timings, key=lambda threads: timings[threads])
 
 
 _ENGINES: EngineRegistry[Engine] = EngineRegistry()

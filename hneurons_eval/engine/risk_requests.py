@@ -1,4 +1,4 @@
-"""Asking the evaluated model for the risk of an answer: which probe, and what it says of the last answer."""
+"""Requests for the risk of an answer to the evaluated model, and the probe that judges it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, Model, ModelOutput, get_model
 
-from hneurons_eval.artifacts.logs import read_stage
+from hneurons_eval.artifacts.logs import check_hneurons_model, model_layout, read_stage
 from hneurons_eval.artifacts.references import probe_summary
 from hneurons_eval.util.errors import UsageError, usage_errors
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hneurons_eval.engine.risk import RiskProbe
 
 DECISIONS = "abstain_when_risky"
-"""Where in a sample's store the solver `abstain_when_risky` keeps what it did about each answer."""
+"""Key in a sample's store of the decisions of the solver `abstain_when_risky`."""
 
 
 def find_risk_probe(reference: str) -> "RiskProbe":
@@ -43,11 +43,11 @@ def find_risk_probe(reference: str) -> "RiskProbe":
 
 
 def answer_of(messages: Sequence[ChatMessage], output: ModelOutput) -> tuple[int, str, bool]:
-    """How many messages stand before the last answer, its text, and whether it calls tools."""
-    for place in range(len(messages) - 1, -1, -1):
-        message = messages[place]
+    """Number of messages before the last answer, its text, and whether it calls tools."""
+    for number in range(len(messages) - 1, -1, -1):
+        message = messages[number]
         if isinstance(message, ChatMessageAssistant):
-            return place, message.text, bool(message.tool_calls)
+            return number, message.text, bool(message.tool_calls)
     # A solver may leave its answer in the output alone.
     return len(messages), output.completion, False
 
@@ -55,7 +55,7 @@ def answer_of(messages: Sequence[ChatMessage], output: ModelOutput) -> tuple[int
 async def risk_of_answer(
     messages: Sequence[ChatMessage], output: ModelOutput, probe: "RiskProbe", span: str
 ) -> dict[str, Any]:
-    """The risk of the last answer: as taken while it was generated, else from a pass over prompt and answer.
+    """The risk of the last answer: captured while it was generated, else from a pass over prompt and answer.
 
     Raises:
         UsageError: the evaluated model is not of `hneurons/`, or the probe is of a model with other layers.
@@ -71,10 +71,9 @@ async def risk_of_answer(
     if output.completion == text and known.get("probe") == probe.digest and known.get("by") == span:
         return dict(known)
     model: Model = get_model()
-    if not hasattr(model.api, "engine"):
-        raise UsageError(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
+    check_hneurons_model()
     with usage_errors():
-        probe.check(model.api.engine.layout, model.name)  # pyright: ignore[reportAttributeAccessIssue]
+        probe.check(model_layout(), model.name)
     ask = {"risk": {"probe": probe.directory, "span": span, "response": text}}
     config = GenerateConfig(extra_body={"hneurons": ask})
     judged = await model.generate(list(messages[:before]), config=config)
