@@ -103,8 +103,8 @@ class Exact:
             worst = (np.abs(values - expected) / allowed).max()
             assert worst <= 1, f"an error of {worst:.3g} times what rounding allows"
 
-    def check_watched(self, found: np.ndarray | None, own: Pass, start: int, flat: np.ndarray) -> None:
-        """The same for some neurons at single tokens `[response tokens, watched]`."""
+    def check_per_token(self, found: np.ndarray | None, own: Pass, start: int, flat: np.ndarray) -> None:
+        """The same for some neurons at single tokens `[response tokens, neurons]`."""
         assert found is not None
         part = slice(start, start + len(found))
         layers, _ = self.layout.unflatten(flat)

@@ -157,14 +157,14 @@ def test_given_responses_are_captured_as_in_process(
     client: ClientEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, exact: Exact
 ):
     requests = mixed(prompts, engine.tokenizer, some_neurons)
-    watched = some_neurons(9, 20)
-    requests += [replace(requests[0], per_token=watched)]
+    chosen = some_neurons(9, 20)
+    requests += [replace(requests[0], per_token=chosen)]
     found = results([client.capture(request) for request in requests])
     expected = results([engine.capture(request) for request in requests])
     assert_same(found, expected, requests, exact)
     own, start = exact.of(requests[-1].tokens), requests[-1].response_from
     assert len(found[-1].per_token) == len(requests[-1].tokens) - start
-    exact.check_watched(found[-1].per_token, own, start, watched.flat(exact.layout))
+    exact.check_per_token(found[-1].per_token, own, start, chosen.flat(exact.layout))
 
 
 def test_answers_are_captured_while_they_are_generated_as_in_process(
@@ -175,12 +175,12 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
     caller: httpx.Client,
     exact: Exact,
 ):
-    watched = some_neurons(9, 20)
-    watching = AnswerCapture(lambda text: (0, len(text)), "max", other=True, per_token=watched)
+    chosen = some_neurons(9, 20)
+    per_token = AnswerCapture(lambda text: (0, len(text)), "max", other=True, per_token=chosen)
     requests = [
         *sampled(prompts),
         *sampled(prompts[:3], intervention=Intervention(some_neurons(4, 3000), 0.0)),
-        *sampled(prompts[:2], capture=watching),
+        *sampled(prompts[:2], capture=per_token),
         *sampled(prompts[:2], max_tokens=1),
     ]
     (whole,) = results([engine.generate(requests[0])])
@@ -190,7 +190,7 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
     assert_same_answers(found, expected, requests, exact)
     own = exact.of(requests[9].prompt + found[9].tokens)
     assert len(found[9].captured.per_token) == found[9].captured.response_tokens
-    exact.check_watched(found[9].captured.per_token, own, len(requests[9].prompt), watched.flat(exact.layout))
+    exact.check_per_token(found[9].captured.per_token, own, len(requests[9].prompt), chosen.flat(exact.layout))
     assert nothing_stays(caller)
 
 
