@@ -120,17 +120,15 @@ class PendingCapture:
     def extras(self, key: str, layout: NeuronLayout) -> RequestExtras:
         """Request extras; workers keep the contributions under `key`."""
         request = self.request
-        return _with_scaling(
-            RequestExtras(
-                key=key,
-                reduce=request.reduce,
-                regions=tuple(to_ranges(region) for region in request.regions),
-                keep_from=None if self.per_token is None else request.response_from,
-                response_from=request.response_from,
-                watch=_flat(self.per_token, layout),
-            ),
-            request,
-            layout,
+        return RequestExtras(
+            neurons=tuple(request.intervention.flat(layout).tolist()),
+            alpha=request.intervention.key[1],
+            key=key,
+            reduce=request.reduce,
+            regions=tuple(to_ranges(region) for region in request.regions),
+            keep_from=None if self.per_token is None else request.response_from,
+            response_from=request.response_from,
+            watch=_flat(self.per_token, layout),
         )
 
     def sampling_params(self, end_tokens: frozenset[int]) -> dict[str, Any]:
@@ -186,13 +184,13 @@ class PendingGeneration:
 
     def extras(self, key: str, layout: NeuronLayout) -> RequestExtras:
         """Request extras; workers keep the contributions under `key`."""
-        extras, capture, prompt = RequestExtras(), self.request.capture, len(self.request.prompt)
-        if capture is not None:
-            watch = _flat(self.per_token, layout)
-            extras = RequestExtras(
-                key=key, reduce=capture.reduce, regions=(((0, prompt),),), keep_from=prompt, watch=watch
-            )
-        return _with_scaling(extras, self.request, layout)
+        request, prompt = self.request, len(self.request.prompt)
+        neurons = tuple(request.intervention.flat(layout).tolist())
+        extras = RequestExtras(neurons=neurons, alpha=request.intervention.key[1])
+        if request.capture is None:
+            return extras
+        watch, reduce = _flat(self.per_token, layout), request.capture.reduce
+        return replace(extras, key=key, reduce=reduce, regions=(((0, prompt),),), keep_from=prompt, watch=watch)
 
     def sampling_params(self, end_tokens: frozenset[int]) -> dict[str, Any]:
         """vLLM's sampling parameters."""
@@ -279,13 +277,6 @@ class PendingGeneration:
 
 
 PendingRequest = PendingGeneration | PendingCapture
-
-
-def _with_scaling(
-    extras: RequestExtras, request: GenerateRequest | CaptureRequest, layout: NeuronLayout
-) -> RequestExtras:
-    flat = tuple(request.intervention.flat(layout).tolist())
-    return replace(extras, neurons=flat, alpha=request.intervention.alpha) if flat else extras
 
 
 def _flat(neurons: NeuronSet | None, layout: NeuronLayout) -> tuple[int, ...]:
