@@ -43,7 +43,7 @@ TEMPLATES = "additional_chat_templates"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         directory: where.
@@ -62,7 +62,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Source:
-    """A checkpoint to export from, its weights where they are."""
+    """A checkpoint to export from, with its weights in their files."""
 
     origin: Origin
     directory: Path
@@ -89,7 +89,7 @@ def export_checkpoint(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Exported:
-    """Write a checkpoint with the neurons scaled: the same files as the model's, and a card that says what was done.
+    """Write a checkpoint with the neurons scaled: the model's files, and a card that describes the change.
 
     Loaded, it is bit for bit what `fold` makes of the model in the dtype in which its weights are stored.
 
@@ -274,7 +274,7 @@ def _open(model: str | Path, neurons: NeuronSet, revision: str | None, trust_rem
 
 
 def _fetched(model: str, revision: str | None, trust_remote_code: bool) -> Path:
-    """The files of a Hub id in the Hub's cache: what a checkpoint needs, and only the weights that are loaded."""
+    """The files of a Hub id in the Hub's cache: configuration, tokenizer and the weights that are loaded."""
     import huggingface_hub
 
     beside = [*KEPT, f"{TEMPLATES}/*", "README.md", *(["*.py"] if trust_remote_code else [])]
