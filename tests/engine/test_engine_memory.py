@@ -294,7 +294,7 @@ def test_an_engine_whose_device_is_lost_says_so_at_once(
     monkeypatch.setattr(mlp, "forward", failing)
     message = r"^the engine of .* has stopped: CUDA error: device-side assert triggered; start a new process$"
     if passes == "call":
-        with pytest.raises(RuntimeError, match="^CUDA error"):
+        with pytest.raises(RuntimeError, match=r"^CUDA error"):
             engine.call(lambda model: failing(torch.zeros(1, 2, 32))).result(TIMEOUT)
         running: list[Any] = []
     elif passes == "capture":
