@@ -102,8 +102,10 @@ def reduce_cett(
     if regions is None:
         shares, outside = inverse[:, None, :], None  # [batch, regions, tokens]
     else:
-        mean = reduce == "mean" and counts is not None
-        shares = torch.where(regions, inverse[:, None, :] / counts[:, :, None] if mean else inverse[:, None, :], 0.0)
+        divided = inverse[:, None, :]
+        if reduce == "mean" and counts is not None:
+            divided = divided / counts[:, :, None]
+        shares = torch.where(regions, divided, 0.0)
         outside = ~regions.any(dim=1)  # [batch, tokens]
     reduced = [
         _reduce_dense(one, shares, outside, reduce)

@@ -275,20 +275,20 @@ class Draw:
         places = tuple(prompt + place for place in answer)
         rest = tuple(prompt + place for place in range(count) if place not in inside)
 
-        def done(values: np.ndarray, found: Gathered | Captured) -> None:
+        def done(values: np.ndarray, found: Gathered | Captured, per_token: np.ndarray | None) -> None:
             wide = values if capture.other else values[:1]
             logprobs = result.logprobs
             if logprobs is not None and found.entropies is not None:
                 told = zip(logprobs, found.entropies.tolist(), strict=False)
                 logprobs = tuple(replace(entry, entropy=entropy) for entry, entropy in told)
-            watched = None if found.watched is None else found.watched[:count]
-            captured = CapturedAnswer(count, span, answer, wide, found.hidden, watched)
+            per_token = None if per_token is None else per_token[:count]
+            captured = CapturedAnswer(count, span, answer, wide, found.hidden, per_token)
             resolve(self.future, replace(result, logprobs=logprobs, captured=captured))
 
         if count <= fed:
             regions: Regions = [(None, runs(places)), (0, runs(rest)), (0, ())]
             watch = _flat(self.per_token, layout)
-            return Fetch(self.future, regions, watch, lambda found: done(found.values, found))
+            return Fetch(self.future, regions, watch, lambda found: done(found.values, found, found.watched))
         # A stop sequence ended the answer within its last token, which was not fed: one pass over all of it.
         again = CaptureRequest(
             self.request.prompt + result.tokens,
@@ -298,7 +298,7 @@ class Draw:
             self.request.intervention,
             capture.per_token,
         )
-        return Given(self.future, again, lambda found: done(found.contributions, found))
+        return Given(self.future, again, lambda found: done(found.contributions, found, found.per_token))
 
 
 Job = Draw | Given
