@@ -31,6 +31,7 @@ from hneurons_eval.models.checkpoints import fingerprint, load_config, quantisat
 from hneurons_eval.models.down_projection import Dense, DownProjection, Experts
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
+from hneurons_eval.models.scaling import neurons_by_part
 from hneurons_eval.models.weights.cards import NEURONS, Origin, adapter_card, checkpoint_card
 from hneurons_eval.models.weights.patcher import INDEX, SINGLE, Matrix, StoredWeights, find_weights
 from hneurons_eval.models.weights.patcher import ExportError as ExportError
@@ -109,7 +110,7 @@ def export_checkpoint(
     """
     alpha, out = _check(neurons, alpha, out)
     source = _open(model, neurons, revision, trust_remote_code)
-    chosen = _chosen(source, neurons)
+    chosen = [_Chosen(*one) for one in neurons_by_part(source.projections, neurons)]
     free = shutil.disk_usage(_existing(out)).free
     if free < source.weights.size:
         raise ExportError(f"{out} needs {source.weights.size:,} bytes, {free:,} are free on its disk; make room")
@@ -159,7 +160,7 @@ def export_adapter(
 
     alpha, out = _check(neurons, alpha, out)
     source = _open(model, neurons, revision, trust_remote_code)
-    chosen = _chosen(source, neurons)
+    chosen = [_Chosen(*one) for one in neurons_by_part(source.projections, neurons)]
     if experts := [
         part.name for projection in source.projections for part in projection.parts if isinstance(part, Experts)
     ]:
@@ -330,25 +331,10 @@ def _whole(out: Path, write: Callable[[Path], int]) -> int:
 # ---- which columns of which matrix ---------------------------------------------------------------
 
 
-def _chosen(source: _Source, neurons: NeuronSet) -> list[_Chosen]:
-    """The neurons, part by part."""
-    found: list[_Chosen] = []
-    for projection in source.projections:
-        own = neurons.indices[neurons.layers == projection.layer]
-        for number, part in enumerate(projection.parts):
-            columns = own[(own >= part.start) & (own < part.start + part.width)] - part.start
-            if len(columns):
-                found.append(_Chosen(projection, number, part, torch.from_numpy(columns)))
-    return found
-
-
 def _by_matrix(source: _Source, chosen: _Chosen) -> Iterator[tuple[Matrix, Tensor]]:
     """Each matrix of a part that has any of the neurons, with the numbers of its own."""
-    matrices, part, columns = (
-        source.weights.matrices[chosen.projection.layer, chosen.number],
-        chosen.part,
-        chosen.columns,
-    )
+    matrices, part = source.weights.matrices[chosen.projection.layer, chosen.number], chosen.part
+    columns = chosen.columns
     if isinstance(part, Dense):
         yield matrices[0], columns
         return
