@@ -119,7 +119,7 @@ class Capture:
             if not 0 <= places[0] <= places[-1] < len(self.activations):
                 raise ValueError(f"{places[0]} to {places[-1]} asked for of {len(self.activations)} tokens kept apart")
             apart = stack([self.activations[place] for place in places], device)
-            values = [cett(apart.z[:, part], apart.inverse[:, layer, None], 1.0) for layer, part in enumerate(layers)]
+            values = [cett(apart.z[:, part], apart.inverse[:, layer, None], None) for layer, part in enumerate(layers)]
             parts.append(torch.cat([layer.sum(dim=0) if mean else layer.amax(dim=0) for layer in values]))
             total += len(places)
         if not parts:
