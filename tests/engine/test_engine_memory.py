@@ -44,6 +44,7 @@ import random, sys, threading
 import psutil
 from hneurons_eval.engine import engine as engines
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import Intervention
 from hneurons_eval.engine.requests import AnswerCapture, GenerateRequest
 from hneurons_eval.engine.sampling import SamplingOptions
 
