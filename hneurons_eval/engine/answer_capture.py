@@ -109,7 +109,7 @@ class TeacherForcing:
         skip = shared[0].tokens if shared else 0
         width = max(len(request.tokens) for request in requests) - skip
         arguments, _real = left_padded([request.tokens for request in requests], skip, width, self._model.device)
-        # A request with fewer regions than others has its first one again; what is not asked for is dropped.
+        # A request with fewer regions than others has its first one again; the extra ones are dropped.
         regions = torch.zeros(len(requests), count, width, dtype=torch.bool)
         sizes = torch.zeros(len(requests), count)
         for row, request in enumerate(requests):

@@ -5,8 +5,8 @@ hneurons lm-eval --model-args pretrained=MODEL,neurons=neurons.json,alpha=0 --ta
 ```
 
 Importing this module registers the model `hneurons` with the harness, which has to be installed
-(`pip install hneurons-eval[lm-eval]`). It is the harness's own model `hf` in all but the hooks that scale, so
-that every other model argument is one of `hf`.
+(`pip install hneurons-eval[lm-eval]`). It is the harness's model `hf` with hooks that scale, and takes every
+model argument of `hf`.
 """
 
 import sys
@@ -85,7 +85,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def with_underscores(argument: str) -> str:
-    """`--model-args=a-b` as the harness spells it: `--model_args=a-b`; what is no long option stays as it is."""
+    """`--model-args=a-b` as the harness spells it: `--model_args=a-b`; other arguments stay as they are."""
     option, equals, value = argument.partition("=")
     if not option.startswith("--"):
         return argument

@@ -78,7 +78,7 @@ class CommonPrefix:
         self._longest = 0 if off else window
 
     def find(self, prompts: list[tuple[int, ...]], longest: int) -> tuple[int, ...]:
-        """The prefix to use: the one known, if all prompts begin with it, else what they have in common.
+        """The prefix to use: the known one, if all prompts begin with it, else the tokens that they have in common.
 
         Args:
             prompts: the parts of the sequences that may be shared.

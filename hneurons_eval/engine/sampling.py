@@ -1,4 +1,4 @@
-"""Sample the next token of each sequence, with its own options, whatever else is in the batch.
+"""Sampling of the next token, by each sample's own options and noise, independent of the rest of the batch.
 
 A token is sampled by an exponential race (the Gumbel-max trick without its logarithms): each candidate with weight
 `w = exp((logit - highest) / temperature)` gets noise `E` from the exponential distribution, and the largest `w / E`
@@ -23,7 +23,7 @@ _BLOCK = 256
 _ROWS = 16
 """Rows in one block of work on a CPU, whose cache holds them."""
 _FLOOR = -80.0
-_NOTHING = float(torch.tensor(_FLOOR).exp()) * 1.001  # a little more, however a processor rounds exp
+_NEGLIGIBLE = float(torch.tensor(_FLOOR).exp()) * 1.001  # a little more, however a processor rounds exp
 _NUCLEUS = 1024
 """Most likely tokens among which top_p is looked for before the whole vocabulary is sorted."""
 
@@ -167,9 +167,9 @@ def _weights(logits: Tensor, highest: Tensor, option: SamplingOptions, out: Tens
     weights = (logits - highest).float() if out is None else torch.sub(logits, highest, out=out)
     if option.temperature != 1:
         weights.div_(max(option.temperature, 1e-30))
-    # exp(-80) is nothing beside 1 and is made nothing; below exp(-87) processors turn many times slower
+    # exp(-80) is negligible beside 1 and is set to 0; below exp(-87) processors turn many times slower
     # (denormal numbers).
-    return weights.clamp_min_(_FLOOR).exp_().sub_(_NOTHING).clamp_min_(0.0)
+    return weights.clamp_min_(_FLOOR).exp_().sub_(_NEGLIGIBLE).clamp_min_(0.0)
 
 
 def _nucleus(weights: Tensor, mass: Tensor) -> Tensor:

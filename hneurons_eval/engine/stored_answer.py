@@ -1,4 +1,4 @@
-"""The contributions of one answer in the artifacts: their key, the stored row, and what the log says of them."""
+"""The contributions of one answer in the artifacts: their key, the stored row, and the record for the log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -117,7 +117,7 @@ def neuron_layout(model: nn.Module) -> NeuronLayout:
 
 
 class _Misfit(Exception):
-    """What is missing in a model, or is not what its configuration says."""
+    """A part that a model lacks, or that differs from its configuration."""
 
 
 def _decoder_layers(model: Any, config: Any) -> tuple[str, list[nn.Module]]:
@@ -253,7 +253,7 @@ def _child_with(layer: nn.Module, module: nn.Module) -> nn.Module | None:
 
 
 def _outside_mixers(module: nn.Module, path: str, parent: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module]]:
-    """A layer's modules with their names and parents, without those that mix tokens and what is in experts."""
+    """A layer's modules with their names and parents, without token mixers and the inside of experts."""
     yield path, module, parent
     if _is_experts(module) or linear_shape(module) is not None:
         return

@@ -42,15 +42,21 @@ def inverse_norm(h: Tensor) -> Tensor:
     return torch.where(size > 0, 1.0 / size, 0.0)
 
 
-def cett(z: Tensor, inverse_norm: Tensor, column_norms: Tensor | float) -> Tensor:
+def cett(z: Tensor, inverse_norm: Tensor, column_norms: Tensor | None) -> Tensor:
     """|z| * ||W_down[:, j]|| / ||h||: float32, the shape of z.
 
     Args:
         z: inputs of a down projection, `[..., neurons]`.
         inverse_norm: 1 / ||h||, float32 `[..., 1]`.
-        column_norms: float32 `[neurons]`. Sums over tokens take 1 here and multiply once at the end.
+        column_norms: float32 `[neurons]`; None for a sum over tokens, which is multiplied by them once at the end.
     """
-    return z.float().abs() * inverse_norm * column_norms
+    values = magnitude(z).mul_(inverse_norm)
+    return values if column_norms is None else values.mul_(column_norms)
+
+
+def magnitude(z: Tensor) -> Tensor:
+    """|z| in float32, a new tensor."""
+    return z.abs() if z.dtype == torch.float32 else z.float().abs_()
 
 
 def cett_at_tokens(activations: LayerActivations, inverse: Tensor, norms: Tensor, neurons: Tensor) -> Tensor:
@@ -102,8 +108,10 @@ def reduce_cett(
     if regions is None:
         shares, outside = inverse[:, None, :], None  # [batch, regions, tokens]
     else:
-        mean = reduce == "mean" and counts is not None
-        shares = torch.where(regions, inverse[:, None, :] / counts[:, :, None] if mean else inverse[:, None, :], 0.0)
+        divided = inverse[:, None, :]
+        if reduce == "mean" and counts is not None:
+            divided = divided / counts[:, :, None]
+        shares = torch.where(regions, divided, 0.0)
         outside = ~regions.any(dim=1)  # [batch, tokens]
     reduced = [
         _reduce_dense(one, shares, outside, reduce)
@@ -123,17 +131,17 @@ def _reduce_dense(one: DenseActivations, shares: Tensor, outside: Tensor | None,
     rows = max(1, _CACHED // (tokens * z.shape[-1])) if z.device.type == "cpu" else batch
     for start in range(0, batch, rows):
         block = slice(start, start + rows)
-        magnitude = z[block].abs() if z.dtype == torch.float32 else z[block].float().abs_()
+        values = magnitude(z[block])
         if outside is not None:
             # Padding may hold anything, NaN included, which a share of 0 would not silence.
             row, token = outside[block].nonzero(as_tuple=True)
             if len(row):
-                magnitude[row, token] = 0.0
+                values[row, token] = 0.0
         if reduce == "mean":
-            torch.bmm(shares[block], magnitude, out=reduced[block])
+            torch.bmm(shares[block], values, out=reduced[block])
         else:
             for r in range(count):
-                torch.amax(magnitude * shares[block, r, :, None], dim=1, out=reduced[block, r])
+                torch.amax(values * shares[block, r, :, None], dim=1, out=reduced[block, r])
     return reduced
 
 
@@ -141,14 +149,14 @@ def _reduce_experts(one: ExpertActivations, shares: Tensor, outside: Tensor | No
     """The same for routed experts: float32 `[batch, regions, count * each]`."""
     batch, count, tokens = shares.shape
     part, k = one.part, one.experts.shape[1]
-    magnitude = one.weighted.float().abs()  # [batch * tokens, k, each]
+    values = magnitude(one.weighted)  # [batch * tokens, k, each]
     if outside is not None:
-        magnitude[outside.flatten()] = 0.0
+        values[outside.flatten()] = 0.0
     row = torch.arange(batch, device=shares.device).repeat_interleave(tokens * k)
     owner = row * part.count + one.experts.flatten()
     regions = []
     for r in range(count):
-        own = (magnitude * shares[:, r].reshape(-1, 1, 1)).view(-1, part.each)
+        own = (values * shares[:, r].reshape(-1, 1, 1)).view(-1, part.each)
         into = torch.zeros(batch * part.count, part.each, device=shares.device)
         reduce_rows_(into, owner, own, reduce)
         regions.append(into.view(batch, part.width))

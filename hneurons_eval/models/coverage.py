@@ -1,4 +1,4 @@
-"""Proof, on a probe input, that the neurons found in a model are all that its MLPs put into the residual stream.
+"""Coverage check on a probe input: the neurons found in a model make up its MLPs' whole output.
 
 ```python
 projections = covered_projections(model)  # down_projections(model), proven once for each model
@@ -19,7 +19,7 @@ from hneurons_eval.models.layout import UnsupportedModelError
 _COVERED: WeakKeyDictionary[nn.Module, list[ReferenceType[nn.Module]]] = WeakKeyDictionary()
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
 _QUANTISED = 0.2
-"""Tolerance where the map rounds its inputs: its columns, read one at a time, are not quite what it applies."""
+"""Tolerance where the map rounds its inputs: its columns, read one at a time, differ a little from those it applies."""
 
 
 def covered_projections(model: nn.Module) -> list[DownProjection]:

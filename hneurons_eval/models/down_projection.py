@@ -115,7 +115,7 @@ class Dense:
             )
 
     def _at_zero(self) -> Tensor:
-        """What the map gives for z = 0, its bias: `[1, hidden]`."""
+        """The map's output for z = 0, its bias: `[1, hidden]`."""
         return self._apply(torch.zeros(1, self.width))
 
     def _read_columns(self) -> Iterator[Tensor]:

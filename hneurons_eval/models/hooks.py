@@ -240,7 +240,7 @@ class _ExpertsHook:
     ) -> None:
         self.key, self.scaling, self.into = key, scaling, into
         self._own = part.module.__dict__
-        # Accelerate's forward moves inputs and loads weights, and calls what it found under this name.
+        # Accelerate's forward moves inputs and loads weights, and calls the method of this name.
         self._name = "_old_forward" if "_old_forward" in self._own else "forward"
         hooks: list[_ExpertsHook] = self._own.setdefault(_HOOKS, [])
         if not hooks:

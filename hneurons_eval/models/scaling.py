@@ -173,14 +173,23 @@ def fold(model: nn.Module, neurons: NeuronSet, alpha: float) -> None:
     projections = covered_projections(model)
     layout = NeuronLayout(tuple(projection.width for projection in projections))
     neurons.check(layout, type(model).__name__)
-    wanted: list[tuple[Dense | Experts, Tensor]] = []
+    wanted = neurons_by_part(projections, neurons)
+    for _, _, part, _ in wanted:
+        part.check_plain()  # all of them, before any is changed
+    with torch.no_grad():
+        for _, _, part, columns in wanted:
+            part.multiply_columns(columns, alpha)
+
+
+def neurons_by_part(
+    projections: Sequence[DownProjection], neurons: NeuronSet
+) -> list[tuple[DownProjection, int, Dense | Experts, Tensor]]:
+    """Each part that has any of the neurons: projection, the part's number and itself, and int64 numbers within it."""
+    found: list[tuple[DownProjection, int, Dense | Experts, Tensor]] = []
     for projection in projections:
         own = neurons.indices[neurons.layers == projection.layer]
-        for part in projection.parts:
+        for number, part in enumerate(projection.parts):
             columns = own[(own >= part.start) & (own < part.start + part.width)] - part.start
             if len(columns):
-                part.check_plain()  # all of them, before any is changed
-                wanted.append((part, torch.from_numpy(columns)))
-    with torch.no_grad():
-        for part, columns in wanted:
-            part.multiply_columns(columns, alpha)
+                found.append((projection, number, part, torch.from_numpy(columns)))
+    return found

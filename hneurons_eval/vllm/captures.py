@@ -115,7 +115,7 @@ class Capture:
             if not 0 <= tokens[0] <= tokens[-1] < len(self.activations):
                 raise ValueError(f"{tokens[0]} to {tokens[-1]} asked for of {len(self.activations)} tokens kept apart")
             record = stack([self.activations[token] for token in tokens], device)
-            values = [cett(record.z[:, own], record.inverse[:, layer, None], 1.0) for layer, own in enumerate(layers)]
+            values = [cett(record.z[:, own], record.inverse[:, layer, None], None) for layer, own in enumerate(layers)]
             parts.append(torch.cat([one.sum(dim=0) if mean else one.amax(dim=0) for one in values]))
             total += len(tokens)
         if not parts:

@@ -161,7 +161,7 @@ class NeuronHooks:
             if step.summed is not None and step.cells is not None:
                 whole = len(step.summed) == len(z)
                 own_z, own_h = (z, h) if whole else (z.index_select(0, step.summed), h.index_select(0, step.summed))
-                self._add(step, layer, cett(own_z, inverse_norm(own_h)[:, None], 1.0))
+                self._add(step, layer, cett(own_z, inverse_norm(own_h)[:, None], None))
             if step.kept is not None:
                 step.z.append(z.index_select(0, step.kept))
                 step.inverse.append(inverse_norm(h.index_select(0, step.kept)))

@@ -179,15 +179,15 @@ def test_memory_that_runs_out_while_capturing(tiny_checkpoint: MakeCheckpoint, r
 
 def test_records_that_are_mostly_unused_are_cut():
     records = [ActivationRecord(torch.arange(8.0)[:, None] + 10 * k, torch.ones(8, 1), (), None) for k in range(3)]
-    histories = [[(record, row) for record in records] for row in (1, 6)]
-    histories.append([(records[0], 3), (records[1], 3)])
-    histories.append([(records[0], 1), (records[0], 4), (records[0], 5)])
-    before = [[float(record.z[row]) for record, row in history] for history in histories]
-    compact(histories)
-    assert [[float(record.z[row]) for record, row in history] for history in histories] == before
-    assert histories[0][0][0] is records[0]  # five of its eight rows are in use
-    assert len(histories[0][1][0].z) == 3
-    assert len(histories[1][2][0].z) == 2
+    sequences = [[(record, row) for record in records] for row in (1, 6)]
+    sequences.append([(records[0], 3), (records[1], 3)])
+    sequences.append([(records[0], 1), (records[0], 4), (records[0], 5)])
+    before = [[float(record.z[row]) for record, row in activations] for activations in sequences]
+    compact(sequences)
+    assert [[float(record.z[row]) for record, row in activations] for activations in sequences] == before
+    assert sequences[0][0][0] is records[0]  # five of its eight rows are in use
+    assert len(sequences[0][1][0].z) == 3
+    assert len(sequences[1][2][0].z) == 2
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from hneurons_eval.engine import decode_loop as decoding
+from hneurons_eval.engine import decode_loop, kv_cache
 from hneurons_eval.engine import engine as engines
-from hneurons_eval.engine import kv_cache
 from hneurons_eval.engine.device_errors import is_out_of_memory, is_unrecoverable
 from hneurons_eval.engine.engine import CaptureRequest, Engine, GenerateRequest, Generation
 from hneurons_eval.engine.prefix_cache import PromptKey
@@ -45,6 +44,7 @@ import random, sys, threading
 import psutil
 from hneurons_eval.engine import engine as engines
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import Intervention
 from hneurons_eval.engine.requests import AnswerCapture, GenerateRequest
 from hneurons_eval.engine.sampling import SamplingOptions
 
@@ -102,16 +102,16 @@ def test_answers_longer_than_was_thought_make_the_batch_smaller_once(
     tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ):
     path = tiny_checkpoint("llama", **WIDE)
-    monkeypatch.setattr(decoding, "LIKELY_TOKENS", 8)
+    monkeypatch.setattr(decode_loop, "LIKELY_TOKENS", 8)
     monkeypatch.setattr(engines, "spare_bytes", lambda device: 32 * MIB)
-    evict, evicted, most = decoding.Batch._evict, [], []
+    evict, evicted, most = decode_loop.Batch._evict, [], []
 
-    def counted(batch: decoding.Batch, numbers: list[int]) -> None:
+    def counted(batch: decode_loop.Batch, numbers: list[int]) -> None:
         evicted.append(numbers)
         most.append(batch._cache.nbytes)
         evict(batch, numbers)
 
-    monkeypatch.setattr(decoding.Batch, "_evict", counted)
+    monkeypatch.setattr(decode_loop.Batch, "_evict", counted)
     engine = start(path)
     requests = [
         replace(request, max_tokens=60, prompt=request.prompt[:5], sampling=SamplingOptions())
@@ -294,7 +294,7 @@ def test_an_engine_whose_device_is_lost_says_so_at_once(
     monkeypatch.setattr(mlp, "forward", failing)
     message = r"^the engine of .* has stopped: CUDA error: device-side assert triggered; start a new process$"
     if passes == "call":
-        with pytest.raises(RuntimeError, match="^CUDA error"):
+        with pytest.raises(RuntimeError, match=r"^CUDA error"):
             engine.call(lambda model: failing(torch.zeros(1, 2, 32))).result(TIMEOUT)
         running: list[Any] = []
     elif passes == "capture":

@@ -53,7 +53,7 @@ def at_single_tokens(model: Any, ids: tuple[int, ...], places: range) -> np.ndar
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_watched_neurons_are_those_of_a_region_for_each_token(tiny_checkpoint: MakeCheckpoint, kind: str):
+def test_per_token_contributions_are_those_of_a_region_for_each_token(tiny_checkpoint: MakeCheckpoint, kind: str):
     path = tiny_checkpoint(kind)
     engine, model = Engine(str(path), dtype="float32", device="cpu", threads=1), load_model(path, dtype="float32")
     pick = random.Random(1)
@@ -104,7 +104,7 @@ def test_watched_neurons_are_those_of_a_region_for_each_token(tiny_checkpoint: M
         np.testing.assert_allclose(captured.per_token, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_neurons_of_another_model_are_not_watched(tiny_checkpoint: MakeCheckpoint):
+def test_neurons_of_another_model_are_refused(tiny_checkpoint: MakeCheckpoint):
     engine = Engine(str(tiny_checkpoint()), dtype="float32", device="cpu", threads=1)
     foreign = NeuronSet.from_flat([0], NeuronLayout((7, 7)))
     whole = AnswerCapture(lambda text: (0, len(text)), per_token=foreign)
@@ -139,9 +139,9 @@ def probe_for(layout: NeuronLayout, directory: Path, penalty: Any = "l1", **meta
 def test_the_answers_log_odds_are_the_mean_of_its_tokens(tiny: Engine, tmp_path: Path):
     probe = probe_for(tiny.layout, tmp_path / "probe")
     spec = RiskSpec(probe.directory, "response")
-    for draw in range(6):
+    for number in range(6):
         request = GenerateRequest(
-            (7, 8, 9 + draw), 12, SamplingOptions(), sample=draw, top_logprobs=0, capture=probe.capture(spec)
+            (7, 8, 9 + number), 12, SamplingOptions(), sample=number, top_logprobs=0, capture=probe.capture(spec)
         )
         said = tiny.generate(request).result(TIMEOUT)
         found = probe.of_sampled(said, spec, tiny)

@@ -1,4 +1,4 @@
-"""What is said of an exported checkpoint or adapter in its README.md."""
+"""The README.md of an exported checkpoint or adapter."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.util.cards import PAPER, TAGS, by_layer, card, facts, how_chosen, is_hub_id, licence_in
 
 NEURONS = "neurons.json"
-"""In what is exported: the neurons that were scaled."""
+"""File in an export: the scaled neurons."""
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `--max-lora-rank`."""
 
@@ -45,7 +45,7 @@ def checkpoint_card(origin: Origin, neurons: NeuronSet, alpha: float, name: str)
         "The columns of the MLP down projections that belong to the neurons in "
         f"`{NEURONS}` were multiplied by {alpha:g}, which is scaling these neurons ({PAPER}). {_meaning(alpha)} Every "
         "other weight is the base model's, bit for bit; nothing was trained.",
-        *_account(origin, neurons, alpha),
+        *_summary(origin, neurons, alpha),
         "## Use",
         "Like the base model, with any program that reads it:",
         f"""```python
@@ -75,7 +75,7 @@ def adapter_card(origin: Origin, neurons: NeuronSet, alpha: float, name: str, ra
         f"A LoRA adapter of rank {rank} on the MLP down projections that scales the neurons in `{NEURONS}` by "
         f"{alpha:g} ({PAPER}). {_meaning(alpha)} Nothing was trained: A picks the neurons, B holds (alpha - 1) times "
         "their columns.",
-        *_account(origin, neurons, alpha),
+        *_summary(origin, neurons, alpha),
         "## Use",
         f"""```python
 from peft import PeftModel
@@ -88,7 +88,7 @@ model = PeftModel.from_pretrained({origin.auto_class}.from_pretrained("{origin.l
 
 
 def _head(origin: Origin, library: str, relation: str) -> dict[str, Any]:
-    """What the Hub reads of a card."""
+    """The metadata of a card, for the Hub."""
     base = origin.model if is_hub_id(origin.model) and origin.load_from == origin.model else None
     return {
         "library_name": library,
@@ -100,8 +100,8 @@ def _head(origin: Origin, library: str, relation: str) -> dict[str, Any]:
     }
 
 
-def _account(origin: Origin, neurons: NeuronSet, alpha: float) -> list[str]:
-    """What both kinds of card say: made from what, which neurons, how chosen."""
+def _summary(origin: Origin, neurons: NeuronSet, alpha: float) -> list[str]:
+    """The part of both kinds of card: base model, neurons, and how they were chosen."""
     made = facts(
         [
             ("base model", origin.model),
@@ -121,5 +121,5 @@ def _meaning(alpha: float) -> str:
     if alpha == 0:
         return "Alpha 0 switches the neurons off."
     if alpha == 1:
-        return "Alpha 1 is the no-op: this is the base model."
+        return "Alpha 1 is the baseline: this is the base model."
     return f"Alpha {alpha:g} {'amplifies' if alpha > 1 else 'dampens'} the neurons."

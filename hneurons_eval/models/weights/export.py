@@ -31,6 +31,7 @@ from hneurons_eval.models.checkpoints import fingerprint, load_config, quantisat
 from hneurons_eval.models.down_projection import Dense, DownProjection, Experts
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
+from hneurons_eval.models.scaling import neurons_by_part
 from hneurons_eval.models.weights.cards import NEURONS, Origin, adapter_card, checkpoint_card
 from hneurons_eval.models.weights.patcher import INDEX, SINGLE, Matrix, StoredWeights, find_weights
 from hneurons_eval.models.weights.patcher import ExportError as ExportError
@@ -43,7 +44,7 @@ TEMPLATES = "additional_chat_templates"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         directory: where.
@@ -62,7 +63,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Source:
-    """A checkpoint to export from, its weights where they are."""
+    """A checkpoint to export from, with its weights in their files."""
 
     origin: Origin
     directory: Path
@@ -89,7 +90,7 @@ def export_checkpoint(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Exported:
-    """Write a checkpoint with the neurons scaled: the same files as the model's, and a card that says what was done.
+    """Write a checkpoint with the neurons scaled: the model's files, and a card that describes the change.
 
     Loaded, it is bit for bit what `fold` makes of the model in the dtype in which its weights are stored.
 
@@ -109,7 +110,7 @@ def export_checkpoint(
     """
     alpha, out = _check(neurons, alpha, out)
     source = _open(model, neurons, revision, trust_remote_code)
-    chosen = _chosen(source, neurons)
+    chosen = [_Chosen(*one) for one in neurons_by_part(source.projections, neurons)]
     free = shutil.disk_usage(_existing(out)).free
     if free < source.weights.size:
         raise ExportError(f"{out} needs {source.weights.size:,} bytes, {free:,} are free on its disk; make room")
@@ -159,7 +160,7 @@ def export_adapter(
 
     alpha, out = _check(neurons, alpha, out)
     source = _open(model, neurons, revision, trust_remote_code)
-    chosen = _chosen(source, neurons)
+    chosen = [_Chosen(*one) for one in neurons_by_part(source.projections, neurons)]
     if experts := [
         part.name for projection in source.projections for part in projection.parts if isinstance(part, Experts)
     ]:
@@ -274,7 +275,7 @@ def _open(model: str | Path, neurons: NeuronSet, revision: str | None, trust_rem
 
 
 def _fetched(model: str, revision: str | None, trust_remote_code: bool) -> Path:
-    """The files of a Hub id in the Hub's cache: what a checkpoint needs, and only the weights that are loaded."""
+    """The files of a Hub id in the Hub's cache: configuration, tokenizer and the weights that are loaded."""
     import huggingface_hub
 
     beside = [*KEPT, f"{TEMPLATES}/*", "README.md", *(["*.py"] if trust_remote_code else [])]
@@ -330,25 +331,10 @@ def _whole(out: Path, write: Callable[[Path], int]) -> int:
 # ---- which columns of which matrix ---------------------------------------------------------------
 
 
-def _chosen(source: _Source, neurons: NeuronSet) -> list[_Chosen]:
-    """The neurons, part by part."""
-    found: list[_Chosen] = []
-    for projection in source.projections:
-        own = neurons.indices[neurons.layers == projection.layer]
-        for number, part in enumerate(projection.parts):
-            columns = own[(own >= part.start) & (own < part.start + part.width)] - part.start
-            if len(columns):
-                found.append(_Chosen(projection, number, part, torch.from_numpy(columns)))
-    return found
-
-
 def _by_matrix(source: _Source, chosen: _Chosen) -> Iterator[tuple[Matrix, Tensor]]:
     """Each matrix of a part that has any of the neurons, with the numbers of its own."""
-    matrices, part, columns = (
-        source.weights.matrices[chosen.projection.layer, chosen.number],
-        chosen.part,
-        chosen.columns,
-    )
+    matrices, part = source.weights.matrices[chosen.projection.layer, chosen.number], chosen.part
+    columns = chosen.columns
     if isinstance(part, Dense):
         yield matrices[0], columns
         return

@@ -1,4 +1,4 @@
-"""Where in a checkpoint's files the matrices of the down projections lie, so that columns of them can be rewritten.
+"""Down projections in a checkpoint's files, whose columns can be rewritten there.
 
 ```python
 weights = find_weights(directory, model, projections)   # the safetensors files, and the bytes of every matrix in them
@@ -34,7 +34,7 @@ _LONGEST_HEADER = 100_000_000
 
 
 class ExportError(ValueError):
-    """A checkpoint that cannot be exported; says what was found and what to do."""
+    """A checkpoint that cannot be exported; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Matrix:
             return self._view(self._content(file))
 
     def multiply(self, directory: Path, columns: Tensor, alpha: float) -> None:
-        """W[:, columns] *= alpha in the file, in float32 and rounded once, as `intervention.fold` does it."""
+        """W[:, columns] *= alpha in the file, in float32 and rounded once, as `scaling.fold` does it."""
         with (directory / self.file).open("rb+") as file:
             content = self._content(file)
             weight = self._view(content)
@@ -163,7 +163,7 @@ def _files(directory: Path) -> tuple[tuple[str, ...], str | None]:
 
 
 def _tensors(path: Path) -> Iterator[_Stored]:
-    """What a safetensors file holds, from its header: 8 bytes of length, then JSON, then the numbers."""
+    """The tensors of a safetensors file, from its header: 8 bytes of length, then JSON, then the numbers."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -233,7 +233,7 @@ def _matrices(
 
 
 def _only_stacks(joined: Any) -> bool:
-    """Whether what makes a parameter puts its tensors one upon the other and does no more."""
+    """Whether a parameter is just its tensors stacked."""
     from transformers.core_model_loading import MergeModulelist
 
     operations = getattr(joined, "operations", ())
