@@ -10,7 +10,8 @@ Also available as `hneurons_eval.judging.rule.parse_choice`.
 import re
 from collections.abc import Mapping
 
-from hneurons_eval.judging.spans import Text, is_negated, read, sentences
+from hneurons_eval.judging.aliases import Text, is_negated
+from hneurons_eval.judging.sentences import sentences
 from hneurons_eval.judging.words import PLAIN_APOSTROPHES, word_list
 
 _STATEMENT = re.compile(
@@ -54,7 +55,7 @@ class _Choices:
     """The options of one question, as patterns."""
 
     def __init__(self, choices: Mapping[str, str]) -> None:
-        self.texts = {label: read(text).compact for label, text in choices.items()}
+        self.texts = {label: Text(text).compact for label, text in choices.items()}
         exact = {label.casefold(): label for label in choices}
         self.labels = exact if len(exact) == len(choices) else {label: label for label in choices}
         one = "|".join(re.escape(label) for label in sorted(choices, key=lambda c: (-len(c), c)))
@@ -118,7 +119,7 @@ class _Choices:
 
     def _starts(self, rest: str, named: set[str]) -> bool:
         """Whether what follows a label is an option's text, not an argument that mentions one."""
-        text = read(rest[:2000])
+        text = Text(rest[:2000])
         return any(text.compact.startswith(self.texts[label]) for label in named)
 
     def _find(self, text: Text) -> list[tuple[int, int, str]]:
@@ -139,8 +140,8 @@ class _Choices:
 
     def _named(self, text: str) -> set[str]:
         """The options whose whole text stands in a text; the longer where one holds the other."""
-        return {label for _, _, label in self._find(read(text))}
+        return {label for _, _, label in self._find(Text(text))}
 
     def _denied(self, text: str) -> bool:
-        words = read(text)
+        words = Text(text)
         return any(is_negated(words, (i, j)) for i, j, _ in self._find(words))

@@ -14,8 +14,8 @@ import re
 from itertools import islice
 from typing import Literal
 
-from hneurons_eval.judging.rule import is_refusal
-from hneurons_eval.judging.spans import sentences
+from hneurons_eval.judging.refusal import is_refusal
+from hneurons_eval.judging.sentences import sentences
 from hneurons_eval.judging.words import PLAIN_APOSTROPHES, lexical_words, word_list
 
 PremiseVerdict = Literal["refuted", "accepted", "not_attempted"]

@@ -16,8 +16,9 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from hneurons_eval.judging.rule import Verdict, is_refusal
-from hneurons_eval.judging.spans import sentences
+from hneurons_eval.judging.refusal import is_refusal
+from hneurons_eval.judging.rule import Verdict
+from hneurons_eval.judging.sentences import sentences
 from hneurons_eval.judging.words import PLAIN_APOSTROPHES, lexical_words
 
 Label = Literal["faithful", "hallucinated"]

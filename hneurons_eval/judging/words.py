@@ -19,6 +19,16 @@ def word_list(words: str) -> list[str]:
     return words.split()
 
 
+FUNCTION_WORDS = frozenset(
+    word_list(
+        "about also and are as at be been being but by can could did do does for from had has have he "
+        "her his i if in into is it its itself may me might must my no not of on or our she should so "
+        "some such than that their them then there these they this those to too up us was we were what "
+        "when where which while who whom whose why will with would yes you your"
+    )
+)
+
+
 class Word(NamedTuple):
     """One word in its normal form and the characters `[start, end)` of the original that it stands for."""
 

@@ -27,10 +27,10 @@ from inspect_ai.scorer import Score
 from inspect_ai.tool import ToolCall, ToolFunction
 from inspect_ai.util import LimitExceededError
 
-from hneurons_eval.judging import grading
-from hneurons_eval.judging.grader import GraderVerdicts, verdict_in
-from hneurons_eval.judging.grading import argument_of, quoted
-from hneurons_eval.scorers.judge import INSTRUCTIONS, VERDICT_TOOL, consistency, judge
+from hneurons_eval.judging import grader as grader_module
+from hneurons_eval.judging.grader import GraderVerdicts, argument_of, quoted, verdict_in
+from hneurons_eval.judging.prompts import ANSWER_PROMPT
+from hneurons_eval.scorers.judge import consistency, judge
 from hneurons_eval.solvers import capture
 
 QUESTION = "Capital of France?"
@@ -72,7 +72,7 @@ def asked(model: Model, response: str = "Lutetia", verdicts: GraderVerdicts | No
 
 
 def new_verdicts() -> GraderVerdicts:
-    return GraderVerdicts(INSTRUCTIONS, VERDICT_TOOL)
+    return GraderVerdicts(ANSWER_PROMPT)
 
 
 def parts(response: str, aliases: Sequence[str] = ("Paris",), question: str = QUESTION) -> dict[str, str]:
@@ -175,7 +175,7 @@ def test_what_the_role_sets_stays_in_force():
     ],
 )
 def test_a_reply_is_one_of_three_verdicts_exactly_or_unparsed(reply: ModelOutput, expected: str):
-    assert verdict_in(reply, VERDICT_TOOL) == expected
+    assert verdict_in(reply, ANSWER_PROMPT.tool) == expected
 
 
 def test_no_call_is_no_argument():
@@ -375,7 +375,7 @@ def test_a_hostile_answer_is_quoted_whole_between_its_marks_and_nowhere_else(res
     assert between_marks(user, "question") == QUESTION
     number = user.split(">>", 1)[0].rsplit(" ", 1)[1]
     assert number not in response
-    assert system == INSTRUCTIONS
+    assert system == ANSWER_PROMPT.instructions
     frame = user.replace(f"<<answer {number}>>\n{response}\n<<end {number}>>", "")
     assert response not in frame
     assert user.count(number) == 6  # three parts, two marks each
@@ -412,7 +412,7 @@ def test_an_answer_that_holds_the_number_of_its_own_quotation_gets_another(monke
         def hexdigest(self) -> str:
             return next(self.made)
 
-    monkeypatch.setattr(grading.hashlib, "sha256", lambda _: Digest())
+    monkeypatch.setattr(grader_module.hashlib, "sha256", lambda _: Digest())
     text = quoted({"question": "b" * 16, "answer": "A" * 16})
     assert text.startswith(f"<<question {'c' * 16}>>")
 
@@ -599,6 +599,6 @@ def test_the_grader_finds_the_answer_in_a_response(
 
 
 def test_instructions_and_tool_name_the_same_verdicts():
-    assert VERDICT_TOOL.name in INSTRUCTIONS
-    for value in VERDICT_TOOL.parameters.properties["verdict"].enum or []:
-        assert f'{{"verdict": "{value}"}}' in INSTRUCTIONS
+    assert ANSWER_PROMPT.tool.name in ANSWER_PROMPT.instructions
+    for value in ANSWER_PROMPT.tool.parameters.properties["verdict"].enum or []:
+        assert f'{{"verdict": "{value}"}}' in ANSWER_PROMPT.instructions
