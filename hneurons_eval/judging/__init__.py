@@ -1,8 +1,8 @@
-"""Text alone: where the answer stands in a response, and whether it is right.
+"""Judging of texts: the answer's place in a response, and whether it is right.
 
 ```python
-judge_by_rule("I think it's Paris.", ["Paris"])  # "correct"
-parse_verdict('{"verdict": "incorrect"}')        # "incorrect"
+judge_by_rule("I think it's Paris.", ["Paris"])   # "correct"
+parse_verdict('{"verdict": "incorrect"}')         # "incorrect"
 parse_choice("Based on the context, C", choices)  # "C"
 ```
 """

@@ -2,7 +2,7 @@
 
 ```python
 text = Text("It is the Spider-Man film")
-find_aliases(text, compile_aliases(("Spiderman",)))   # {(3, 5): 9}: words 3 and 4, nine letters
+find_aliases(text, compile_aliases(("Spiderman",)))    # {(2, 4): 9}: words 2 and 3 (no "the"), 9 letters
 is_whole_alias("Fork and knife", ("knife and fork",))  # True
 ```
 """
@@ -27,10 +27,17 @@ from hneurons_eval.judging.words import (
 
 
 class Text:
-    """A text as words (articles dropped, numbers and dates in one form) and as one string without spaces.
+    """The words of a text, and the same text without spaces, in which aliases are searched.
 
-    Aliases are looked up in `compact`, from word start to word end, so that "Spider-Man", "Spiderman" and
-    "J. R. R." and "JRR" are alike while "ear" is not in "early".
+    "Spider-Man" and "Spiderman" are alike, as are "J. R. R." and "JRR". Matches begin and end at word borders: "ear"
+    is not in "early".
+
+    Attributes:
+        source: the text.
+        words: without articles; numbers and dates in one form.
+        compact: the words joined.
+        starts: the word that begins at a position of `compact`.
+        ends: the word after the one that ends at a position of `compact`.
     """
 
     __slots__ = ("compact", "ends", "source", "starts", "words")
@@ -59,7 +66,7 @@ class Text:
 
 
 def _is_article(words: list[Word], k: int, source: str) -> bool:
-    """Not the letter in "Vitamin A", "Hepatitis A virus" or "The answer is A."."""
+    """Whether word k is an article, not the letter of "Vitamin A", "Hepatitis A virus" or "The answer is A."."""
     if words[k].text not in ARTICLES:
         return False
     if k + 1 == len(words):
@@ -74,22 +81,30 @@ def _is_article(words: list[Word], k: int, source: str) -> bool:
 
 
 class Alias(NamedTuple):
-    """An alias ready to be found: `stem` is its compact form, without a final plural s if `plural`."""
+    """The search forms of an alias.
+
+    Attributes:
+        stem: its compact form, without a final plural s if `plural`.
+        plural: whether a plural ending may follow.
+        exact: all its words, articles included; compared with whole responses.
+        whole_only: too short or too common to be searched inside a text.
+        surface: as written.
+    """
 
     stem: str
     plural: bool
-    exact: str  # compact form of the whole alias, articles kept: what a whole response is compared with
-    whole_only: bool  # too short or common to be looked for inside a text
-    surface: str  # the alias as it was written
+    exact: str
+    whole_only: bool
+    surface: str
 
 
-# Words that stand in any sentence: as an alias ("It", "The Who", "Yes") only as the whole answer.
+# Words of any sentence: an alias of these alone ("It", "The Who", "Yes") has to be the whole answer.
 _COMMON = FUNCTION_WORDS | ARTICLES | frozenset(word_list("all any each many more most only same very"))
 
 
 @lru_cache(maxsize=16384)
 def compile_aliases(aliases: tuple[str, ...]) -> tuple[Alias, ...]:
-    """Aliases in the forms in which they are looked for; those without a word in them are left out."""
+    """The search forms of aliases, longest first; aliases without words are left out."""
     forms: dict[str, Alias] = {}
     for alias in aliases:
         for surface in _variants(alias):
@@ -100,20 +115,20 @@ def compile_aliases(aliases: tuple[str, ...]) -> tuple[Alias, ...]:
                 continue
             stem = text.compact
             single = len(stem) == 1 and stem.isalpha() and stem < "\u0e00"
-            # "US" and "WHO" are words only in small letters; in capitals they are looked for (`_stands`).
+            # "us" and "who" are words; "US" and "WHO" are searched in capitals (`_stands_alone`).
             common = all(w.text in _COMMON for w in text.words) and not _is_acronym(surface)
             plural = len(stem) >= 4 and stem[-1].isalpha()
             if plural and len(stem) >= 5 and stem.endswith("s") and not stem.endswith("ss"):
                 stem = stem[:-1]
             if single or common:
                 plural = False
-            key = surface if len(stem) == 2 else text.compact  # of two letters, case counts
+            key = surface if len(stem) == 2 else text.compact  # case matters for two letters
             forms.setdefault(key, Alias(stem, plural, exact, single or common, surface.strip()))
     return tuple(sorted(forms.values(), key=lambda a: (-len(a.stem), a.stem, a.surface)))
 
 
 def exact_form(text: str) -> str:
-    """All the words of a text, articles too, as one string."""
+    """All words of a text, articles included, as one string."""
     return "\x1f".join(w.text for w in lexical_words(text))
 
 
@@ -122,7 +137,7 @@ _NAME = re.compile(r"[^\W\d_][^\s,]*(?:\s+[^\s,]+){0,2}")
 
 
 def _variants(alias: str) -> list[str]:
-    """The alias; without its disambiguator; with the surname last; a pair of people by surname."""
+    """The alias, and the same without its disambiguator, with the surname last, or with a pair's surnames only."""
     result = [alias]
     bare = _PARENTHESES.sub(" ", alias).strip()
     if bare and bare != alias and len(bare) > 1:
@@ -143,7 +158,7 @@ def _variants(alias: str) -> list[str]:
 
 
 def find_aliases(text: Text, aliases: Sequence[Alias]) -> dict[tuple[int, int], int]:
-    """Where aliases stand in a text: ranges of words, with the length of the alias, longest first."""
+    """Word ranges of a text that match an alias, with the length of its stem; longest aliases first."""
     found: dict[tuple[int, int], int] = {}
     compact, starts, ends = text.compact, text.starts, text.ends
     for alias in aliases:
@@ -161,11 +176,11 @@ def find_aliases(text: Text, aliases: Sequence[Alias]) -> dict[tuple[int, int], 
                     j = ends.get(end + 1) if compact[end] == "s" else None
                     if j is None and compact[end - 1] in "osxzh" and compact.startswith("es", end):
                         j = ends.get(end + 2)
-                if j is not None and _stands(text, starts[at], j, alias):
+                if j is not None and _stands_alone(text, starts[at], j, alias):
                     found.setdefault((starts[at], j), len(alias.stem))
             at = compact.find(alias.stem, at + 1)
     if not found and text.words and len(text.source) < 1000:
-        # "ABBA A B" and its alias "abba a b": whether "a" is an article or a letter may hang on its case.
+        # "ABBA A B" and its alias "abba a b": case may decide whether "a" is an article or a letter.
         whole = exact_form(text.source)
         for alias in aliases:
             if alias.exact == whole and not alias.whole_only:
@@ -174,19 +189,20 @@ def find_aliases(text: Text, aliases: Sequence[Alias]) -> dict[tuple[int, int], 
 
 
 def characters(text: Text, match: tuple[int, int]) -> tuple[int, int]:
-    """The characters of a range of words, which a date may have put in another order."""
+    """The characters of a range of words; the words of a date may be in another order than in the text."""
     inside = text.words[match[0] : match[1]]
     return min(w.start for w in inside), max(w.end for w in inside)
 
 
 def _as_whole(text: Text, alias: Alias) -> tuple[int, int] | None:
+    """The word range of an alias that is the whole answer, or is written exactly so inside it."""
     source = text.source
     if len(source) > 20 * len(alias.surface) + 200:
         return None
     start, end = core(source)
     lead_in = any(w.end <= start for w in text.words)
     if exact_form(source[start:end]) != alias.exact or (
-        # After a lead-in the case must agree: "It is a" breaks off before its answer, which is not "A".
+        # After a lead-in the case must agree: "It is a" is cut off, its answer is not "A".
         lead_in and source[start:end] != alias.surface
     ):
         start = source.find(alias.surface)
@@ -199,17 +215,17 @@ def _as_whole(text: Text, alias: Alias) -> tuple[int, int] | None:
     return (inside[0], inside[-1] + 1) if inside else None
 
 
-def _stands(text: Text, i: int, j: int, alias: Alias) -> bool:
-    """Whether words i to j, which spell the alias, are that alias and not a part of something else."""
+def _stands_alone(text: Text, i: int, j: int, alias: Alias) -> bool:
+    """Whether words i to j, which spell the alias, are the alias and not a part of something else."""
     words, source = text.words, text.source
     two = len(alias.stem) == 2 and alias.stem.isalpha() and alias.stem.isascii()
     if two or (alias.stem in _COMMON and _is_acronym(alias.surface)):
-        # "Us", "IT", "Li", "WHO": in a longer text only in capitals as the alias has them, dots aside.
+        # "Us", "IT", "Li", "WHO": a longer text must have the capitals of the alias; dots do not count.
         start, end = characters(text, (i, j))
         said, written = source[start:end].replace(".", ""), alias.surface.replace(".", "")
         return len(words) == j - i or (not said.islower() if written.islower() else said == written)
     if all(DIGITS.fullmatch(w.text) for w in words[i:j]):
-        # One end of "1939-1945", the minutes of "10:30" and the half of "1/2" are other numbers.
+        # An end of "1939-1945", the minutes of "10:30" and the parts of "1/2" are other numbers.
         for k in (i, j):
             pair = words[max(k - 1, 0) : k + 1]
             between = source[pair[0].end : pair[-1].start]
@@ -229,7 +245,7 @@ _NEGATES = frozenset(word_list("not cannot never nor neither except excluding wi
 
 
 def is_negated(text: Text, match: tuple[int, int]) -> bool:
-    """ "not Paris", "isn't in Paris", "rather than Paris", "Paris is wrong"; not "not only Paris"."""
+    """Whether a match is negated: "not Paris", "rather than Paris", "Paris is wrong"; but not "not only Paris"."""
     words, source = text.words, text.source
     i, j = match
     for k in range(i - 1, max(i - 5, -1), -1):
@@ -255,7 +271,7 @@ def is_negated(text: Text, match: tuple[int, int]) -> bool:
     return False
 
 
-# --- whole responses that spell an alias in another way -----------------------------------------------
+# --- whole responses in another spelling --------------------------------------------------------------
 
 _TITLE = re.compile(
     r"(?:sir|dame|lord|lady|colonel|general|captain|major|admiral|lieutenant|sergeant|dr|doctor|professor|mr|mrs|ms"
@@ -265,8 +281,8 @@ _TITLE = re.compile(
 )
 
 
-class _Otherwise(NamedTuple):
-    """The forms in which a whole response may be one of the aliases though none stands in it."""
+class _OtherForms(NamedTuple):
+    """Forms in which a whole response may be an alias although no alias occurs in it."""
 
     untitled: frozenset[str]
     lists: frozenset[tuple[str, ...]]
@@ -274,22 +290,22 @@ class _Otherwise(NamedTuple):
 
 
 @lru_cache(maxsize=16384)
-def _otherwise(aliases: tuple[str, ...]) -> _Otherwise:
+def _other_forms(aliases: tuple[str, ...]) -> _OtherForms:
     untitled = [alias[m.end() :] for alias in aliases if (m := _TITLE.match(alias))]
     lists = {things for alias in aliases if len(things := _listed_things(alias)) > 1}
     names = {words for alias in (*aliases, *untitled) if len(words := _name(alias)) > 2}
-    return _Otherwise(frozenset(Text(name).compact for name in untitled), frozenset(lists), frozenset(names))
+    return _OtherForms(frozenset(Text(name).compact for name in untitled), frozenset(lists), frozenset(names))
 
 
 def is_whole_alias(response: str, aliases: tuple[str, ...]) -> bool:
-    """Whether the whole response is an alias without its title, the things it lists, or its name with initials.
+    """Whether the whole response is an alias without its title, with its list reordered, or with initials.
 
-    "William Pitt" is "Sir William Pitt", "salt, pepper" is "pepper and salt", and "Anna Maria Keller" is "Anna M.
-    Keller"; "John Adams" is not "John Q. Adams".
+    "William Pitt" is "Sir William Pitt", "salt, pepper" is "pepper and salt", "Anna Maria Keller" is "Anna M. Keller".
+    "John Adams" is not "John Q. Adams".
     """
     if len(response) > 500:
         return False
-    forms = _otherwise(aliases)
+    forms = _other_forms(aliases)
     start, end = core(response)
     said = response[start:end]
     if forms.untitled and Text(said).compact in forms.untitled:
@@ -308,7 +324,7 @@ _NUMBERING = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
 
 
 def _listed_things(text: str) -> tuple[str, ...]:
-    """What a text lists, in one order and form; empty if an item says nothing."""
+    """The items of a list, sorted, in compact form; empty if an item has no words."""
     parts = [_NUMBERING.sub("", part, count=1) for part in _BETWEEN_THINGS.split(text)]
     things = [Text(_TITLE.sub("", part.strip(), count=1)).compact for part in parts]
     return tuple(sorted(things)) if all(things) else ()

@@ -40,7 +40,7 @@ def _verdict_tool(description: str, *labels: str) -> ToolInfo:
 
 
 def _verdict_prompt(judged: str, labels: Sequence[str], instructions: str) -> GraderPrompt:
-    """A prompt whose replies are labels; `judged` is what is judged, such as "answer"."""
+    """A prompt whose reply is one of the labels; `judged` names what is judged, such as "answer"."""
     *first, last = (f'{{"verdict": "{label}"}}' for label in labels)
     ending = (
         "Give your verdict by calling the tool give_verdict. Where you have no tools, reply with one JSON object and "
@@ -167,7 +167,7 @@ nothing else, such as {{"verdict": "option_a"}} or {{"verdict": "none"}}."""
 
 
 def option_prompt(*labels: str) -> GraderPrompt:
-    """The prompt that asks which of the labels, `NO_OPTION` among them, a reply chooses."""
+    """The prompt for the option that a reply chooses; labels include `NO_OPTION`."""
     return GraderPrompt(_OPTION_INSTRUCTIONS, _verdict_tool("Say which option the reply settles on.", *labels))
 
 

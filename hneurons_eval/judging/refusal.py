@@ -68,7 +68,7 @@ _TURN = re.compile(
     r"|maybe|perhaps|probably|possibly|most likely|likely)\b|,(?=(?:\s*[^\s,]{1,40}){1,3}[.!?]?\s*$)",
     re.IGNORECASE,
 )
-# What every cue has one of: most responses have none and are done.
+# Every cue has one of these; most responses have none, which is quick to see.
 _CUE_WORD = re.compile(
     r"not\b|n't\b|dont\b|\bno\b|sorry|apolog|unable|unsure|unaware|unfamiliar|uncertain|unclear|unknown"
     r"|beyond|outside|impossible"
@@ -78,10 +78,10 @@ _CUE_WORD = re.compile(
 
 
 def is_refusal(response: str) -> bool:
-    """Whether a response refuses, or says that it does not know, and puts forward no answer all the same.
+    """Whether a response refuses or says that it does not know, and gives no answer.
 
-    "I'm not sure, but I think it is Paris" puts one forward and is no refusal; titles and names in capitals
-    ("You Cannot Be Serious", "I Don't Know How to Love Him", "Unknown Mortal Orchestra") are none either.
+    "I'm not sure, but I think it is Paris" gives an answer. Titles and names in capitals ("You Cannot Be Serious",
+    "I Don't Know How to Love Him", "Unknown Mortal Orchestra") are answers too. An empty response is a refusal.
     """
     start, end = core(response)
     plain = " ".join(response[start:end].translate(PLAIN_APOSTROPHES).lower().split()) if end - start < 200 else ""
@@ -100,12 +100,12 @@ def is_refusal(response: str) -> bool:
     turn = _TURN.match(left)
     if turn is not None:
         return not lexical_words(left[turn.end() :])
-    # What follows without a turn is an answer only if it is as short as one.
+    # Without a "but", only a short rest is an answer.
     return len(left.split()) > 4 or _CUE.search(left.translate(PLAIN_APOSTROPHES)) is not None
 
 
 def refused_parts(response: str) -> list[tuple[int, int]]:
-    """The clauses in which the response refuses, as character ranges."""
+    """The clauses that refuse, as character ranges."""
     plain = response.translate(PLAIN_APOSTROPHES)
     result: list[tuple[int, int]] = []
     if not _CUE_WORD.search(plain):
@@ -127,7 +127,7 @@ def _is_title(cue: str) -> bool:
 # --- declined requests --------------------------------------------------------------------------------
 
 SENTENCES = 3
-"""Who declines says so in the first sentences; later ones warn of what has been done."""
+"""Declining responses say so in their first sentences; later ones warn of what was done."""
 _ACTS = (
     r"(?:help|assist|provide|give|share|support|participate|engage|encourage|promote|condone|discuss|answer|fulfil\w*"
     r"|comply|create|generate|write|produce|offer|do (?:that|this|so)|continue|respond|talk|reveal|tell|play|pretend"
@@ -156,10 +156,10 @@ _APOLOGY = re.compile(
 
 
 def declines(response: str) -> bool:
-    """Whether a response declines within its first sentences.
+    """Whether a response declines a request within its first sentences.
 
-    A response that declines in one voice and obliges in another ("[A]: I cannot. [B]: Sure ...") declines by this rule,
-    and so does one that apologises and then obliges. An empty response declines.
+    By this rule a response also declines if it obliges afterwards in another voice ("[A]: I cannot. [B]: Sure ..."),
+    or after an apology. An empty response declines.
     """
     text = response.translate(PLAIN_APOSTROPHES)
     if not lexical_words(text) or _APOLOGY.match(text):

@@ -18,20 +18,17 @@ _DECORATION = " \t\r\n\"'`*_“”‘’"
 
 
 def parse_verdict(text: str) -> Verdict | Literal["unparsed"]:
-    """The verdict in an LLM judge's reply, which must be the label alone or the JSON object asked for.
-
-    `{"verdict": "correct" | "incorrect" | "not_attempted"}`, as `parse_label` reads it.
-    """
+    """The verdict in an LLM judge's reply: the label alone, or `{"verdict": label}`; see `parse_label`."""
     found = parse_label(text, get_args(Verdict))
     return next((v for v in get_args(Verdict) if v == found), "unparsed")
 
 
 def parse_label(text: str, labels: Sequence[str], key: str = "verdict") -> str:
-    """The label in a judge's reply, which must be the label alone or a JSON object with the label under a key.
+    """The label in a judge's reply: the label alone, or a JSON object with the label under `key`.
 
-    The object may also have a "reason" string, and stand in one code fence; between the words of a label may be
-    spaces or hyphens. Sentences, two labels, other keys and repeated keys are "unparsed": a class of its own, to be
-    counted and never to be read as one of the labels.
+    The object may also have a "reason" string and be in one code fence. The words of a label may be joined by spaces
+    or hyphens. Sentences, two labels, other keys and repeated keys are "unparsed", which callers count and never read
+    as one of the labels.
     """
     text = text.strip()
     fence = _FENCE.fullmatch(text)

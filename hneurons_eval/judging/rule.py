@@ -30,11 +30,11 @@ Verdict = Literal["correct", "incorrect", "not_attempted"]
 
 
 def normalise(text: str) -> str:
-    """The words of a text in one form: NFKC, case and accents folded, punctuation and articles dropped.
+    """The words of a text in normal form: NFKC, case and accents folded, without punctuation and articles.
 
-    Numbers keep their sign and point and lose separators ("1,000" is "1000", "3.50" is "3.5"); "$5" reads
-    "5 dollars" and "5%" "5 percent". Scripts other than Latin are kept. An article at the end is a letter
-    ("Vitamin A"), and articles alone are kept ("The The"). Never raises.
+    Numbers keep sign and point and lose separators ("1,000" is "1000", "3.50" is "3.5"). "$5" is "5 dollars", "5%" is
+    "5 percent". Other scripts than Latin are kept. A final article is a letter ("Vitamin A"), and articles alone are
+    kept ("The The"). Never raises.
     """
     words = [w.text for w in lexical_words(text)]
     if not all(w in ARTICLES for w in words):
@@ -43,14 +43,20 @@ def normalise(text: str) -> str:
 
 
 def judge_by_rule(response: str, aliases: Sequence[str]) -> Verdict:
-    """Compare a response with the accepted answers.
+    """Verdict on a response, given the accepted answers.
 
-    "correct": an alias stands in the response as whole words, and is asserted: not in a question or a
-    refusal, not negated ("not Paris"), not one of several candidates ("Paris or Lyon", a list). Where the
-    response announces its answer ("... so the final answer is Lyon"), only that counts. An alias that lists
-    several things may be listed in any order, and a name may be written with an initial or without its title.
-    A hedged answer is an answer ("I'm not sure, but I think it is Paris"); a refusal without one is
-    "not_attempted", as is an empty response.
+    Args:
+        response: the model's text.
+        aliases: the accepted answers, at least one.
+
+    Returns:
+        "correct" if the response asserts an alias: it occurs as whole words, outside questions and refusals, not
+        negated ("not Paris"), and not as one of several candidates ("Paris or Lyon", a list). If the response
+        announces its answer ("... so the final answer is Lyon"), only the announced one counts. Lists may be in
+        another order than in the alias, and names may have initials or lack their title. A hedged answer is an answer
+        ("I'm not sure, but I think it is Paris").
+        "not_attempted" if the response is empty or a refusal without an answer.
+        "incorrect" otherwise.
 
     Raises:
         TypeError: aliases is a single string.
@@ -70,7 +76,7 @@ def judge_by_rule(response: str, aliases: Sequence[str]) -> Verdict:
     if not found:
         return "not_attempted" if is_refusal(said) else "incorrect"
     covered = len(text.words) == max(j - i for i, j in found)
-    if covered:  # the usual case: the response is the alias
+    if covered:  # the response is the alias
         return "correct"
     refused = refused_parts(said)
     announced = _announced(said)
@@ -98,13 +104,13 @@ _ANNOUNCEMENT = re.compile(
 
 
 def _own_part(response: str) -> str:
-    """The response up to a question that the model goes on to ask itself, as base models do."""
+    """The response up to the next question, which base models go on to ask themselves."""
     m = _NEXT_QUESTION.search(response)
     return response[: m.start()] if m and response[: m.start()].strip() else response
 
 
 def _announced(response: str) -> int:
-    """Where the last announced answer begins; 0 without one."""
+    """The character at which the last announced answer begins; 0 without one."""
     at = 0
     for m in _ANNOUNCEMENT.finditer(response):
         if response[m.end() :].strip(" .:*_\n\t"):
@@ -121,7 +127,7 @@ _ASKS = re.compile(
 
 
 def _is_asked(response: str, start: int, end: int) -> bool:
-    """Whether characters start to end stand inside a question: an echo, not an answer."""
+    """Whether `[start, end)` is inside a question: an echo, not an answer."""
     if "?" not in response[end:] and not re.match(r"\s*(?:question|q)\s*:", response, re.IGNORECASE):
         return False
     stop = re.compile(r"[?!\n]|\.(?=\s)").search(response, end)
@@ -160,10 +166,10 @@ _REGIONS = _COUNTRIES | frozenset(
 
 
 def _is_undecided(text: Text, asserted: list[tuple[int, int]]) -> bool:
-    """Whether the response names several candidates and not all of them are right.
+    """Whether the response names several candidates, and some of them are wrong.
 
-    "X or Y"; "X/Y" and nothing else; three or more short items of which one is right. "Paris, France"
-    and "Lennon and McCartney" are one answer.
+    Candidates are "X or Y", "X/Y" alone, and three or more short items of which one is right. "Paris, France" and
+    "Lennon and McCartney" are one answer.
     """
     words, source = text.words, text.source
     inside = {k for i, j in asserted for k in range(i, j)}
@@ -191,7 +197,7 @@ def _is_undecided(text: Text, asserted: list[tuple[int, int]]) -> bool:
 
 
 def _is_place(text: Text, members: list[list[int]], right: list[bool]) -> bool:
-    """Whether three items name one place from the smaller to the larger, of which the last is not the answer."""
+    """Whether three items name one place, from smaller to larger, and the last is not the answer."""
     if len(members) != 3 or right[2]:
         return False
     region = [all(text.words[k].text in _REGIONS for k in member) for member in members]
@@ -201,7 +207,7 @@ def _is_place(text: Text, members: list[list[int]], right: list[bool]) -> bool:
 
 
 def _beside(text: Text, k: int, step: int) -> set[int]:
-    """Up to four words on one side of word `k`, within its clause; a comma before "or" is no end."""
+    """Up to four words on one side of word `k`, within its clause; a comma before "or" does not end it."""
     result: set[int] = set()
     at = k
     while 0 <= at + step < len(text.words) and len(result) < 4:
@@ -217,7 +223,7 @@ def _beside(text: Text, k: int, step: int) -> set[int]:
 
 
 def _listed(text: Text, asserted: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The parts of a response that may be lists: short lines, else the sentences with an alias."""
+    """The parts of a response that may be lists: all of it if it is short lines, else the sentences with an alias."""
     source = text.source
     lines = [line for line in source.splitlines() if line.strip()]
     if 3 <= len(lines) <= 50 and all(len(line.split()) <= 5 for line in lines):
@@ -228,6 +234,7 @@ def _listed(text: Text, asserted: list[tuple[int, int]]) -> list[tuple[int, int]
 
 
 def _items(source: str, start: int, end: int) -> list[tuple[int, int]]:
+    """The items of a list as character ranges."""
     result: list[tuple[int, int]] = []
     for m in _LIST_BREAK.finditer(source, start, end):
         if source.count("(", start, m.start()) > source.count(")", start, m.start()):

@@ -36,7 +36,7 @@ CLAUSE_END = re.compile(r"[,.;:!?\n()—–]")
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """The sentences and lines of a text as character ranges; initials and "St." do not end one."""
+    """The sentences and lines of a text as character ranges; initials and abbreviations ("St.") end none."""
     start = 0
     for m in _SENTENCE_END.finditer(text):
         if m[0] == ".":
@@ -55,7 +55,7 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
 def core(text: str, start: int = 0, end: int | None = None) -> tuple[int, int]:
     """`[start, end)` without lead-ins, markdown, wrapping quotes and brackets, and the final period."""
     start, end = trim(text, start, len(text) if end is None else end)
-    for _ in range(4):  # "Well, I think the answer is: ..." has three; more is not a lead-in
+    for _ in range(4):  # "Well, I think the answer is: ..." has three
         m = _LEAD_IN.match(text, start, end)
         if m is None:
             break
@@ -67,6 +67,7 @@ def core(text: str, start: int = 0, end: int | None = None) -> tuple[int, int]:
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """`[start, end)` without white space, punctuation, markdown, and wrapping quotes or brackets."""
     while True:
         before = start, end
         while start < end and (text[start] in _EDGE_BEFORE or text[start].isspace()):
@@ -76,12 +77,12 @@ def trim(text: str, start: int, end: int) -> tuple[int, int]:
         while end > start and (text[end - 1] in _EDGE_AFTER or text[end - 1].isspace()):
             end -= 1
         if end - start > 2 and _WRAPPERS.get(text[start]) == text[end - 1]:
-            # "(a) or (b)" begins and ends with brackets that are not each other's.
+            # The outer brackets of "(a) or (b)" are no pair.
             inner = text[start + 1 : end - 1]
             if text[start] not in inner and text[end - 1] not in inner:
                 start, end = start + 1, end - 1
         elif end - start > 1 and text[start] in _OPENING and _QUOTES[text[start]] not in text[start + 1 : end]:
-            start += 1  # a quote that the response never closes
+            start += 1  # a quote that is never closed
         elif end - start > 1 and text[end - 1] in '"”»」' and not _OPENING & set(text[start : end - 1]):
             end -= 1
         if (start, end) == before:

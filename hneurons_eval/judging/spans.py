@@ -16,17 +16,23 @@ from hneurons_eval.judging.words import CURRENCIES, FUNCTION_WORDS, Word, word_l
 
 
 def answer_span(question: str, response: str, aliases: Sequence[str] = ()) -> tuple[int, int] | None:
-    """The characters of `response` that hold the answer, half-open.
+    """The answer's characters in a response, `[start, end)`.
 
-    The longest alias that occurs, outside an echo of the question where there is a choice, then the
-    first. Without one, what is left of the first sentence that says something once lead-ins ("The
-    answer is"), quotes, markdown and the parts that repeat the question are set aside, or of what
-    follows a later "the answer is"; the whole response where nothing would be left. A refusal has a
-    span like any other text: whether to use it is the caller's decision. None for a response of white
-    space.
+    If an alias occurs, the span is the longest one, then the first, preferably outside an echo of the question.
+    Otherwise the span is the first sentence with new words (after the last "the answer is", if there is one), without
+    lead-ins ("It is"), quotes, markdown and the words of the question. If nothing is left, it is the whole response.
+    A refusal has a span like any other text.
 
-    A span cut to an alias tells right answers from wrong ones by itself (docs/spans.md), so what trains
-    or feeds a probe must not give `aliases`.
+    Spans at aliases tell right answers from wrong ones by themselves (docs/spans.md): never give `aliases` for the
+    data of a probe.
+
+    Args:
+        question: whose words are not part of the answer.
+        response: the model's text.
+        aliases: accepted answers to look for.
+
+    Returns:
+        None if the response is white space.
     """
     if not response.strip():
         return None
@@ -40,10 +46,14 @@ def answer_span(question: str, response: str, aliases: Sequence[str] = ()) -> tu
 
 
 def token_positions(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[int]:
-    """The tokens whose characters overlap `span`; `offsets` is a tokenizer's `offset_mapping`.
+    """The positions of the tokens that overlap a span of characters.
 
-    A token that covers the space before the answer counts, and so does each of several tokens that
-    share one character. Tokens without characters (special tokens) never count.
+    Args:
+        offsets: characters `[start, end)` of each token, as a tokenizer's `offset_mapping`.
+        span: characters `[start, end)`.
+
+    A token with the space before the answer counts, as does each of several tokens that share a character. Special
+    tokens, which have no characters, never count.
     """
     start, end = span
     return [k for k, (a, b) in enumerate(offsets) if max(a, start) < min(b, end)]
@@ -84,7 +94,7 @@ def _without_echo(text: Text, asked: Text) -> tuple[int, int]:
 def _first_new(
     source: str, words: list[Word], echoes: "_Echoes", begin: int, whole: tuple[int, int]
 ) -> tuple[int, int] | None:
-    """The answer in the first sentence from `begin` that has a word the question has not."""
+    """The answer in the first sentence from `begin` with a word that the question lacks."""
     for a, b in sentences(source[begin : whole[1]]):
         start, end = core(source, max(begin + a, whole[0]), begin + b)
         first = bisect_left(words, start, key=lambda w: w.start)
@@ -97,7 +107,7 @@ def _first_new(
 
 
 class _Echoes:
-    """The words of a question, those in small letters in every inflection: "belong", "belongs", "belonging"."""
+    """The words of a question; lower-case words in every inflection ("belong", "belongs", "belonging")."""
 
     def __init__(self, asked: Text) -> None:
         self.exact = {w.text for w in asked.words}
@@ -128,10 +138,10 @@ def _inflections(word: str) -> tuple[str, ...]:
 def _core_of_sentence(
     source: str, inside: list[Word], new: list[bool], span: tuple[int, int], led: bool
 ) -> tuple[int, int]:
-    """Cut "<question's words> is ANSWER", "<question's words> comes from ANSWER", "ANSWER is <question's words>".
+    """ANSWER in "<question> is ANSWER", "<question> comes from ANSWER" and "ANSWER is <question>".
 
-    Anything else stays whole: "Battle of Hastings" is the answer to "Which battle ...", not "Hastings", and
-    in a title any word may be the question's. `led`: a lead-in ("It was") has been cut already.
+    Other sentences stay whole: "Battle of Hastings" answers "Which battle ...", not "Hastings", and a title may hold
+    any word of the question. `led`: a lead-in ("It was") is already cut.
     """
     start, end = span
     first = _past_copula(source, inside, new)
@@ -144,7 +154,7 @@ def _core_of_sentence(
 
 
 def _past_copula(source: str, inside: list[Word], new: list[bool]) -> int:
-    """The word after the verb of "<question's words> is ANSWER"; 0 where the sentence does not begin so."""
+    """The word after the verb of "<question> is ANSWER"; 0 if the sentence does not begin so."""
     subject = False
     for k, word in enumerate(inside):
         if word.text in _COPULAS and subject and source[word.start].islower():
@@ -154,15 +164,15 @@ def _past_copula(source: str, inside: list[Word], new: list[bool]) -> int:
             return after if any(new[after:]) else 0
         if new[k]:
             return 0
-        # "There Is a Green Hill" is a title, and names nothing that was asked for.
+        # "There Is a Green Hill" is a title.
         subject = subject or word.text in _PRONOUNS or word.text not in FUNCTION_WORDS
     return 0
 
 
 def _past_preposition(source: str, inside: list[Word], new: list[bool], first: int, led: bool) -> int:
-    """From `first` on, the word after "belongs to", "the continent of", "found in"; `first` without such words.
+    """The word after "belongs to", "the continent of" or "found in", from `first` on; else `first`.
 
-    Without anything before it ("part of the retina") such a word is the answer's own.
+    At the beginning such words belong to the answer ("part of the retina").
     """
     past = first
     for k in range(first + 1, len(inside)):
@@ -181,6 +191,7 @@ def _past_preposition(source: str, inside: list[Word], new: list[bool], first: i
 
 
 def _cut_tail(inside: list[Word], new: list[bool], span: tuple[int, int]) -> tuple[int, int]:
+    """The span without "is <question>" at its end."""
     for k in range(len(inside) - 1, 0, -1):
         if new[k]:
             break
@@ -194,7 +205,7 @@ def _cut_tail(inside: list[Word], new: list[bool], span: tuple[int, int]) -> tup
 
 
 def _finished(source: str, span: tuple[int, int]) -> tuple[int, int]:
-    """Without edges, but with the closing bracket and the abbreviation's period that belong to the answer."""
+    """The span without its edges, but with a closing bracket and an abbreviation's period."""
     start, end = trim(source, *span)
     if source.count("(", start, end) > source.count(")", start, end):
         closing = _CLOSING.match(source, end)
@@ -208,7 +219,7 @@ def _finished(source: str, span: tuple[int, int]) -> tuple[int, int]:
 
 
 def _is_echo(text: Text, match: tuple[int, int], asked: Text) -> bool:
-    """Whether two or more words next to the match stand next to it in the question too."""
+    """Whether two or more words beside the match are beside it in the question too."""
     i, j = match
     said, question = text.words, asked.words
     width = j - i
@@ -232,7 +243,7 @@ def _is_echo(text: Text, match: tuple[int, int], asked: Text) -> bool:
 
 
 def _as_written(source: str, span: tuple[int, int], aliases: Sequence[str]) -> tuple[int, int]:
-    """Take in what belongs to the alias though not to its words: "The" Who, Mamma Mia"!"."""
+    """The span with the parts of the alias that are no words: "The" Who, Mamma Mia"!"."""
     start, end = span
     for alias in sorted(set(aliases), key=lambda a: (-len(a), a)):
         a, b = trim(alias, 0, len(alias))
