@@ -1,4 +1,4 @@
-"""Question sets: the bundled one, those on the Hub, and local files in the same schemas.
+"""Question sets: bundled, on the Hub, and local files in the same schemas.
 
 ```python
 questions = load_questions("facts")                      # bundled, offline
