@@ -1,9 +1,7 @@
 """A grader is asked in a form that leaves no room, believes nothing it is shown, and loses no answer when it fails."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,95 +250,6 @@ def test_a_local_transformers_model_judges_greedily(tiny_checkpoint: Callable[..
     assert first == second
     assert first[0] == "unparsed"  # its weights are random
     assert first[1]
-
-
-# --- over the wire -----------------------------------------------------------------------------------
-
-
-class Server:
-    """A server that speaks OpenAI's protocol, as far as a verdict needs it."""
-
-    def __init__(self, refusal: str = "") -> None:
-        self.requests: list[dict[str, Any]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.requests.append(request)
-                if refusal and "tools" in request:
-                    self.answer(400, {"error": {"message": refusal, "type": "invalid_request_error"}})
-                    return
-                message: dict[str, Any] = {"role": "assistant", "content": '{"verdict": "incorrect"}'}
-                if "tools" in request:
-                    name = request["tool_choice"]["function"]["name"]
-                    function = {"name": name, "arguments": '{"verdict": "correct"}'}
-                    calls = [{"id": "1", "type": "function", "function": function}]
-                    message = {"role": "assistant", "content": None, "tool_calls": calls}
-                choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-                self.answer(
-                    200,
-                    {
-                        "id": "1",
-                        "object": "chat.completion",
-                        "created": 0,
-                        "model": "m",
-                        "choices": [choice],
-                        "usage": usage,
-                    },
-                )
-
-            def answer(self, status: int, body: dict[str, Any]) -> None:
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def model(self) -> Model:
-        url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        return get_model("openai-api/local/m", base_url=url, api_key="none", memoize=False)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    started: list[Server] = []
-
-    def start(refusal: str = "") -> Server:
-        started.append(Server(refusal))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.server.shutdown()
-        one.server.server_close()
-
-
-def test_an_openai_compatible_server_gets_a_forced_call(serve: Callable[..., Server]):
-    server = serve()
-    assert asked(server.model())[0] == "correct"
-    (request,) = server.requests
-    (tool,) = request["tools"]
-    assert request["tool_choice"] == {"type": "function", "function": {"name": tool["function"]["name"]}}
-    assert tool["function"]["parameters"]["properties"]["verdict"]["enum"] == ["correct", "incorrect", "not_attempted"]
-    assert request["temperature"] == 0
-
-
-def test_a_server_that_refuses_forced_calls_gets_a_schema(serve: Callable[..., Server]):
-    server = serve("Invalid tool_choice type: 'object'. Supported string values: none, auto, required")
-    assert asked(server.model())[0] == "incorrect"
-    first, second = server.requests
-    assert "tools" in first
-    assert "tools" not in second
-    assert second["response_format"]["json_schema"]["schema"]["required"] == ["verdict"]
 
 
 # --- what is quoted ----------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Tables of real entities for the NonExist questions, and of morphemes for invented ones; data only, hence the length.
 
-Each line is an entity, `name = keys = keys`. A table of answers gives the meaning of a key, `key: answer; other answer`.
+Each line is an entity, `name = keys = keys`. A table of answers says what a key means, `key: answer; other answer`.
 The first answer of the first key is the canonical one. An indented line continues the line above. `nonexist.py` reads
 the tables and invents a counterpart for each entity.
 """
