@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
     from hneurons_eval.report.drift_section import DriftLog
+    from hneurons_eval.report.found_neurons import FoundNeurons
+    from hneurons_eval.report.overview import StageFigures
     from hneurons_eval.report.risk_section import RiskLog
-    from hneurons_eval.report.summary import StageFigures
+    from hneurons_eval.report.wording import Line
 
 STAGES = ("collect", "capture", "probe", "detect")
 """Tasks before the sweeps, in the order of the pipeline. What a sweep is, its log says: see `is_sweep`."""
@@ -29,36 +31,34 @@ RUN_ON = ("dataset", "prompt")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write one self-contained page.")
 @click.option("--json", "as_json", type=click.Path(path_type=Path, dir_okay=False), help="Also write it as JSON.")
 def report(logs: tuple[str, ...], html: Path | None, as_json: Path | None) -> None:
-    """Summarise what the stages and the sweeps found, from their logs or directories of them.
+    """Summarise LOGS, files or directories: the probe, what scaling does, risks, drift.
 
-    Of each task the newest log counts, and of each data set and prompt where these differ. Several logs of a task that
-    knows nothing of this package, run at several alphas (-M neurons=... -M alpha=...), are one sweep. Logs with the
-    scores of hallucination_risk, and those of the task drift, have a section of their own.
+    The newest log of each task counts, one for each data set and prompt. Logs of a task of another suite are one sweep
+    if they were run at several alphas (-M neurons=... -M alpha=...). Logs with scores of hallucination_risk, with the
+    solver abstain_when_risky, and of the task drift are shown as well.
+
+    \b
+    hneurons report logs
+    hneurons report logs/probe logs/detect --html report.html
     """
+    from hneurons_eval.report.content import content
+    from hneurons_eval.report.found_neurons import FoundNeurons
+    from hneurons_eval.report.terminal import print_report
     from hneurons_eval.util.errors import UsageError
 
-    found = read_headers(logs)
-    ours = newest(found)
-    theirs = foreign_groups(found)
-    risks, drifts = read_risks(found), read_drifts(found)
-    if not (ours or theirs or risks or drifts):
-        raise UsageError(f"no log of {', '.join(STAGES)} or of a sweep in {', '.join(logs)}; run the pipeline first")
-    foreign, notes = read_foreign(theirs)
-    if not (ours or foreign or risks or drifts):
-        raise UsageError("; ".join(notes))
+    headers = read_headers(logs)
+    ours = newest(headers)
+    external, notes, lines = read_external(external_groups(headers))
+    risks, drifts = read_risks(headers), read_drifts(headers)
+    if not (ours or external or lines or risks or drifts):
+        shown = f"{', '.join(STAGES)}, sweeps and drift, and of other tasks run with -M neurons=..., hallucination_risk"
+        found = "; ".join(notes) or f"nothing to report in {', '.join(logs)}: report shows logs of {shown} or "
+        raise UsageError(found if notes else f"{found}abstain_when_risky")
+    stages = [stage_figures(log) for log in ours] + external
+    answers, neurons = read_answers(ours, stages) if html or as_json else ({}, FoundNeurons())
+    said = content(stages, answers, neurons, notes, risks, drifts, lines)
     console = wide_console()
-    if ours:
-        summarise(ours, console)
-    from hneurons_eval.report.summary import print_sweep
-
-    for stage in foreign:
-        print_sweep(stage, console)
-    print_risks_and_drifts(risks, drifts, console)
-    for note in notes:
-        console.print(note, style="yellow", markup=False, highlight=False)
-    if html is None and as_json is None:
-        return
-    said = report_content(ours, foreign, notes, risks, drifts)
+    print_report(said, console)
     if html is not None:
         from hneurons_eval.report.html_page import page
 
@@ -69,30 +69,21 @@ def report(logs: tuple[str, ...], html: Path | None, as_json: Path | None) -> No
 
 def summarise(logs: "Sequence[EvalLog]", console: Console) -> None:
     """Print what logs of the stages and of sweeps found."""
-    from hneurons_eval.report.summary import print_summary
+    from hneurons_eval.report.content import content
+    from hneurons_eval.report.found_neurons import FoundNeurons
+    from hneurons_eval.report.terminal import print_report
 
-    print_summary([stage_figures(log) for log in newest(logs)], console)
+    print_report(content([stage_figures(log) for log in newest(logs)], {}, FoundNeurons()), console)
 
 
-def report_content(
-    logs: "Sequence[EvalLog]",
-    foreign: "Sequence[StageFigures]" = (),
-    notes: Sequence[str] = (),
-    risks: "Sequence[RiskLog]" = (),
-    drifts: "Sequence[DriftLog]" = (),
-) -> dict[str, Any]:
-    """What a report says of logs, whose answers are read for it; see `report.html_content.content`.
-
-    Args:
-        logs: without their samples, as `newest` gives them.
-        foreign: sweeps of tasks of others.
-        notes: sentences on logs that are none.
-        risks, drifts: as `read_risks` and `read_drifts` give them.
-    """
+def read_answers(
+    logs: "Sequence[EvalLog]", stages: "Sequence[StageFigures]"
+) -> "tuple[dict[str, list[dict[str, Any]]], FoundNeurons]":
+    """The classified answers of logs of `probe` and `detect` by location, and the neurons that they are judged by."""
     from inspect_ai.log import read_eval_log
 
+    from hneurons_eval.report.content import answers_in, probe_summary_in
     from hneurons_eval.report.found_neurons import found_neurons
-    from hneurons_eval.report.html_content import answers_in, content, probe_summary_in
 
     answers: dict[str, list[dict[str, Any]]] = {}
     summary: dict[str, Any] = {}
@@ -101,12 +92,10 @@ def report_content(
             whole = read_eval_log(log.location)
             answers[log.location] = answers_in(whole)
             summary = summary or probe_summary_in(whole)
-    stages = [stage_figures(log) for log in logs] + list(foreign)
-    named = [stage.facts["neurons_file"] for stage in stages if "neurons_file" in stage.facts]
+    named = [stage.facts["neurons"] for stage in stages if "neurons" in stage.facts]
     if not summary and named:
         summary = {"neurons_file": named[-1]}
-    near = [Path(log.location.removeprefix("file://")) for log in logs]
-    return content(stages, answers, found_neurons(summary, near), notes, risks, drifts)
+    return answers, found_neurons(summary, [Path(log.location.removeprefix("file://")) for log in logs])
 
 
 def _written(path: Path, text: str, console: Console) -> None:
@@ -192,16 +181,21 @@ def _run_on(log: "EvalLog") -> list[str]:
 
 def stage_figures(log: "EvalLog") -> "StageFigures":
     """What a report takes from a log."""
-    from hneurons_eval.report.summary import StageFigures
+    from hneurons_eval.report.content import probe_summary_in
+    from hneurons_eval.report.found_neurons import located
+    from hneurons_eval.report.overview import StageFigures
 
     facts = {"model": log.eval.model}
-    metadata = log.eval.metadata or {}
-    if metadata.get("neurons"):
-        facts["neurons_file"] = str(metadata["neurons"])
+    metadata, summary = log.eval.metadata or {}, probe_summary_in(log)
     if metadata.get("scaled"):
         facts["scaled"] = str(metadata["scaled"])
-    if isinstance(metadata.get("probe"), dict):
-        facts["probe"] = str(metadata["probe"].get("directory"))
+    near = [Path(log.location.removeprefix("file://"))]
+    for name, path in (
+        ("neurons", metadata.get("neurons") or summary.get("neurons_file")),
+        ("probe", summary.get("directory")),
+    ):
+        if path:
+            facts[name] = str(located(path, near) or path)
     stage = stage_of(log)
     return StageFigures(stage, figures_in(log), log.location, facts, _title(log), is_sweep(log), str(log.status))
 
@@ -212,51 +206,50 @@ def _title(log: "EvalLog") -> str:
     return f"{stage_of(log)} on {names}" if names else stage_of(log)
 
 
-# --- tasks of others -------------------------------------------------------------------------------------
+# --- external tasks --------------------------------------------------------------------------------------
 
 
-def foreign_groups(logs: "Sequence[EvalLog]") -> "list[list[EvalLog]]":
-    """Logs of one task of others, of one model and data set, that were run at several alphas."""
-    from hneurons_eval.report.external_tasks import scaling_of
-
+def external_groups(logs: "Sequence[EvalLog]") -> "list[list[EvalLog]]":
+    """Logs of tasks of other suites with `hneurons` models, by task, model and data set."""
     groups: dict[tuple[str, str, str], list[EvalLog]] = {}
     for log in logs:
         ours = log.eval.task.startswith("hneurons_eval/") or stage_of(log) in STAGES or is_sweep(log)
-        if not ours:
+        if not ours and log.eval.model.startswith("hneurons"):
             groups.setdefault((log.eval.task, log.eval.model, str(log.eval.dataset.name)), []).append(log)
-    found = []
-    for group in groups.values():
-        try:
-            alphas = {scaling_of(log.eval.model_args)[1] for log in group}
-        except ValueError:
-            continue  # the model args of another provider, whose alpha is no factor
-        if len(alphas) > 1:
-            found.append(group)
-    return found
+    return list(groups.values())
 
 
-def read_foreign(groups: "Sequence[Sequence[EvalLog]]") -> "tuple[list[StageFigures], list[str]]":
-    """The sweeps that groups of logs are, and a sentence for each group that is none."""
+def read_external(
+    groups: "Sequence[Sequence[EvalLog]]",
+) -> "tuple[list[StageFigures], list[str], list[Line]]":
+    """Of groups of logs: the sweeps, a sentence for each group that is not one, and lines on single logs."""
     from inspect_ai.log import read_eval_log
 
     from hneurons_eval.analysis.dose_response import SweepError, arrange, corrected, dose_response
-    from hneurons_eval.report.external_tasks import foreign_sweep
-    from hneurons_eval.report.summary import StageFigures
+    from hneurons_eval.report.external_tasks import at_alpha, external_sweep, scaling_of, single_lines, withholds
+    from hneurons_eval.report.overview import StageFigures
 
-    found, notes = [], []
+    found, notes, lines = [], [], []
     for group in groups:
         name = stage_of(group[0])
+        several = len({scaling_of(log.eval.model_args)[1] for log in group}) > 1
+        whole = [read_eval_log(log.location) for log in group if several or at_alpha(log) or withholds(log)]
+        alone = True
         try:
-            sweep = foreign_sweep([read_eval_log(log.location) for log in group])
-            (arranged,) = arrange(sweep.rows()).values()
+            if several:
+                sweep = external_sweep(whole)
+                (arranged,) = arrange(sweep.rows()).values()
+                figures = corrected({"": dose_response(arranged, ["score"])}, ["score"])[""]
+                facts = {"model": sweep.model, "neurons": sweep.neurons}
+                logs = [(f"{name}{at_alpha(log)}", log.location) for log in group]
+                title = f"{name}, {sweep.scorer}"
+                found.append(StageFigures(name, figures, logs[0][1], facts, title, True, logs=logs))
+                alone = False
         except SweepError as error:
             notes.append(f"{name}: {error}")
-            continue
-        figures = corrected({"": dose_response(arranged, ["score"])}, ["score"])[""]
-        facts = {"model": sweep.model, "neurons_file": sweep.neurons}
-        locations = ", ".join(log.location for log in group)
-        found.append(StageFigures(name, figures, locations, facts, f"{name}, {sweep.scorer}", True))
-    return found, notes
+        for log in whole:
+            lines += single_lines(log, f"{_title(log)}{at_alpha(log)}", alone)
+    return found, notes, lines
 
 
 # --- risks and drift -------------------------------------------------------------------------------------
@@ -266,6 +259,7 @@ def read_risks(logs: "Sequence[EvalLog]") -> "list[RiskLog]":
     """Of each task, model and data set the newest log that holds scores of `hallucination_risk`."""
     from inspect_ai.log import read_eval_log
 
+    from hneurons_eval.report.external_tasks import at_alpha
     from hneurons_eval.report.risk_section import risk_log_of, risk_score_in
 
     kept: dict[tuple[str, ...], EvalLog] = {}
@@ -273,7 +267,7 @@ def read_risks(logs: "Sequence[EvalLog]") -> "list[RiskLog]":
         if risk_score_in(log) is not None:
             alpha = str((log.eval.model_args or {}).get("alpha", ""))
             kept[log.eval.task, log.eval.model, str(log.eval.dataset.name), alpha] = log
-    found = [risk_log_of(read_eval_log(log.location), _title(log)) for log in kept.values()]
+    found = [risk_log_of(read_eval_log(log.location), f"{_title(log)}{at_alpha(log)}") for log in kept.values()]
     return [one for one in found if one is not None]
 
 
@@ -289,13 +283,3 @@ def read_drifts(logs: "Sequence[EvalLog]") -> "list[DriftLog]":
             about = log.eval.metadata or {}
             kept[str(about.get("base")), str(about.get("checkpoints"))] = log
     return [drift_log_of(read_eval_log(log.location), f"drift: {log.eval.dataset.name or ''}") for log in kept.values()]
-
-
-def print_risks_and_drifts(risks: "Sequence[RiskLog]", drifts: "Sequence[DriftLog]", console: Console) -> None:
-    """Print a sentence on each."""
-    from hneurons_eval.report import drift_section, risk_section
-
-    lines = [risk_section.light(one) for one in risks] + [drift_section.light(one) for one in drifts]
-    for line in lines:
-        figure = f" ({line['figure']})" if line["figure"] else ""
-        console.print(f"{line['what']}{figure}: {line['sentence']}", markup=False, highlight=False)

@@ -1,13 +1,13 @@
-"""One task of any suite, run several times with the neurons scaled by another alpha: its outcomes, paired by sample.
+"""External tasks: logs of any suite, run at several alphas, as one sweep paired by sample; and answers withheld.
 
 ```python
-sweep = foreign_sweep([read_eval_log(path) for path in sorted(Path("logs/theirs").glob("*.eval"))])
-sweep.outcomes[0.0]["sample-7"]                      # what the task's scorer gave that sample with the neurons off
+sweep = external_sweep([read_eval_log(path) for path in sorted(Path("logs/theirs").glob("*.eval"))])
+sweep.outcomes[0.0]["sample-7"]                       # the score of that sample with the neurons off
 dose_response(arrange(sweep.rows())[""], ["score"])  # see hneurons_eval.analysis.dose_response
 ```
 
 The neurons and alpha of a log are those of its model args (`-M neurons=... -M alpha=...`); without them, or at 1, it is
-the untouched model. Logs with neurons that were drawn at random, as their file says, are control sets.
+the baseline. Logs of neurons that were drawn at random, as their file says, are control sets.
 """
 
 import math
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from hneurons_eval.analysis.dose_response import BASELINE_ALPHA, Row, SweepError
 from hneurons_eval.analysis.selective_prediction import score_of
 from hneurons_eval.artifacts.paths import find_neurons
+from hneurons_eval.engine.risk_requests import DECISIONS
 from hneurons_eval.models.neuron_set import check_alpha
+from hneurons_eval.report.wording import Line, line
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -29,16 +31,16 @@ RISK = "hallucination_risk"
 
 
 @dataclass(frozen=True)
-class ForeignSweep:
-    """What a task gave at each alpha.
+class ExternalSweep:
+    """Scores of a task at each alpha.
 
     Attributes:
         task: its name.
         model: the model.
         scorer: whose values these are.
         neurons: the file or directory of the scaled neurons.
-        outcomes: with these, the untouched model at 1; scores from 0 to 1, where an answer that attempts nothing is 0.
-        controls: the same with each random set, by file; without the untouched model.
+        outcomes: with these, the baseline at 1; scores from 0 to 1, where an answer that attempts nothing is 0.
+        controls: the same with each random set, by file; without the baseline.
     """
 
     task: str
@@ -65,7 +67,7 @@ class ForeignSweep:
         ]
 
 
-def foreign_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ForeignSweep:
+def external_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ExternalSweep:
     """The outcomes of several logs of one task.
 
     Args:
@@ -75,7 +77,7 @@ def foreign_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ForeignSweep:
 
     Raises:
         SweepError: no logs, several tasks or models, a log that is not finished, one alpha twice with the same
-            neurons, several neuron sets that are not random, no untouched model, or no such scores.
+            neurons, several neuron sets that are not random, no baseline, or no such scores.
     """
     if not logs:
         raise SweepError("there are no logs; give those of one task at several alphas")
@@ -99,20 +101,20 @@ def foreign_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ForeignSweep:
             raise SweepError(f"{log.location} is a second log at alpha {alpha:g}; leave one of them out")
         table[alpha] = values_of(log, name)
     if len(set(names)) > 1:
-        raise SweepError(f"the logs have other scorers first ({', '.join(sorted(set(names)))}); name one")
-    untouched = by_neurons.pop("", None)
-    if untouched is None:
-        raise SweepError("none of the logs is of the untouched model; run the task with alpha=1 as well")
+        raise SweepError(f"the logs have different first scorers ({', '.join(sorted(set(names)))}); name one")
+    baseline = by_neurons.pop("", None)
+    if baseline is None:
+        raise SweepError("none of the logs is of the baseline; run the task with alpha=1 as well")
     random = {name: table for name, table in by_neurons.items() if _is_control(name)}
     own = [name for name in by_neurons if name not in random]
     if len(own) != 1:
-        raise SweepError(f"the logs should scale one neuron set that is no control, found {', '.join(own) or 'none'}")
-    outcomes = dict(sorted((untouched | by_neurons[own[0]]).items()))
-    return ForeignSweep(logs[0].eval.task, logs[0].eval.model, names[0], own[0], outcomes, random)
+        raise SweepError(f"the logs should scale one neuron set besides random ones, found {', '.join(own) or 'none'}")
+    outcomes = dict(sorted((baseline | by_neurons[own[0]]).items()))
+    return ExternalSweep(logs[0].eval.task, logs[0].eval.model, names[0], own[0], outcomes, random)
 
 
 def scaling_of(model_args: Mapping[str, Any]) -> tuple[str, float]:
-    """The neurons (empty for none) and alpha that model args name; none at the no-op, which does not touch any."""
+    """The neurons (empty for none) and alpha that model args name; none at the baseline, which does not touch any."""
     neurons, alpha = model_args.get("neurons"), model_args.get("alpha")
     factor = BASELINE_ALPHA if alpha is None else check_alpha(alpha)
     return ("", BASELINE_ALPHA) if neurons is None or factor == BASELINE_ALPHA else (str(neurons), factor)
@@ -146,6 +148,48 @@ def _first_scorer(log: "EvalLog") -> str:
             if not name.startswith(RISK) and (number is not None or refused):
                 return name
     return ""
+
+
+def at_alpha(log: "EvalLog") -> str:
+    """` at alpha 0`, or nothing where a log names no alpha."""
+    try:
+        alpha = (log.eval.model_args or {}).get("alpha")
+        return "" if alpha is None else f" at alpha {check_alpha(alpha):g}"
+    except ValueError:
+        return ""  # of another provider, whose alpha is no factor
+
+
+def withholds(log: "EvalLog") -> bool:
+    """Whether a log is of a run with `abstain_when_risky`, from its header."""
+    return any(step.solver.split("/")[-1] == DECISIONS for step in log.plan.steps)
+
+
+def single_lines(log: "EvalLog", title: str, alone: bool) -> list[Line]:
+    """For the overview, what a single log shows: its scores where no sweep has them, and how many answers it withheld.
+
+    Args:
+        log: read whole.
+        title: of it, for people.
+        alone: whether it is in no sweep.
+    """
+    found = []
+    name = _first_scorer(log)
+    values = values_of(log, name) if name else {}
+    if alone and values and scaling_of(log.eval.model_args)[0]:
+        said = f"{len(values)} samples, scored by {name}. Run the task at alpha=1 as well to see what scaling changes."
+        found.append(line("grey", title, f"score {math.fsum(values.values()) / len(values):.3f}", said))
+    decisions = {str(sample.id): sample.store.get(DECISIONS) or [] for sample in log.samples or []}
+    if any(decisions.values()):
+        withheld = {item for item, made in decisions.items() if made and made[-1].get("done") == "abstained"}
+        given = [value for item, value in values.items() if item not in withheld]
+        said = "The log has no scores of the task."
+        if values:
+            # What was withheld counts as wrong, whatever the scorer makes of the words in its place.
+            said = f"Score {math.fsum(given) / len(values):.3f} over all {len(values)}, withheld ones as wrong."
+            if given:
+                said = f"Score {math.fsum(given) / len(given):.3f} over the {len(given)} answered. {said}"
+        found.append(line("grey", f"withheld: {title}", f"{len(withheld)} of {len(decisions)}", said))
+    return found
 
 
 def _is_control(reference: str) -> bool:
