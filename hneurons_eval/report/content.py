@@ -170,9 +170,7 @@ def examples(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _detection(stage: StageFigures, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    how = "fresh answers to questions not trained on"
-    if stage.stage == "probe":
-        how = "held-out questions: each relation (else question) is judged by a probe that never saw it"
+    how = "fresh answers" if stage.stage == "detect" else "held-out questions"
     found = []
     for name, figures in by_question_set(stage.figures).items():
         own = [one for one in answers if not name or one["dataset"] == name]

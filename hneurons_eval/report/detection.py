@@ -33,7 +33,8 @@ GLOSSARY = (
     "probe minus it: difference of the AUROCs on the same answers; an interval above 0 favours the probe.",
     "p: of the probe, by shuffling labels; of its neurons, one-sided against the random sets, over sets and answers; "
     "(floor): so few shuffles or sets cannot show a smaller one.",
-    "relation: the kind of question, such as capital-of.",
+    "relation: the kind of question, such as capital-of. Held out: each relation (else question) is judged by a probe "
+    "that was trained without it.",
     "neurons minus sets: both selected or drawn on one half of the answers and refitted (L2) on the other.",
     "Brier skill: 0 is a constant probability, 1 perfect.",
 )
@@ -181,8 +182,8 @@ def _better_than_sets(figures: Figures, selection: str, who: str, kind: str) -> 
         f"{interval(figures, f'{own}_auroc')}, {p}"
     )
     if figures[f"{own}_p"] <= LEVEL:
-        return "green", f"{who} tell more than random sets of equal size, even the hardest to beat ({said})."
-    return "amber", f"{who} are not shown to tell more than random sets of equal size ({said})."
+        return "green", f"{who} beat random sets of equal size, even the hardest kind ({said})."
+    return "amber", f"{who} are not shown to beat random sets of equal size ({said})."
 
 
 def unbeaten(figures: Figures) -> str:

@@ -60,10 +60,10 @@ def neurons_by_layer(layers: ArrayLike, widths: Sequence[int], band: "LayerBand"
     counts = np.bincount(np.asarray(layers, np.int64), minlength=len(widths))
     figure, (axes,) = canvas(6.4, 2.6, 1)
     at = np.arange(len(widths))
-    axes.bar(at, counts, color=BLUE, width=0.7)
     if is_informative(band):
         axes.fill_between(at, band.low, band.high, color=GREY, alpha=0.3, step="mid", label=band.label)
         axes.legend(fontsize=8, frameon=False)
+    axes.bar(at, counts, color=BLUE, width=0.7)
     axes.set_xlabel("layer")
     axes.set_ylabel("neurons")
     axes.set_title(f"where the {int(counts.sum())} neurons sit", fontsize=10)

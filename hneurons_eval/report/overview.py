@@ -68,7 +68,7 @@ def answer(stages: Sequence[StageFigures]) -> str:
         if "added" in figures:
             claims.append(("it adds to log-probability, entropy and length", more.pop(0)[0] == "green"))
         if more:
-            claims.append(("its neurons tell more than random ones", more[0][0] == "green"))
+            claims.append(("its neurons beat random ones", more[0][0] == "green"))
     if sweeps := [stage for stage in stages if stage.sweep]:
         names = _effective(sweeps)
         which = f": {', '.join(names)}" if names else ""
