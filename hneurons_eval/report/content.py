@@ -17,7 +17,8 @@ from hneurons_eval.report.detection import by_question_set, detection_cells, det
 from hneurons_eval.report.dose_response import headline_cells, sets_in_words, side_cells
 from hneurons_eval.report.drift_section import DriftLog
 from hneurons_eval.report.found_neurons import FoundNeurons, identification
-from hneurons_eval.report.overview import StageFigures, answer, audit_sentences, counted, missing, over_sweeps, overview
+from hneurons_eval.report.overview import StageFigures, answer, audit_sentences, missing, overview
+from hneurons_eval.report.primary import primaries, sentence
 from hneurons_eval.report.risk_section import RiskLog
 from hneurons_eval.report.verdicts import VERDICTS, headlines_of, outcomes_of, title_of, verdict
 from hneurons_eval.report.wording import Line
@@ -53,6 +54,7 @@ def content(
     last = answers.get(tried[-1].location, ()) if tried else ()
     shown = overview(stages) + [risk_section.overview_line(one) for one in risks]
     shown += [drift_section.overview_line(one) for one in drifts] + list(lines)
+    primary = primaries([(stage.name, series_of(stage.figures)) for stage in stages if stage.sweep])
     models = [stage.facts.get("model", "") for stage in stages] + [one.model for one in (*risks, *drifts)]
     logs = [
         (stage.stage, title, location, stage.status, stage.figures)
@@ -68,16 +70,15 @@ def content(
         "format": "hneurons-report",
         "version": 2,
         "model": next((model for model in models if model), "the model"),
-        "answer": answer(stages),
+        "answer": answer(stages, primary),
         "overview": shown,
-        "statuses": counted(shown),
         "missing": missing(stages),
         "notes": list(notes),
         "files": {name: stage.facts[name] for stage in stages for name in ("neurons", "probe") if name in stage.facts},
         "identification": identification(found, last),
         "detection": [one for stage in tried for one in _detection(stage, answers.get(stage.location, ()))],
         "sweeps": [_sweep(stage) for stage in stages if stage.sweep],
-        "over_sweeps": over_sweeps(stages),
+        "over_sweeps": sentence(primary),
         "risk": [risk_section.section(one) for one in risks],
         "drift": [drift_section.section(one) for one in drifts],
         "examples": examples(last),

@@ -5,14 +5,14 @@ failed. Grey: nothing to judge, as where no effect was seen.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hneurons_eval.analysis.dose_response import LEVEL, series_of
 from hneurons_eval.report.detection import BASELINES, by_question_set, unbeaten, verdicts
-from hneurons_eval.report.primary import primaries, sentence
+from hneurons_eval.report.primary import Primary
 from hneurons_eval.report.verdicts import VERDICTS, headlines_of, title_of, verdict
-from hneurons_eval.report.wording import STATUSES, Figures, Line, interval, line
+from hneurons_eval.report.wording import Figures, Line, interval, line
 
 FEW = 50
 """Questions in the smaller class below which a probe has little to learn from."""
@@ -55,7 +55,7 @@ class StageFigures:
         return self.facts.get("scaled", "")
 
 
-def answer(stages: Sequence[StageFigures]) -> str:
+def answer(stages: Sequence[StageFigures], primary: Sequence[Primary]) -> str:
     """What the stages show and what not, in one line; empty without detection and sweeps."""
     claims: list[tuple[str, bool]] = []
     tried = [stage for stage in stages if stage.stage in ("probe", "detect") and verdicts(_first(stage))]
@@ -70,7 +70,7 @@ def answer(stages: Sequence[StageFigures]) -> str:
         if more:
             claims.append(("its neurons beat random ones", more[0][0] == "green"))
     if sweeps := [stage for stage in stages if stage.sweep]:
-        names = _effective(sweeps)
+        names = [one.task for one in primary if one.corrected <= LEVEL and one.verdict == "effect"]
         which = f": {', '.join(names)}" if names else ""
         claims.append((f"scaling them has an effect ({len(names)} of {len(sweeps)} sweeps{which})", bool(names)))
     shown, not_shown = ("; ".join(claim for claim, is_shown in claims if is_shown is one) for one in (True, False))
@@ -80,29 +80,6 @@ def answer(stages: Sequence[StageFigures]) -> str:
 
 def _first(stage: StageFigures) -> Figures:
     return next(iter(by_question_set(stage.figures).values()))
-
-
-def _effective(sweeps: Sequence[StageFigures]) -> list[str]:
-    """The sweeps whose primary outcome shows an effect, after Holm's correction over sweeps."""
-    corrected: dict[str, float] = {}
-    for one in primaries([(stage.name, series_of(stage.figures)) for stage in sweeps]):
-        corrected[one.task] = min(one.corrected, corrected.get(one.task, 1.0))
-    return [
-        stage.name
-        for stage in sweeps
-        if corrected.get(stage.name, 1.0) <= LEVEL
-        and any(
-            verdict(own, name)[0] == "effect"
-            for own in series_of(stage.figures).values()
-            for name in headlines_of(own)
-            if f"{name}_slope_primary" in own
-        )
-    ]
-
-
-def over_sweeps(stages: Sequence[StageFigures]) -> str:
-    """What the primary outcomes of several sweeps show together; empty for fewer than two."""
-    return sentence(primaries([(stage.name, series_of(stage.figures)) for stage in stages if stage.sweep]))
 
 
 def overview(stages: Sequence[StageFigures]) -> list[Line]:
@@ -265,22 +242,19 @@ def _sweep(stage: StageFigures) -> list[Line]:
     return found or [line("grey", stage.name, "no figures", f"Its log ended with status {stage.status}.")]
 
 
-def missing(stages: Iterable[StageFigures]) -> list[str]:
+MISSING = {
+    "collect": "how many questions were answered right and wrong is not known",
+    "capture": "how many answers trained the probe is not known",
+    "probe": "the search for neurons and detection on held-out questions cannot be shown",
+    "detect": "detection has not been tried on fresh answers",
+}
+"""What a report lacks without the log of a stage."""
+
+
+def missing(stages: Sequence[StageFigures]) -> list[str]:
     """A sentence for each stage of which there is no log."""
-    there = list(stages)
-    names = {stage.stage for stage in there}
-    said = {
-        "collect": "No log of collect: how many questions were answered right and wrong is not known.",
-        "capture": "No log of capture: how many answers trained the probe is not known.",
-        "probe": "No log of probe: the search for neurons and detection on held-out questions cannot be shown.",
-        "detect": "No log of detect: detection has not been tried on fresh answers.",
-    }
-    found = [sentence for name, sentence in said.items() if name not in names]
-    if not any(stage.sweep for stage in there):
+    names = {stage.stage for stage in stages}
+    found = [f"No log of {name}: {what}." for name, what in MISSING.items() if name not in names]
+    if not any(stage.sweep for stage in stages):
         found.append("No log of a sweep: what scaling the neurons does has not been tried.")
     return found
-
-
-def counted(lines: Sequence[Line]) -> dict[str, int]:
-    """How many lines have each status."""
-    return {name: sum(one["status"] == name for one in lines) for name in STATUSES}

@@ -19,10 +19,10 @@ from rounding import risk_error
 from transformers import AutoConfig
 
 from hneurons_eval.analysis.dose_response import SweepError, arrange, dose_response
+from hneurons_eval.artifacts.external_sweep import external_sweep, scaling_of
 from hneurons_eval.engine.risk_requests import answer_of
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.report.external_tasks import external_sweep, scaling_of
 from hneurons_eval.scorers.risk import hallucination_risk, task_score
 from hneurons_eval.util.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""External tasks: logs of any suite, run at several alphas, as one sweep paired by sample; and answers withheld.
+"""External tasks: logs of any suite, run at several alphas, as one sweep paired by sample.
 
 ```python
 sweep = external_sweep([read_eval_log(path) for path in sorted(Path("logs/theirs").glob("*.eval"))])
@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hneurons_eval.analysis.dose_response import BASELINE_ALPHA, Row, SweepError
 from hneurons_eval.analysis.selective_prediction import score_of
 from hneurons_eval.artifacts.paths import find_neurons
-from hneurons_eval.engine.risk_requests import DECISIONS
 from hneurons_eval.models.neuron_set import check_alpha
-from hneurons_eval.report.wording import Line, line
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -94,7 +92,7 @@ def external_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ExternalSweep
         if log.status != "success":
             raise SweepError(f"{log.location} ended with status {log.status}; finish it: inspect eval-retry")
         neurons, alpha = scaling_of(log.eval.model_args)
-        name = scorer or _first_scorer(log)
+        name = scorer or first_scorer(log)
         names.append(name)
         table = by_neurons.setdefault(neurons, {})
         if alpha in table:
@@ -141,55 +139,14 @@ def values_of(log: "EvalLog", scorer: str) -> dict[str, float]:
     return {item: math.fsum(values) / len(values) for item, values in found.items()}
 
 
-def _first_scorer(log: "EvalLog") -> str:
+def first_scorer(log: "EvalLog") -> str:
+    """The first scorer of a log that gives correct, incorrect or numbers from 0 to 1; empty without one."""
     for sample in log.samples or []:
         for name, score in (sample.scores or {}).items():
             number, refused = score_of(score.value)
             if not name.startswith(RISK) and (number is not None or refused):
                 return name
     return ""
-
-
-def at_alpha(log: "EvalLog") -> str:
-    """` at alpha 0`, or nothing where a log names no alpha."""
-    try:
-        alpha = (log.eval.model_args or {}).get("alpha")
-        return "" if alpha is None else f" at alpha {check_alpha(alpha):g}"
-    except ValueError:
-        return ""  # of another provider, whose alpha is no factor
-
-
-def withholds(log: "EvalLog") -> bool:
-    """Whether a log is of a run with `abstain_when_risky`, from its header."""
-    return any(step.solver.split("/")[-1] == DECISIONS for step in log.plan.steps)
-
-
-def single_lines(log: "EvalLog", title: str, alone: bool) -> list[Line]:
-    """For the overview, what a single log shows: its scores where no sweep has them, and how many answers it withheld.
-
-    Args:
-        log: read whole.
-        title: of it, for people.
-        alone: whether it is in no sweep.
-    """
-    found = []
-    name = _first_scorer(log)
-    values = values_of(log, name) if name else {}
-    if alone and values and scaling_of(log.eval.model_args)[0]:
-        said = f"{len(values)} samples, scored by {name}. Run the task at alpha=1 as well to see what scaling changes."
-        found.append(line("grey", title, f"score {math.fsum(values.values()) / len(values):.3f}", said))
-    decisions = {str(sample.id): sample.store.get(DECISIONS) or [] for sample in log.samples or []}
-    if any(decisions.values()):
-        withheld = {item for item, made in decisions.items() if made and made[-1].get("done") == "abstained"}
-        given = [value for item, value in values.items() if item not in withheld]
-        said = "The log has no scores of the task."
-        if values:
-            # What was withheld counts as wrong, whatever the scorer makes of the words in its place.
-            said = f"Score {math.fsum(given) / len(values):.3f} over all {len(values)}, withheld ones as wrong."
-            if given:
-                said = f"Score {math.fsum(given) / len(given):.3f} over the {len(given)} answered. {said}"
-        found.append(line("grey", f"withheld: {title}", f"{len(withheld)} of {len(decisions)}", said))
-    return found
 
 
 def _is_control(reference: str) -> bool:
