@@ -8,8 +8,7 @@ section(drift_log), overview_line(drift_log), picture(section(drift_log))
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hneurons_eval.analysis.dose_response import LEVEL
 from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
@@ -19,26 +18,9 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
 
-@dataclass(frozen=True)
-class LayerRank:
-    """Mean normalised rank of the chosen neurons of a layer, and of its others; NaN where there are none."""
-
-    layer: int
-    own: float
-    others: float
-
-
-@dataclass(frozen=True)
-class DriftLog:
-    """A log of `drift`.
-
-    Attributes:
-        title: for people.
-        location, status: of the log.
-        model: that was evaluated.
-        base, checkpoints: what was compared with what.
-        figures: as `Ranking.figures`; of several checkpoints also `NAME/mean_rank` and the like.
-        layers: in order.
+class DriftLog(NamedTuple):
+    """A log of `drift`: what it is of, its figures (as `Ranking.figures`, of several checkpoints also
+    `NAME/mean_rank` and the like), and of each layer `[layer, mean rank of the neurons, of the others]`.
     """
 
     title: str
@@ -47,8 +29,8 @@ class DriftLog:
     model: str
     base: str
     checkpoints: tuple[str, ...]
-    figures: Mapping[str, float]
-    layers: tuple[LayerRank, ...]
+    figures: Figures
+    layers: Sequence[tuple[int, float, float]]
 
 
 def drift_log_of(log: "EvalLog", title: str) -> DriftLog:
@@ -58,25 +40,17 @@ def drift_log_of(log: "EvalLog", title: str) -> DriftLog:
         for score in (log.results.scores if log.results else ())
         for name, one in score.metrics.items()
     }
-    layers = []
+    layers: list[tuple[int, float, float]] = []
     for sample in log.samples or []:
         details = next((score.metadata or {} for score in (sample.scores or {}).values()), {})
         if type(details.get("layer")) is int:
             own, others = (_number(details.get(name)) for name in ("mean_rank", "mean_rank_others"))
-            layers.append(LayerRank(details["layer"], own, others))
+            layers.append((details["layer"], own, others))
     about = log.eval.metadata or {}
     named = about.get("checkpoints")
     checkpoints = tuple(map(str, named)) if isinstance(named, list) else ()
-    return DriftLog(
-        title,
-        log.location,
-        str(log.status),
-        log.eval.model,
-        str(about.get("base") or "the base"),
-        checkpoints,
-        figures,
-        tuple(sorted(layers, key=lambda one: one.layer)),
-    )
+    base = str(about.get("base") or "the base")
+    return DriftLog(title, log.location, str(log.status), log.eval.model, base, checkpoints, figures, sorted(layers))
 
 
 def _number(value: Any) -> float:
@@ -152,7 +126,7 @@ def section(one: DriftLog) -> dict[str, Any]:
         "steps": [
             [name.removesuffix("/mean_rank"), interval(found, name)] for name in found if name.endswith("/mean_rank")
         ],
-        "layers": [[one.layer, one.own, one.others] for one in one.layers],
+        "layers": [list(layer) for layer in one.layers],
     }
 
 

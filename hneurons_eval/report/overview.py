@@ -89,7 +89,7 @@ def overview(stages: Sequence[StageFigures]) -> list[Line]:
         if stage.sweep:
             found += _sweep(stage)
         elif not stage.figures:
-            found.append(line("red", stage.name, "no figures", f"Its log ended with status {stage.status}."))
+            found.append(line("red", stage.name, "", f"Its log has no figures; its status is {stage.status}."))
         elif stage.stage == "collect":
             found.append(_questions(stage.figures))
         elif stage.stage == "capture":
@@ -239,7 +239,7 @@ def _sweep(stage: StageFigures) -> list[Line]:
             what = f"{stage.name}{f' ({series})' if series else ''}: {title_of(outcome)}"
             mark, status = VERDICTS[kind]
             found.append(line(status, what, mark, f"{said[:1].upper()}{said[1:]}."))
-    return found or [line("grey", stage.name, "no figures", f"Its log ended with status {stage.status}.")]
+    return found or [line("grey", stage.name, "", f"Its log has no figures; its status is {stage.status}.")]
 
 
 MISSING = {

@@ -7,12 +7,11 @@ section(risk_log), overview_line(risk_log), picture(section(risk_log))
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hneurons_eval.analysis.selective_prediction import ScoredAnswer
 from hneurons_eval.report import figures as draw
-from hneurons_eval.report.wording import Line, interval, line
+from hneurons_eval.report.wording import Figures, Line, interval, line
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalScore
@@ -27,23 +26,14 @@ MIN_PER_CLASS = 10
 """Right and wrong answers below which an AUROC says too little for a verdict."""
 
 
-@dataclass(frozen=True)
-class RiskLog:
-    """A log with risks.
-
-    Attributes:
-        title: of the task, for people.
-        location, status: of the log.
-        model: that answered.
-        figures: of the risk, as `risk.risk_figures` gives them.
-        answers: those with a risk.
-    """
+class RiskLog(NamedTuple):
+    """A log with risks: what it is of, its figures (as `risk_figures` gives them), the answers that have a risk."""
 
     title: str
     location: str
     status: str
     model: str
-    figures: Mapping[str, float]
+    figures: Figures
     answers: tuple[ScoredAnswer, ...]
 
 
@@ -89,7 +79,7 @@ def section(one: RiskLog) -> dict[str, Any]:
     }
 
 
-def _rows(figures: Mapping[str, float]) -> list[list[str]]:
+def _rows(figures: Figures) -> list[list[str]]:
     """What is known, as names with values."""
     named = {
         "mean_risk": "mean risk",

@@ -47,8 +47,8 @@ def report_of(paths: Sequence[str], whole: bool) -> dict[str, Any]:
     if not (ours or external or lines or risks or drifts):
         raise UsageError(
             "; ".join(notes)
-            or f"nothing to report in {', '.join(paths)}: report shows logs of {', '.join(STAGES)}, sweeps, drift, and of "
-            "other tasks run with -M neurons=..., hallucination_risk or abstain_when_risky"
+            or f"nothing to report in {', '.join(paths)}: report shows logs of {', '.join(STAGES)}, sweeps, drift, and "
+            "of other tasks run with -M neurons=..., hallucination_risk or abstain_when_risky"
         )
     stages = [stage_figures(log) for log in ours] + external
     answers, neurons = read_answers(ours, stages) if whole else ({}, FoundNeurons())

@@ -27,16 +27,7 @@ def line(status: str, what: str, figure: str, sentence: str) -> Line:
 
 
 def interval(figures: Figures, name: str, scale: float = 1.0, digits: int = 3, sign: bool = False, at: str = "") -> str:
-    """`0.787 [0.742, 0.829]`, or a dash where the figure is missing.
-
-    Args:
-        figures: by name, with the ends of the interval as `<name>_low<at>` and `<name>_high<at>`.
-        name: of the figure.
-        scale: factor, 100 for percent.
-        digits: after the decimal point.
-        sign: write a plus.
-        at: `@<alpha>`, of figures at one alpha.
-    """
+    """`0.787 [0.742, 0.829]` of `<name><at>`, `<name>_low<at>` and `<name>_high<at>`; a dash where it is missing."""
     if f"{name}{at}" not in figures:
         return "—"
     form = f"{'+' if sign else ''}.{digits}f"

@@ -194,4 +194,4 @@ def test_a_summary_of_stages_that_found_nothing_has_no_figures():
         StageFigures(name, {}, f"{name}.eval") for name in ("collect", "capture", "probe", "detect", "closed_book")
     ]
     print_report(content(stages, {}, FoundNeurons()), console)
-    assert console.export_text().count("ended with status success") == 4
+    assert console.export_text().count("its status is success") == 5

@@ -79,7 +79,7 @@ def test_of_a_sweep_the_newest_log_counts_and_another_data_set_is_another_sweep(
 def test_a_sweep_that_has_not_ended_is_said_to_have_no_figures(tmp_path: Path):
     done = report(write_log(tmp_path, "falseqa", None, metadata=SWEEP, status="started"))
     assert done.exit_code == 0, done.output
-    assert "ended with status started" in done.output
+    assert "its status is started" in done.output
 
 
 def test_names_and_paths_are_not_taken_for_markup(tmp_path: Path):

@@ -14,12 +14,15 @@ from inspect_ai.scorer import Score
 from report_logs import MODEL, scored, sweep_figures, write_log
 
 from hneurons_eval.analysis.detection import Detected, detection
+from hneurons_eval.analysis.overlap import LayerBand
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
+from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe
 from hneurons_eval.report.content import LABELS, content, examples
 from hneurons_eval.report.detection import detection_cells, verdicts
-from hneurons_eval.report.found_neurons import found_neurons
+from hneurons_eval.report.figures import is_informative
+from hneurons_eval.report.found_neurons import found_neurons, strongest
 from hneurons_eval.report.html_page import page, split_at
 from hneurons_eval.report.overview import StageFigures, overview
 
@@ -209,6 +212,7 @@ def test_the_strongest_neurons_stand_with_the_answers_that_drive_them_most(logs:
         (1, 10, 3.0, 0.9), (1, 11, 2.0, 0.6), (0, 3, 1.0, 0.2),
     ]  # fmt: skip
     assert first["auroc"] == 1.0  # its contribution is the label
+    assert [one["contrary"] for one in (first, second, third)] == [False, second["auroc"] < 0.5, False]
     assert {answer["label"] for answer in first["answers"]} == {"hallucinated"}
     assert [answer["question"] for answer in third["answers"]] == [
         f"What is the capital number {k}?" for k in (39, 38, 37)
@@ -329,6 +333,33 @@ def test_flagged_audits_have_a_status_and_a_sentence(figures: dict[str, float], 
     (flagged,) = [line for line in lines if " audit, " in line["what"]]
     assert flagged["status"] == "amber"
     assert words in flagged["sentence"]
+
+
+def test_neurons_whose_weight_has_another_sign_than_they_have_alone_are_marked():
+    chosen = NeuronSet.from_flat(CHOSEN, NeuronLayout(WIDTHS), np.array([1.0, -2.0, 3.0]))
+    rows = [
+        {"question": f"q{k}", "response": "", "span": None, "label": label, "probability": 0.5,
+         "selected": base64.b64encode(np.array([-y, y, y], "<f2").tobytes()).decode()}
+        for k, (label, y) in enumerate(LABELS.items())
+    ]  # fmt: skip
+    found = strongest(chosen, rows)
+    assert [(one["weight"], one["auroc"], one["contrary"]) for one in found] == [
+        (3.0, 1.0, False), (-2.0, 1.0, True), (1.0, 0.0, True),
+    ]  # fmt: skip
+
+
+def test_a_band_of_nought_to_one_is_not_drawn():
+    few, many = (LayerBand("b", (0.0, 0.0), (high, 1.0), True) for high in (1.0, 2.0))
+    assert not is_informative(few)
+    assert is_informative(many)
+
+
+def test_an_audit_names_the_log_that_it_is_of():
+    figures = {"auroc": 0.6, "audit_length": 1.0}
+    stages = [StageFigures("probe", figures, "a"), StageFigures("detect", figures, "b", title="detect on new")]
+    whats = [line["what"] for line in overview(stages)]
+    assert "length audit, held-out questions" in whats
+    assert "length audit, fresh answers on new" in whats
 
 
 def test_the_row_of_the_probe_counts_the_neurons_of_both_signs():

@@ -44,7 +44,9 @@ def details_of(number: int, told: bool = True) -> dict[str, Any]:
     }
 
 
-def write_risks(directory: Path, rows: list[dict[str, Any]], minute: int = 0, task: str = "their_task") -> Path:
+def write_risks(
+    directory: Path, rows: list[dict[str, Any]], minute: int = 0, task: str = "their_task", **model_args: Any
+) -> Path:
     """A log of a task of others, to which `inspect score` has added risks beside its own scores."""
     directory.mkdir(parents=True, exist_ok=True)
     usable = [row for row in rows if isinstance(row.get("probability"), float)]
@@ -72,6 +74,7 @@ def write_risks(directory: Path, rows: list[dict[str, Any]], minute: int = 0, ta
             task=task,
             dataset=EvalDataset(name="<b>theirs"),
             model="hneurons/a-model",
+            model_args=model_args,
             config=EvalConfig(),
         ),
         results=EvalResults(scores=[theirs, risks]),
@@ -162,6 +165,14 @@ def test_of_two_logs_of_a_task_the_newer_counts_and_odd_samples_are_left_out(tmp
     _, said, _ = write(tmp_path / "logs", tmp_path)
     assert sorted(len(one["risks"]) for one in said["risk"]) == [9, 60]
     assert said["overview"][0]["status"] == "green"
+
+
+def test_risks_at_several_alphas_are_told_apart_by_alpha(tmp_path: Path):
+    for minute, alpha in enumerate((0, 1.0, "3")):
+        write_risks(tmp_path / "logs", [details_of(k) for k in range(30)], minute, alpha=alpha)
+    _, said, _ = write(tmp_path / "logs", tmp_path)
+    titles = [line["what"] for line in said["overview"]]
+    assert titles == [f"risk: their_task on <b>theirs at alpha {alpha}" for alpha in "013"]
 
 
 def line_of(**figures: float) -> dict[str, str]:
