@@ -21,8 +21,9 @@ import validity_probe
 import validity_sets
 import validity_sweeps
 
+from hneurons_eval.analysis.bootstrap import wilson_interval
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import auroc, wilson_interval
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.probe.nested_cv import Answers, Search, TrainingSet, path_of
 from hneurons_eval.util.markdown import table
 

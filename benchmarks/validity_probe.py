@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hneurons_eval.analysis.detection import Detected, detection, null_aurocs
-from hneurons_eval.analysis.statistics import auroc
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.probe.baselines import Scores
 from hneurons_eval.probe.nested_cv import Answers, Identified, Search, Settings
 from hneurons_eval.probe.variation import label_null

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hneurons_eval.analysis.audits import label_from_group
+from hneurons_eval.analysis.bootstrap import wilson_interval
 from hneurons_eval.analysis.drift import Drift
 from hneurons_eval.analysis.drift_ranks import mean_rank_interval, rank_neurons
 from hneurons_eval.analysis.length_audit import length_audit
 from hneurons_eval.analysis.overlap import against_shuffled, overlap, sd_matched_overlap
 from hneurons_eval.analysis.shuffled_labels import shuffled_labels
-from hneurons_eval.analysis.statistics import wilson_interval
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.l1_path import fit_paths

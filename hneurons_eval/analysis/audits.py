@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.analysis.shuffled_labels import shuffled_labels
-from hneurons_eval.analysis.statistics import auroc, permutation_p
+from hneurons_eval.analysis.tests import permutation_p
 
 LEVEL = 0.05
 SHUFFLES = 199

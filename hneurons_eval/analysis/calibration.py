@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from hneurons_eval.analysis.statistics import brier
+from hneurons_eval.analysis.metrics import brier
 
 Floats = NDArray[np.float64]
 NULL_DRAWS = 1000

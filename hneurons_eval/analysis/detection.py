@@ -13,19 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata, t
 
-from hneurons_eval.analysis.calibration import calibration
-from hneurons_eval.analysis.statistics import (
+from hneurons_eval.analysis.bootstrap import (
     RESAMPLES,
     Interval,
-    auroc_statistic,
     balanced_accuracy,
     flat,
     interval_if_known,
-    mean_statistic,
-    permutation_p,
     resample_weights,
-    stratified_auroc,
 )
+from hneurons_eval.analysis.calibration import calibration
+from hneurons_eval.analysis.metrics import auroc_statistic, mean_statistic, stratified_auroc
+from hneurons_eval.analysis.tests import permutation_p
 
 Floats = NDArray[np.float64]
 LABELS = {"faithful": 0, "hallucinated": 1}

@@ -18,15 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hneurons_eval.analysis.bootstrap import flat, wilson_interval
 from hneurons_eval.analysis.paired import Change, design_effect, mean_change, mean_level, sign_flip_p
-from hneurons_eval.analysis.statistics import (
-    flat,
-    holm,
-    minimum_detectable_effect,
-    permutation_p,
-    two_sided_p,
-    wilson_interval,
-)
+from hneurons_eval.analysis.tests import holm, minimum_detectable_effect, permutation_p, two_sided_p
 
 Floats = NDArray[np.float64]
 BASELINE_ALPHA = 1.0

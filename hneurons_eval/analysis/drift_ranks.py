@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import Interval
 from hneurons_eval.analysis.drift import Drift, DriftError, Floats, check_comparable, measure, normalised_rank
-from hneurons_eval.analysis.statistics import Interval, permutation_p
+from hneurons_eval.analysis.tests import permutation_p
 from hneurons_eval.models.architecture import neuron_layout
 from hneurons_eval.models.controls import contribution_matched_sets, layer_matched_sets, random_sets, sd_matched_sets
 from hneurons_eval.models.neuron_set import NeuronSet

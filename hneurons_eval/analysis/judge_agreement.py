@@ -16,7 +16,8 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hneurons_eval.analysis.statistics import Interval, bootstrap_interval, cohens_kappa, mean_statistic
+from hneurons_eval.analysis.bootstrap import Interval, bootstrap_interval, cohens_kappa
+from hneurons_eval.analysis.metrics import mean_statistic
 from hneurons_eval.data.questions.loading import read_records
 from hneurons_eval.data.questions.records import ANSWER_COLUMNS, normalise_question, record_to_question
 from hneurons_eval.judging.rule import Verdict, judge_by_rule

@@ -21,16 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.analysis.audits import Audit
-from hneurons_eval.analysis.statistics import (
-    RESAMPLES,
-    Interval,
-    Statistic,
-    auroc_statistic,
-    bootstrap_interval,
-    flat,
-    holm,
-    resample_weights,
-)
+from hneurons_eval.analysis.bootstrap import RESAMPLES, Interval, bootstrap_interval, flat, resample_weights
+from hneurons_eval.analysis.metrics import Statistic, auroc_statistic
+from hneurons_eval.analysis.tests import holm
 
 Floats = NDArray[np.float64]
 LEVEL = 0.98

@@ -16,15 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import Interval, bootstrap_interval, cohens_kappa
+from hneurons_eval.analysis.metrics import Statistic, mean_statistic
 from hneurons_eval.analysis.shuffled_labels import ShuffledSelections
-from hneurons_eval.analysis.statistics import (
-    Interval,
-    Statistic,
-    bootstrap_interval,
-    cohens_kappa,
-    mean_statistic,
-    permutation_p,
-)
+from hneurons_eval.analysis.tests import permutation_p
 from hneurons_eval.models.controls import load_activity, sd_matched_sets
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError

@@ -18,7 +18,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.analysis.statistics import Interval, mcnemar
+from hneurons_eval.analysis.bootstrap import Interval
+from hneurons_eval.analysis.tests import mcnemar
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import flat, interval_if_known
 from hneurons_eval.analysis.calibration import calibration
-from hneurons_eval.analysis.statistics import Statistic, auroc_statistic, flat, interval_if_known, mean_statistic
+from hneurons_eval.analysis.metrics import Statistic, auroc_statistic, mean_statistic
 
 Floats = NDArray[np.float64]
 LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5}

@@ -10,16 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import RESAMPLES, bootstrap_interval, flat
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import (
-    RESAMPLES,
-    balanced_statistic,
-    best_threshold,
-    bootstrap_interval,
-    flat,
-    mean_statistic,
-    permutation_p,
-)
+from hneurons_eval.analysis.metrics import balanced_statistic, best_threshold, mean_statistic
+from hneurons_eval.analysis.tests import permutation_p
 
 FOLDS = 5
 ANSWER_CUE = "\nAnswer:"

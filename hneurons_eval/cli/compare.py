@@ -14,9 +14,9 @@ from hneurons_eval.cli.references import Named, named
 from hneurons_eval.util.errors import UsageError, usage_errors
 
 if TYPE_CHECKING:
+    from hneurons_eval.analysis.bootstrap import Interval
     from hneurons_eval.analysis.overlap import RiskAgreement
     from hneurons_eval.analysis.shuffled_labels import ShuffledSelections
-    from hneurons_eval.analysis.statistics import Interval
     from hneurons_eval.artifacts.contribution_store import ContributionStore
     from hneurons_eval.probe.classifier import Probe
 

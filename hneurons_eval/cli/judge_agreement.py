@@ -13,8 +13,8 @@ from rich.table import Table
 from hneurons_eval.cli.console import wide_console
 
 if TYPE_CHECKING:
+    from hneurons_eval.analysis.bootstrap import Interval
     from hneurons_eval.analysis.judge_agreement import Comparison, JudgedAnswer
-    from hneurons_eval.analysis.statistics import Interval
 
 
 @click.command("judge-agreement")

@@ -19,17 +19,13 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.analysis.calibration import Platt
-from hneurons_eval.probe.l1_path import CrossValidation as CrossValidation
-from hneurons_eval.probe.l1_path import Path as Path
-from hneurons_eval.probe.l1_path import checked, fit_paths
-from hneurons_eval.probe.l1_path import cross_validate_path as cross_validate_path
-from hneurons_eval.probe.l1_path import fit_path as fit_path
+from hneurons_eval.probe.l1_path import Path, checked, fit_paths
 from hneurons_eval.probe.l2 import decide, fit_l2
 from hneurons_eval.util.files import is_intact, sealed, write_atomically, write_text_atomically
 
@@ -365,57 +361,3 @@ def _calibration(given: Any) -> Platt:
 def _write_files(directory: FilePath, weights: bytes, described: str) -> None:
     write_atomically(directory / "weights.safetensors", lambda path: path.write_bytes(weights))
     write_text_atomically(directory / "probe.json", described)
-
-
-class TrainingMatrix(NamedTuple):
-    """Rows to train on; the first three fields are the arguments of `Probe.fit` and `fit_path`."""
-
-    X: NDArray[Any]  # [rows, neurons]
-    y: NDArray[np.int64]  # [rows]
-    groups: NDArray[Any]  # [rows], the question
-    response: NDArray[np.int64]  # [rows], which response the row is of
-    is_answer: NDArray[np.bool_]  # [rows], its answer tokens, not its other tokens
-
-
-def training_matrix(
-    answer_X: NDArray[Any],
-    other_X: NDArray[Any] | None,
-    labels: ArrayLike,
-    mode: Literal["3-vs-1", "1-vs-1"] = "3-vs-1",
-    groups: ArrayLike | None = None,
-) -> TrainingMatrix:
-    """The paper's two ways to lay out contributions as training rows.
-
-    Args:
-        answer_X: contributions over the answer tokens, [responses, neurons].
-        other_X: over all other tokens, the same shape; None is enough for "1-vs-1".
-        labels: [responses], 1 = hallucinated.
-        mode: "1-vs-1" sets hallucinated against faithful answers (X is `answer_X` itself). "3-vs-1"
-            adds the other tokens of both to label 0 (X is a new matrix of twice the rows).
-        groups: [responses]; None: each response its own. A response's two rows share its group.
-
-    Raises:
-        ValueError: an unknown mode, or shapes that differ.
-    """
-    hallucinated = np.asarray(labels)
-    n = len(answer_X)
-    questions = np.arange(n) if groups is None else np.asarray(groups)
-    if hallucinated.shape != (n,) or questions.shape != (n,):
-        raise ValueError(f"labels and groups must have one entry for each of the {n} responses.")
-    if not np.isin(hallucinated, (0, 1)).all():
-        raise ValueError(f"labels must be 0 or 1, but there are {np.unique(hallucinated)[:5].tolist()}.")
-    y, rows = hallucinated.astype(np.int64), np.arange(n)
-    if mode == "1-vs-1":
-        return TrainingMatrix(answer_X, y, questions, rows, np.ones(n, np.bool_))
-    if mode != "3-vs-1":
-        raise ValueError(f'mode must be "3-vs-1" or "1-vs-1", not {mode!r}.')
-    if other_X is None or other_X.shape != answer_X.shape:
-        found = None if other_X is None else other_X.shape
-        raise ValueError(f"3-vs-1 needs the other tokens of every response, {answer_X.shape}, not {found}.")
-    return TrainingMatrix(
-        np.concatenate([answer_X, other_X]),
-        np.concatenate([y, np.zeros_like(y)]),
-        np.concatenate([questions, questions]),
-        np.concatenate([rows, rows]),
-        np.repeat([True, False], n),
-    )

@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from hneurons_eval.analysis.calibration import Platt, fit_platt
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import auroc, best_threshold
+from hneurons_eval.analysis.metrics import auroc, best_threshold
 from hneurons_eval.models.controls import KINDS, Activity, control_sets
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.baselines import (

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.analysis.detection import StratifiedAuroc
 from hneurons_eval.analysis.folds import grouped_folds
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.analysis.shuffled_labels import (
     SHUFFLES,
     ShuffledSelections,
@@ -23,7 +24,6 @@ from hneurons_eval.analysis.shuffled_labels import (
     row_labels_of,
     shuffled_labels,
 )
-from hneurons_eval.analysis.statistics import auroc
 from hneurons_eval.models.controls import Activity, control_sets
 from hneurons_eval.probe.l1_path import fit_paths
 from hneurons_eval.probe.nested_cv import Identified, Search, TrainingSet, path_of

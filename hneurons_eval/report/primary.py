@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hneurons_eval.analysis.dose_response import LEVEL, sets_needed, smallest_p
-from hneurons_eval.analysis.statistics import holm
+from hneurons_eval.analysis.tests import holm
 from hneurons_eval.report.verdicts import kinds_of, p_text, title_of
 
 

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import auroc
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.probe.baselines import (
     ALL_SCALARS,
     POSITIVE_SET,

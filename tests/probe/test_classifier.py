@@ -14,11 +14,12 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import auroc, best_threshold
+from hneurons_eval.analysis.metrics import auroc, best_threshold
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.probe import l1_kernels, l1_solver
-from hneurons_eval.probe.classifier import Probe, ProbeError, training_matrix
-from hneurons_eval.probe.l1_path import cross_validate_path, fit_path, fit_paths
+from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.probe.l1_path import Path as L1Path
+from hneurons_eval.probe.l1_path import fit_path, fit_paths
 from hneurons_eval.probe.l2 import fit_l2
 
 # scikit-learn 1.8 renamed the option.
@@ -224,41 +225,41 @@ def test_separable_classes_stay_finite():
     assert np.isfinite(path.coefs.data).all()
 
 
+def cross_validated(X, y, Cs=None, groups=None, k=5, **options) -> tuple[list[L1Path], list, np.ndarray]:
+    """Paths of all rows and without each fold, the folds, and the log-odds of each row by the path without it."""
+    folds = grouped_folds(y, np.arange(len(y)) if groups is None else groups, k)
+    weights = np.ones((k + 1, len(y)))
+    for own, test in zip(weights[1:], folds, strict=True):
+        own[test] = 0.0
+    paths = fit_paths(X, y, weights, Cs, **options)
+    decisions = np.zeros((len(paths[0].Cs), len(y)))
+    for path, test in zip(paths[1:], folds, strict=True):
+        decisions[:, test] = path.decisions[:, test]
+    return paths, folds, decisions
+
+
 def test_planted_neurons_are_found_and_shuffled_labels_find_nothing():
     X, y, planted = contributions(1200, 3000, seed=3, planted=6, strength=2.0)
-    found = cross_validate_path(X, y, folds=5)
-    k = found.select("auroc", rule="one_se")
-    assert auroc(y, found.decisions[k]) > 0.85
-    assert set(planted) <= set(found.path.positive(k))
-    assert (found.positive_frequency(k)[planted] == 1).all()
-    shuffled = cross_validate_path(X, np.random.default_rng(0).permutation(y), Cs=found.Cs[:12], folds=5)
-    assert all(abs(auroc(shuffled.y, z) - 0.5) < 0.07 for z in shuffled.decisions[3:])
+    paths, _, decisions = cross_validated(X, y)
+    k = int(np.argmax([auroc(y, z) for z in decisions]))
+    assert auroc(y, decisions[k]) > 0.85
+    assert all(set(planted) <= set(path.positive(k)) for path in paths)
+    shuffled = np.random.default_rng(0).permutation(y)
+    _, _, decisions = cross_validated(X, shuffled, paths[0].Cs[:12])
+    assert all(abs(auroc(shuffled, z) - 0.5) < 0.07 for z in decisions[3:])
 
 
 # -- folds -------------------------------------------------------------------------------------
 
 
-def test_cross_validation_is_fitting_without_the_fold(problem):
+def test_weights_of_zero_are_fitting_without_the_fold(problem):
     X, y, _ = problem
-    groups = np.arange(len(y)) // 3
-    found = cross_validate_path(X, y, groups, folds=4, tol=1e-8)
-    for test, path in zip(found.folds, found.fold_paths, strict=True):
+    paths, folds, decisions = cross_validated(X, y, groups=np.arange(len(y)) // 3, k=4, tol=1e-8)
+    for test, path in zip(folds, paths[1:], strict=True):
         train = np.setdiff1d(np.arange(len(y)), test)
-        alone = fit_path(X[train], y[train], Cs=found.Cs[[6]], tol=1e-8)
+        alone = fit_path(X[train], y[train], Cs=path.Cs[[6]], tol=1e-8)
         z = X[test].astype(np.float64) @ alone.weights(0) + alone.intercepts[0]
-        assert np.allclose(found.decisions[6, test], z, atol=1e-2)
-        assert path.Cs[6] == found.Cs[6]
-    assert found.scores("accuracy").shape == (20, 4)
-    assert found.Cs[found.select(rule="one_se")] <= found.Cs[found.select()]
-
-
-def test_own_folds_may_leave_rows_out_but_not_split_a_group(problem):
-    X, y, _ = problem
-    found = cross_validate_path(X, y, Cs=[1.0], folds=[np.arange(50)])
-    assert np.isfinite(found.decisions[0, :50]).all()
-    assert np.isnan(found.decisions[0, 50:]).all()
-    with pytest.raises(ValueError, match="splits a group"):
-        cross_validate_path(X, y, np.arange(len(y)) // 4, Cs=[1.0], folds=[np.arange(50)])
+        assert np.allclose(decisions[6, test], z, atol=1e-2)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
@@ -518,26 +519,6 @@ def test_best_threshold_balances_the_classes():
     y, p = np.array([0, 1, 0, 1, 1]), np.array([0.2, 0.1, 0.4, 0.6, 0.9])
     cut = best_threshold(y, p)
     assert 0.4 < cut < 0.6
-
-
-def test_training_matrix_lays_out_both_modes():
-    answers, others = np.full((3, 2), 1.0, np.float32), np.full((3, 2), 2.0, np.float32)
-    one = training_matrix(answers, None, [1, 0, 1], "1-vs-1", groups=["a", "b", "a"])
-    assert one.X is answers
-    assert one.y.tolist() == [1, 0, 1]
-    three = training_matrix(answers, others, [1, 0, 1], groups=["a", "b", "a"])
-    assert three.X.shape == (6, 2)
-    assert three.y.tolist() == [1, 0, 1, 0, 0, 0]
-    assert three.groups.tolist() == ["a", "b", "a", "a", "b", "a"]
-    assert three.is_answer.tolist() == [True] * 3 + [False] * 3
-    assert three.X[~three.is_answer].min() == 2
-    assert three.response.tolist() == [0, 1, 2, 0, 1, 2]
-    with pytest.raises(ValueError, match="other tokens"):
-        training_matrix(answers, None, [1, 0, 1])
-    with pytest.raises(ValueError, match="mode"):
-        training_matrix(answers, others, [1, 0, 1], "2-vs-1")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="one entry"):
-        training_matrix(answers, others, [1, 0])
 
 
 def test_top_neurons_are_those_whose_weight_times_contribution_is_largest():

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from hneurons_eval.analysis.detection import Detected, detection, null_aurocs
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.analysis.shuffled_labels import SHUFFLES
-from hneurons_eval.analysis.statistics import auroc
 from hneurons_eval.models.controls import KINDS, Activity
 from hneurons_eval.probe import variation
 from hneurons_eval.probe.baselines import ComparedScores
