@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from hneurons_eval.probe.l2 import decide, fit_gram, fit_l2, gram, transposed_product
+from hneurons_eval.probe.l2 import decide, fit_gram, fit_l2, gram, standardised, transposed_product
 from hneurons_eval.probe.set_classifiers import SetClassifiers, fit_sets
 from hneurons_eval.util.files import write_atomically
 
@@ -480,10 +480,8 @@ def _labels(labels: ArrayLike, inputs: Inputs) -> Floats:
 
 def _standardised(X: NDArray[Any], y: Floats, C: float = 1.0) -> Linear:
     """A classifier on columns brought to mean 0 and deviation 1, as one on the columns as they are."""
-    Z = np.asarray(X, np.float64)
-    mean, deviation = Z.mean(axis=0), Z.std(axis=0)
-    scale = np.where(deviation > 0, deviation, 1.0)
-    w, b = fit_l2((Z - mean) / scale, y, C)
+    Z, mean, scale = standardised(np.asarray(X, np.float64))
+    w, b = fit_l2(Z, y, C)
     return Linear(w / scale, b - float(w @ (mean / scale)))
 
 
