@@ -188,7 +188,7 @@ def checked(X: NDArray[Any], y: ArrayLike, groups: ArrayLike | None = None) -> t
     if not np.isin(y, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, but y holds {np.unique(y)[:5].tolist()}.")
     if y.min() == y.max():
-        raise ValueError(f"y must hold both classes, but every label is {int(y[0])}.")
+        raise ValueError(f"y must hold both classes, but has one class: every label is {int(y[0])}.")
     if groups is not None and np.asarray(groups).shape != y.shape:
         raise ValueError(
             f"groups must have one entry for each of the {X.shape[0]} rows of X, not shape {np.asarray(groups).shape}."

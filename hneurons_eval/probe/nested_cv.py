@@ -523,8 +523,7 @@ class Search:
 
     def _final_probe(self, k: int, widths: Sequence[int], model: str) -> Probe:
         fit = self.fits[0]
-        probe = Probe.from_path(path_of(fit), k, widths=widths, model=model)
-        probe.penalty = probe.penalty_ = self.settings.penalty
+        probe = Probe.from_path(path_of(fit), k, penalty=self.settings.penalty, widths=widths, model=model)
         decisions = self._out_of_sample(fit, k)
         probe.set_calibration(self._platt(decisions, fit.train))
         threshold = self._threshold(probe.calibration_(decisions), fit.train)

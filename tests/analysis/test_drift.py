@@ -575,7 +575,7 @@ def test_the_sign_chooses_the_neurons_and_a_probe_brings_matched_sets(run: dict[
     coef = np.zeros(layout.total)
     coef[[2, 17, 44]], coef[[50, 90]] = 1.0, -1.0
     probe = Probe()
-    probe.C_, probe.penalty_, probe.coef_, probe.intercept_, probe.widths = 1.0, "l1", coef, 0.0, layout.widths
+    probe.coef_, probe.intercept_, probe.widths = coef, 0.0, layout.widths
     probe.save(tmp_path / "probe")
     save_activity(tmp_path / "probe" / ACTIVITY, np.arange(120.0), np.arange(120.0))
     arguments = ["drift", str(run["base"]), str(run["step-1"]), "--neurons", str(tmp_path / "probe"), "--sets", "50"]

@@ -11,7 +11,12 @@ import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from hneurons_eval.analysis.folds import grouped_folds
 from hneurons_eval.analysis.metrics import auroc, best_threshold
@@ -405,6 +410,84 @@ def test_probe_from_a_path_is_the_probe_fitted(problem, exact):
     assert taken.C_ == fitted.C_
 
 
+def test_weights_that_leave_one_class_are_refused(problem):
+    X, y, _ = problem
+    for penalty in ("l1", "l2"):
+        with pytest.raises(ValueError, match="leave no row of one class"):
+            Probe(penalty).fit(X, y, sample_weight=y)
+
+
+def test_a_strength_that_selects_no_neuron_warns(problem):
+    X, y, _ = problem
+    with pytest.warns(UserWarning, match="C = 1e-06 selects no neuron"):
+        probe = Probe(C=1e-6).fit(X, y)
+    assert np.ptp(probe.predict_proba(X)[:, 1]) == 0
+    assert "0 positive and 0 negative weights" in repr(probe)
+
+
+def test_labels_of_any_kind_come_back(problem, probe, tmp_path):
+    X, y, _ = problem
+    names = np.where(y == 1, "wrong", "right")
+    named = Probe(C=20.0).fit(X, names, widths=(300, 500))
+    assert named.classes_.tolist() == ["right", "wrong"]
+    assert np.array_equal(named.coef_, probe.coef_)
+    assert np.array_equal(named.predict(X), np.where(probe.predict(X) == 1, "wrong", "right"))
+    with pytest.raises(ProbeError, match="labels 0 and 1, not"):
+        named.save(tmp_path / "p")
+    with pytest.raises(ValueError, match="Only binary classification"):
+        Probe().fit(X, np.arange(len(y)) % 3)
+
+
+def test_repr_says_strength_and_neurons(probe):
+    positive, negative = int((probe.coef_ > 0).sum()), int((probe.coef_ < 0).sum())
+    said = f"{positive} positive and {negative} negative weights of 800 neurons, model org/model"
+    assert repr(probe) == f"<Probe l1, C = 20: {said}>"
+    assert repr(Probe(C=2.0)) == "Probe(C=2.0)"
+
+
+# -- scikit-learn ------------------------------------------------------------------------------
+
+CHECKS_THAT_FAIL = {"check_dont_overwrite_parameters": "`widths`, `model` and `metadata` are public names without _"}
+OF_L1 = {"check_estimators_nan_inf": "predict reads only neurons with a weight, and on these data there are none"}
+
+
+@parametrize_with_checks(
+    [Probe("l1"), Probe("l2")],
+    expected_failed_checks=lambda one: CHECKS_THAT_FAIL | (OF_L1 if one.penalty == "l1" else {}),
+)
+@pytest.mark.filterwarnings("ignore:C = .* selects no neuron")
+def test_the_probe_is_an_estimator(estimator, check):
+    check(estimator)
+
+
+def test_clones_have_the_parameters_and_not_the_fit(probe):
+    copy = clone(probe.set_params(threshold=0.4))
+    probe.set_params(threshold=0.5)
+    assert copy.get_params() == {"C": 20.0, "penalty": "l1", "threshold": 0.4, "tol": 1e-6}
+    assert not hasattr(copy, "coef_")
+
+
+def test_cross_validation_holds_groups_out(problem):
+    X, y, _ = problem
+    questions = np.arange(len(y)) // 3
+    scores = cross_val_score(Probe(C=20.0), X, y, groups=questions, cv=GroupKFold(3), scoring="roc_auc")
+    for value, (train, test) in zip(scores, GroupKFold(3).split(X, y, questions), strict=True):
+        own = Probe(C=20.0).fit(X[train], y[train])
+        assert value == pytest.approx(auroc(y[test], own.decision_function(X[test])))
+
+
+def test_a_grid_search_in_a_pipeline_finds_the_best_strength(problem):
+    X, y, _ = problem
+    pipeline = make_pipeline(StandardScaler(), Probe())
+    search = GridSearchCV(pipeline, {"probe__C": [0.02, 0.1, 10.0]}, cv=GroupKFold(3), scoring="roc_auc")
+    search.fit(X, y, groups=np.arange(len(y)) // 3, probe__model="org/model")
+    best = search.best_estimator_.named_steps["probe"]
+    assert best.C_ == search.best_params_["probe__C"] < 10.0
+    assert best.model == "org/model"
+    assert np.count_nonzero(best.coef_) > 0
+    assert search.best_score_ > 0.75
+
+
 def test_save_and_load_return_the_same_probe(problem, probe, tmp_path):
     X, _, _ = problem
     where = tmp_path / "deep" / "llama-3.1-8b"
@@ -485,13 +568,14 @@ def test_probe_errors(problem, probe, tmp_path):
     for options, words in [
         ({"penalty": "l3"}, "penalty"),
         ({"C": 0}, "C must be"),
+        ({"tol": 0.0}, "tol must be"),
         ({"threshold": 2}, "probability"),
     ]:
         with pytest.raises(ValueError, match=words):
-            Probe(**options)
+            Probe(**options).fit(X, y)
     with pytest.raises(ValueError, match="800 columns"):
         Probe().fit(X, y, widths=(300, 400))
-    with pytest.raises(ProbeError, match=r"\[rows, 800\]"):
+    with pytest.raises(ProbeError, match="799 features, but Probe is expecting 800"):
         probe.predict_proba(X[:, :799])
     broken = X[:3].copy()
     broken[1, np.flatnonzero(probe.coef_)[0]] = np.nan
