@@ -26,6 +26,7 @@ from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.judging.rule import judge_by_rule
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.probe.cost import fit_bytes, training_rows
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 from hneurons_eval.util.memory import check_room
@@ -102,13 +103,9 @@ def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
     Raises:
         NotEnoughMemoryError: says how much it would take.
     """
-    from hneurons_eval.cli.diagnosis import PATH_OVERHEAD, ROWS
-
-    rows = answers * ROWS.get(mode, 2) // 2  # of both classes together
-    needed = round(rows * neurons * 4 * (1 + PATH_OVERHEAD))  # float32
     less = "use mode=1-vs-1, which takes half, or " if mode == "3-vs-1" else ""
-    what = f"fitting {rows:,} rows of {neurons:,} neurons"
-    check_room(needed, what, f"{less}capture fewer answers (per_class)")
+    what = f"fitting {training_rows(answers, mode):,} rows of {neurons:,} neurons"
+    check_room(fit_bytes(answers, neurons, mode), what, f"{less}capture fewer answers (per_class)")
 
 
 def settings_from(
