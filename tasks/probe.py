@@ -34,8 +34,9 @@ from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
-    from hneurons_eval.probe.baselines import Scores
-    from hneurons_eval.probe.nested_cv import Identified, Search, Settings
+    from hneurons_eval.probe.baseline_classifiers import Scores
+    from hneurons_eval.probe.nested_cv import Identified, Search
+    from hneurons_eval.probe.settings import Settings
     from hneurons_eval.probe.variation import Variation
 
 BASELINES = "baselines.safetensors"
@@ -121,7 +122,7 @@ def settings_from(
     Raises:
         UsageError: one of them is out of range.
     """
-    from hneurons_eval.probe.nested_cv import Mode, Penalty, Settings
+    from hneurons_eval.probe.settings import Mode, Penalty, Settings
 
     with contextlib.suppress(ValueError):
         C = float(C)
@@ -254,7 +255,8 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
 
 def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
     from hneurons_eval.probe.baselines import prompt_model, scalar_inputs
-    from hneurons_eval.probe.nested_cv import Answers, Search
+    from hneurons_eval.probe.nested_cv import Search
+    from hneurons_eval.probe.training_sets import Answers
 
     report_progress(f"reading contributions of {len(rows)} answers")
     keys = [row.metadata["contributions"] for row in rows]

@@ -108,7 +108,9 @@ def planned(train: Sequence["Question"], test: Sequence["Question"], settings: R
         test: of `detect` and `closed_book`.
         settings: the options.
     """
-    from hneurons_eval.probe.nested_cv import GRID_POINTS, SUPPRESSION_QUESTIONS, Settings
+    from hneurons_eval.probe.choice_of_c import GRID_POINTS
+    from hneurons_eval.probe.nested_cv import SUPPRESSION_QUESTIONS
+    from hneurons_eval.probe.settings import Settings
 
     kept = 2 * min(PER_CLASS, len(train) // 2)
     defaults = Settings()
