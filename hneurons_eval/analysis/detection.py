@@ -136,9 +136,7 @@ class StratifiedAuroc:
         total = np.zeros(len(scores))
         for rows in self._rows:
             y = self._labels[rows]
-            ones = int(y.sum())
-            ranks = rankdata(scores[:, rows], axis=1)
-            total += (ranks[:, y == 1].sum(axis=1) - ones * (ones + 1) / 2) / (ones * (len(rows) - ones))
+            total += _auroc_of_rank_sum(rankdata(scores[:, rows], axis=1)[:, y == 1].sum(axis=1), y)
         return total / len(self._rows)
 
     def above(self, scores: Floats, others: Floats) -> tuple[Interval, float]:
@@ -213,13 +211,17 @@ class StratifiedAuroc:
         total, observed = np.zeros(PERMUTATIONS), 0.0
         for rows in self._rows:
             y, ranks = self._labels[rows], rankdata(values[rows])
-            ones = int(y.sum())
-            least, pairs = ones * (ones + 1) / 2, ones * (len(rows) - ones)
             shuffled = rng.permuted(np.broadcast_to(ranks, (PERMUTATIONS, len(rows))), axis=1)
-            total += (shuffled[:, :ones].sum(axis=1) - least) / pairs
-            observed += float((ranks[y == 1].sum() - least) / pairs)
+            total += _auroc_of_rank_sum(shuffled[:, : int(y.sum())].sum(axis=1), y)
+            observed += float(_auroc_of_rank_sum(ranks[y == 1].sum(), y))
         total = np.where(np.abs(total - observed) < 1e-9, observed, total)
         return observed / len(self._rows), total / len(self._rows)
+
+
+def _auroc_of_rank_sum(ranks: Any, y: NDArray[np.int64]) -> Any:
+    """AUROC from the sum of the ranks of label 1 (Mann and Whitney 1947); labels `[rows]`."""
+    ones = int(y.sum())
+    return (ranks - ones * (ones + 1) / 2) / (ones * (len(y) - ones))
 
 
 def detection(found: Detected, seed: int = 0) -> dict[str, float]:

@@ -66,7 +66,7 @@ def length_audit(
     if alone is not None:
         figures |= flat("length_alone_auroc", alone)
         flags.append(not alone.low <= 0.5 <= alone.high)
-        said.append(f"length alone tells the label with AUROC {_text(alone)}")
+        said.append(f"length alone tells the label with AUROC {alone.text('.2f')}")
     if probabilities is not None:
         found, flagged, sentence = _score(y, np.asarray(probabilities, np.float64), size, questions, seed)
         figures |= found
@@ -89,10 +89,6 @@ def _interval(statistic: Statistic, questions: ArrayLike, seed: int) -> Interval
         return None  # too few answers for it
 
 
-def _text(found: Interval) -> str:
-    return f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
-
-
 # ---- the score ------------------------------------------------------------------------------------
 
 
@@ -108,7 +104,7 @@ def _score(
         return {}, False, "too few answers of one length to compare the score within lengths"
     figures = flat("auroc_given_length", within) | flat("auroc_through_length", through)
     sentence = (
-        f"the probe's score tells answers of one length apart with AUROC {_text(within)}, "
+        f"the probe's score tells answers of one length apart with AUROC {within.text('.2f')}, "
         f"all answers with {pooled.estimate:.2f}"
     )
     if pooled.low <= 0.5:
@@ -116,7 +112,7 @@ def _score(
     if within.low <= 0.5:
         return figures, True, f"{sentence}: not shown to tell more than length"
     if through.low > 0:
-        return figures, True, f"{sentence}: part of what it tells is length ({_text(through)})"
+        return figures, True, f"{sentence}: part of what it tells is length ({through.text('.2f')})"
     return figures, False, sentence
 
 

@@ -20,7 +20,7 @@ from hneurons_eval.analysis.bootstrap import Interval, bootstrap_interval, cohen
 from hneurons_eval.analysis.metrics import Statistic, mean_statistic
 from hneurons_eval.analysis.shuffled_labels import ShuffledSelections
 from hneurons_eval.analysis.tests import permutation_p
-from hneurons_eval.models.controls import load_activity, sd_matched_sets
+from hneurons_eval.models.controls import load_activity, matched_sets
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 
@@ -227,7 +227,7 @@ def sd_matched_overlap(own: NeuronSet, other: NeuronSet, deviation: ArrayLike, s
         raise NeuronSetError(
             f"the deviations are of {len(np.asarray(deviation))} neurons, the model has {layout.total}"
         )
-    sets = sd_matched_sets(own.flat(layout), deviation, SD_SETS, seed, neighbours=SD_NEIGHBOURS, own=True)
+    sets = matched_sets(own.flat(layout), deviation, SD_SETS, seed, neighbours=SD_NEIGHBOURS, own=True)
     shared = np.isin(np.stack(sets), other.flat(layout)).sum(axis=1)
     low, high = np.quantile(shared, [0.025, 0.975])
     return Interval(float(shared.mean()), float(low), float(high))
@@ -270,9 +270,9 @@ def layer_band(flat: ArrayLike, widths: Sequence[int], directory: str | Path | N
     activity = load_activity(directory) if directory is not None else None
     if shuffled is not None and shuffled.total == layout.total and any(len(one) for one in shuffled.sets()):
         sets, label = [one for one in shuffled.sets() if len(one)], f"{len(shuffled)} shuffles of the labels, 95 %"
-    elif activity is not None and len(activity[1]) == layout.total and 0 < 2 * len(neurons) <= layout.total:
+    elif activity is not None and len(activity.deviation) == layout.total and 0 < 2 * len(neurons) <= layout.total:
         sets, label = (
-            sd_matched_sets(neurons, activity[1], SD_SETS, neighbours=SD_NEIGHBOURS, own=True),
+            matched_sets(neurons, activity.deviation, SD_SETS, neighbours=SD_NEIGHBOURS, own=True),
             "sd-matched, 95 %",
         )
     else:

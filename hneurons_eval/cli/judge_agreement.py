@@ -104,4 +104,4 @@ def _print_comparison(found: "Comparison", console: Console) -> None:
 
 
 def _interval(found: "Interval | None") -> str:
-    return "—" if found is None else f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return "—" if found is None else found.text()
