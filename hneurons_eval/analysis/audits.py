@@ -55,7 +55,7 @@ def class_balance(labels: ArrayLike) -> Audit:
         "balance",
         flagged,
         f"{int(y.sum())} of {len(y)} answers are hallucinated"
-        + ("; accuracy says little beside the commoner class, read the AUROC" if flagged else ""),
+        + ("; accuracy says little beside the majority class; read the AUROC" if flagged else ""),
         {"hallucinated_share": share},
     )
 

@@ -29,9 +29,9 @@ Floats = NDArray[np.float64]
 LEVEL = 0.98
 MAX_STRATA = 10
 MIN_STRATUM = 20
-"""Answers of about one length, at least, that are compared with one another."""
+"""Minimum number of answers in a stratum of like lengths."""
 MIN_CELL = 10
-"""Answers, at least, that are short or long and faithful or hallucinated, where single neurons are looked at."""
+"""Minimum number of answers in each of the four cells (short or long, faithful or hallucinated)."""
 
 
 def length_audit(

@@ -40,7 +40,7 @@ def permutation_p(observed: float, null_values: ArrayLike) -> float:
 
 
 def two_sided_p(observed: float, null_values: ArrayLike) -> float:
-    """Twice the smaller of the two one-sided `permutation_p`: how far out a value lies among n others, either way.
+    """Two-sided permutation p: twice the smaller of the two one-sided `permutation_p`.
 
     Exact where the value and the n others are exchangeable, whatever their distribution; the smallest is 2 / (n + 1).
     A distance from the mean of the others alone would reject too often, since the mean leaves the value itself out.
@@ -59,7 +59,7 @@ EXACT_ITEMS = 400
 def minimum_detectable_effect(
     items: int, discordant: float, *, power: float = 0.8, level: float = 0.95, design_effect: float = 1.0
 ) -> float:
-    """Smallest paired difference of two proportions that a two-sided exact McNemar test shows with this power.
+    """Minimum detectable effect of a two-sided exact McNemar test: a paired difference of two proportions.
 
     An effect of e changes a share e of the items beside those that change by chance, so the share that differs is
     taken as the share seen plus e. Up to 400 pairs (after division by the design effect) the power is summed over all
@@ -109,7 +109,7 @@ def _exact_effect(pairs: int, discordant: float, power: float, level: float) -> 
 
 @cache
 def _needed(pairs: int, level: float) -> Floats:
-    """The fewest that must go the same way of 0, 1, ..., pairs: P(at least so many | 1/2) <= (1 - level) / 2."""
+    """Critical values of the sign test for 0, 1, ..., pairs: the minimum k with P(>= k | 1/2) <= (1 - level) / 2."""
     from scipy.stats import binom
 
     return np.asarray(binom.isf((1 - level) / 2, np.arange(pairs + 1), 0.5)) + 1

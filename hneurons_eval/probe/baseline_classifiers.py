@@ -28,7 +28,7 @@ VERSION = 2
 ALL_SCALARS = "scalars"
 """The baseline on all scalars jointly."""
 WITH_PROBE = "scalars_and_probe"
-"""The same and the probe's log-odds: what the probe adds is the difference of the two."""
+"""The same with the probe's log-odds; the difference of the two is what the probe adds."""
 
 
 class BaselineError(ValueError):
@@ -37,10 +37,10 @@ class BaselineError(ValueError):
 
 @dataclass(frozen=True)
 class ComparedScores:
-    """Probabilities of being hallucinated, by classifiers that are all fitted in the same way.
+    """P(hallucinated) by the L2 refits on selected neurons and on their control sets.
 
     Attributes:
-        chosen: by the neurons, mean over the halves that they were chosen on, `[answers]`; NaN where there are none.
+        chosen: by the selected neurons, mean over the two halves, `[answers]`; NaN where there are none.
         controls: by the sets of each kind, `[sets, answers]`.
     """
 
@@ -75,7 +75,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class ComparedClassifiers:
-    """Classifiers on neurons chosen on one half of the answers and on the control sets, all fitted on the other."""
+    """L2 refits on neurons selected on one half of the answers and on their control sets, fitted on the other half."""
 
     chosen: SetClassifiers
     controls: Mapping[str, SetClassifiers]
@@ -214,7 +214,7 @@ def scored(halves: Sequence["ComparedClassifiers"], answers: NDArray[Any]) -> Co
 
 
 def scalar_columns(scalars: Mapping[str, ArrayLike], decisions: Floats | None) -> dict[str, Floats]:
-    """What each baseline on scalars sees, `[answers, numbers]`: each alone, all jointly, and these with the probe."""
+    """Columns of the baselines on scalars, `[answers, numbers]`: each alone, all jointly, and these with the probe."""
     found = {name: np.asarray(values, np.float64)[:, None] for name, values in scalars.items()}
     together = np.concatenate([*found.values()], axis=1) if found else np.zeros((0, 0))
     if len(found) > 1:

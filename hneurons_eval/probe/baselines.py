@@ -1,4 +1,4 @@
-"""What the probe has to beat: linear classifiers on other neurons, and on numbers that need no neurons at all.
+"""Baselines of a probe: L2 logistic regressions on control sets of neurons, text lengths, token probabilities, states.
 
 ```python
 inputs = Inputs(answers=X, scalars={"length": lengths}, hidden=states, prompt=gram(prompts))
@@ -7,10 +7,9 @@ kept = fit_baselines(inputs, labels, selection)             # on all answers, fo
 kept.save("baselines.safetensors"); Baselines.load("baselines.safetensors").scores(new)
 ```
 
-All are logistic regressions with an L2 penalty and a free intercept. Those on few numbers (a set of neurons,
-a length, the hidden state) see columns of mean 0 and deviation 1 in their training rows, so that each has its
-best chance whatever its scale; the dense ones on all neurons see contributions as they are, as in the paper.
-Neurons and control sets are fitted in the same way, on rows of answers that the neurons were not chosen by.
+Baselines on few numbers (a set of neurons, a length, the hidden state) see columns that are standardised on their
+training rows; those on all neurons (`dense`, `prompt`) see contributions as they are, as in the paper. The L2 refits on
+the selected neurons and on the control sets are fitted alike, on answers that the neurons were not selected on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,15 +40,15 @@ from hneurons_eval.probe.training_sets import TrainingRows
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 HIDDEN_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
-"""C of the classifier on the hidden state, times its size; chosen on training rows."""
+"""C of the classifier on the hidden state, times the hidden size; chosen on training rows."""
 INNER_FOLDS = 3
 PROBE_SET, POSITIVE_SET = "probe", "positive"
-"""The two selections that are compared with control sets: all neurons with a weight, and the H-neurons."""
+"""Selections that are compared with control sets: all neurons with a weight, and the H-neurons (positive weights)."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What baselines may look at, of each answer.
+    """Inputs of the baselines.
 
     Attributes:
         answers: contributions over the answer's tokens, `[answers, neurons]`.
@@ -71,15 +70,15 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Compared:
-    """Neurons chosen by some answers, and sets of equal size to compare them with, to be fitted on other answers.
+    """Neurons selected on some answers, control sets of equal size, and the other answers for their L2 refits.
 
-    A classifier on chosen neurons that is fitted on the answers they were chosen by looks better than one on others,
-    even where all neurons are worth the same: their chance associations with these labels have the right sign.
+    A refit on the answers that selected the neurons is biased: their chance associations with these labels have the
+    right sign.
 
     Attributes:
         chosen: flat indices, at least one.
         controls: by kind (`controls.KINDS`): int64 `[sets, size]`.
-        answers: those to fit on, flat indices.
+        answers: the answers to fit on, `[some]`.
     """
 
     chosen: Ints
@@ -88,13 +87,11 @@ class Compared:
 
 
 Selection = Mapping[str, Sequence[Compared]]
-"""What is compared with control sets: `probe` (neurons with a weight) and `positive` (the H-neurons among them).
-
-Each as chosen on either half of the answers, to be fitted on the other."""
+"""For `probe` (neurons with a weight) and `positive` (H-neurons): the selection on either half of the answers."""
 
 
 def scalar_inputs(details: Sequence[Mapping[str, Any]]) -> dict[str, Floats]:
-    """What needs no neurons, from what was noted of each answer: lengths, and how sure the model was of the answer.
+    """Lengths and token probabilities of each answer: the baselines that need no neurons.
 
     `logprob` and `entropy` are means over the answer's tokens; `sequence_logprob` and `sequence_entropy` are sums,
     `min_logprob` is the least likely token's. Entropies are of the softmax at temperature 1, before top-k and top-p.
@@ -126,7 +123,7 @@ def out_of_fold(
     selections: Sequence[Selection],
     decisions: Sequence[Floats] | None = None,
 ) -> Scores:
-    """Each answer's scores by classifiers fitted without its fold.
+    """Out-of-fold scores of all baselines.
 
     Args:
         inputs: of all answers.
@@ -224,9 +221,9 @@ def fit_baselines(
 
 
 def prompt_model(prompts: NDArray[Any], labels: ArrayLike) -> tuple[Floats, Linear]:
-    """Gram matrix of contributions over the prompt's tokens `[answers, neurons]`, and the dense classifier on them.
+    """Gram matrix of contributions over the prompt's tokens `[answers, neurons]`, and the L2 fit on all of them.
 
-    Both are small beside `prompts`, which may be forgotten afterwards.
+    Both are small; `prompts` is not needed afterwards.
     """
     products = gram(prompts)
     a, b = fit_gram(products, np.asarray(labels, np.float64))
@@ -246,14 +243,14 @@ def _labels(labels: ArrayLike, inputs: Inputs) -> Floats:
 
 
 def _standardised(X: NDArray[Any], y: Floats, C: float = 1.0) -> Linear:
-    """A classifier on columns brought to mean 0 and deviation 1, as one on the columns as they are."""
+    """L2 fit on standardised columns, as a classifier of the original columns."""
     Z, mean, scale = standardised(np.asarray(X, np.float64))
     w, b = fit_l2(Z, y, C)
     return Linear(w / scale, b - float(w @ (mean / scale)))
 
 
 def _on_hidden(X: NDArray[Any], y: Floats, groups: NDArray[Any]) -> Linear:
-    """The classifier on the hidden state, its strength chosen by held-out loss among its own training rows."""
+    """The classifier on the hidden state; C is chosen by held-out loss within its training rows."""
     strengths = np.array(HIDDEN_STRENGTHS) / X.shape[1]
     losses = np.zeros(len(strengths))
     parts = min(INNER_FOLDS, len(np.unique(groups)))

@@ -224,14 +224,14 @@ class Probe(ClassifierMixin, BaseEstimator):
         return layers
 
     def set_threshold(self, threshold: float, source: str) -> "Probe":
-        """Change the threshold, say where it came from, and return self."""
+        """Set the threshold of `predict` and a word on its source, and return self."""
         if not 0 <= threshold <= 1:
             raise ValueError(f"the threshold must be a probability, not {threshold!r}.")
         self.threshold_, self.threshold_source_ = float(threshold), source
         return self
 
     def set_calibration(self, calibration: Platt) -> "Probe":
-        """Change how probabilities follow from log-odds, and return self; the threshold stays what it is."""
+        """Set the calibration from log-odds to probabilities, and return self; the threshold stays."""
         self.calibration_ = calibration
         return self
 
@@ -266,7 +266,7 @@ class Probe(ClassifierMixin, BaseEstimator):
         return self.classes_[(self.predict_proba(X)[:, 1] > self.threshold_).astype(np.int64)]
 
     def neurons(self, sign: "Sign" = "positive") -> "NeuronSet":
-        """The neurons with a weight of one sign, with their weights.
+        """Neuron set of the weights of one sign.
 
         Args:
             sign: `positive` (the H-neurons of Gao et al. 2025, section 2.3), `negative`, or `both`: all that the
@@ -290,12 +290,15 @@ class Probe(ClassifierMixin, BaseEstimator):
         found = NeuronSet.from_flat(flat, layout, self.coef_[flat], self.model, chosen_by | self.metadata)
         return found.of_sign(sign)
 
-    def top_neurons(self, X: NDArray[Any], most: int = 5) -> list[list[tuple[int, int, float, float]]]:
-        """The neurons that weighed most in each answer: (layer, index, weight, contribution), the weightiest first.
+    def top_neurons(self, X: NDArray[Any], n: int = 5) -> list[list[tuple[int, int, float, float]]]:
+        """The n neurons with the largest |weight x contribution| in each answer, in descending order.
 
         Args:
             X: contributions [rows, neurons].
-            most: of each answer. Of a dense probe only the neurons with the thousand largest weights are looked at.
+            n: neurons of each answer. Only the thousand neurons with the largest weights are considered.
+
+        Returns:
+            (layer, index, weight, contribution) of each neuron, for each answer.
         """
         from hneurons_eval.models.layout import NeuronLayout
 
@@ -303,7 +306,7 @@ class Probe(ClassifierMixin, BaseEstimator):
         used = np.sort(used[np.argsort(-np.abs(self.coef_[used]), kind="stable")[:1000]])
         layers, indices = NeuronLayout(self.widths).unflatten(used)
         weights, picked = self.coef_[used], np.asarray(X[:, used], np.float64)
-        order = np.argsort(-np.abs(picked * weights), axis=1, kind="stable")[:, :most]
+        order = np.argsort(-np.abs(picked * weights), axis=1, kind="stable")[:, :n]
         return [
             [(int(layers[k]), int(indices[k]), float(weights[k]), float(own[k])) for k in best]
             for own, best in zip(picked, order, strict=True)

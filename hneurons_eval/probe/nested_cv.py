@@ -38,12 +38,12 @@ Floats = NDArray[np.float64]
 SUPPRESSION_QUESTIONS = 100
 """Training questions on which `C=paper` tries the model with the candidates suppressed."""
 SIGNED = ("positive", "negative")
-"""Parts of the probe whose own weights are reported alone."""
+"""Parts of the probe that are reported alone."""
 
 
 @dataclass
 class Identified:
-    """What the search found; `[answers]` in the order of the data.
+    """Result of a search; `[answers]` are in the order of the data.
 
     Attributes:
         probe: fitted on all rows.
@@ -76,7 +76,7 @@ class Identified:
 
 @dataclass
 class Search:
-    """The two loops over one set of captured answers.
+    """Nested cross-validation over one set of captured answers.
 
     Args:
         data: the answers.
@@ -183,14 +183,14 @@ class Search:
         suppressed: Sequence[Sequence[float]] | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Identified:
-        """The C of each training set, and what follows from it.
+        """Choose C for each training set; fit the final probe, the control sets and the baselines.
 
         Args:
             widths: neurons of each layer.
             model: name of the model.
             suppressed: for each training set and C, accuracy of the model with the candidates suppressed;
                 needed where `settings.needs_model`.
-            progress: is told where a long step stands.
+            progress: called with a line of text before each long step.
         """
         if self.settings.needs_model and suppressed is None:
             raise ValueError("C=paper needs the accuracy with the candidates suppressed")
@@ -279,9 +279,9 @@ class Search:
         return {name: halves for name, halves in found.items() if halves}
 
     def half_paths(self, fit: TrainingSet, C: float) -> list[tuple[Path, NDArray[np.int64]]]:
-        """What C selects on one half of a training set, by groups, and the answers of the other half.
+        """Fits at C on each half of a training set, split by groups, with the answers of the other half.
 
-        The drawn rows weigh as much against the penalty as all of them do.
+        The weights of a half add up to those of the whole, so that the loss is as large against the penalty.
         """
         rows = np.flatnonzero(fit.train)
         try:
@@ -344,7 +344,7 @@ class Search:
 
 
 def part_by_sign(answers: NDArray[Any], weights: Floats, sign: str) -> Floats:
-    """What the weights of one sign add to the log-odds of each answer, `[answers]`."""
+    """Sum of weight x contribution over the weights of one sign, `[answers]`."""
     return decide(answers, np.where(weights > 0 if sign == "positive" else weights < 0, weights, 0.0), 0.0)
 
 

@@ -10,7 +10,7 @@ Penalty = Literal["l1", "l2"]
 
 
 class IdentificationError(ValueError):
-    """Data or settings with which no probe can be fitted; says what is missing."""
+    """Data or settings that allow no probe; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,8 @@ class Settings:
     Attributes:
         mode: `3-vs-1` (the paper's) or `1-vs-1`.
         penalty: `l1` selects neurons; `l2` only detects.
-        C: `auto` (least held-out log-loss, smoothed over C), `paper` (held-out accuracy + accuracy of the model with
-            the candidates suppressed, Gao et al. 2025), or a number. With `l2`, which has no candidates, both words
-            mean 1.
+        C: `auto` (minimum of the held-out log-loss, smoothed over C), `paper` (held-out accuracy + accuracy of the
+            model with the candidates suppressed, Gao et al. 2025), or a number. With `l2` both words mean 1.
         folds: outer folds, at most one for each group.
         inner_folds: folds within each outer training set.
         controls: neuron sets of each kind to compare with (`controls.KINDS`).

@@ -1,4 +1,4 @@
-"""What other answers, or other labels, would have given: how far a probe and its neurons are a matter of luck.
+"""Variation of a probe: stability, refits on bootstrap samples, and refits on shuffled labels.
 
 ```python
 found = vary(search, identified, settings, progress=print)
@@ -50,7 +50,7 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Variation:
-    """What varies of a probe.
+    """How much a probe and its neurons vary with the answers, and what they are with shuffled labels.
 
     Attributes:
         stability: float64 `[neurons]`, share of the half-samples in which a neuron has a weight of the sign that it has
@@ -72,12 +72,12 @@ class Variation:
 
 
 def vary(search: Search, found: Identified, progress: Callable[[str], None] = lambda _: None) -> Variation:
-    """Fit again on other answers and other labels. Takes about as long as the search itself.
+    """Refit on resampled answers and shuffled labels; takes about as long as the search itself.
 
     Args:
         search: fitted, with penalty `l1`.
         found: what it chose.
-        progress: is told where a long step stands.
+        progress: called with a line of text before each long step.
     """
     rows, settings, C = search.rows, search.settings, found.probe.C_
     progress(f"selecting again on {settings.resamples} half-samples, and with shuffled labels")
@@ -91,7 +91,7 @@ def vary(search: Search, found: Identified, progress: Callable[[str], None] = la
 def label_null(
     search: Search, found: Identified, progress: Callable[[str], None] = lambda _: None
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Labels shuffled within relations, and what probes fitted to them say of answers that they did not see.
+    """Labels shuffled within relations, and the out-of-fold scores of probes fitted to them.
 
     Args:
         search, found, progress: as `vary`.
@@ -111,7 +111,7 @@ def label_null(
 
 
 def resampled(search: Search, activity: Activity, progress: Callable[[str], None] = lambda _: None) -> list[Resampled]:
-    """The choice of C and what follows from it, on bootstrap samples of the groups; none where C is a number.
+    """The whole choice of C on bootstrap samples of the groups; empty where C is a number.
 
     With `C=paper` C is chosen by held-out accuracy alone: suppression would ask the model anew each time.
     """

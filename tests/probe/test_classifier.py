@@ -610,7 +610,7 @@ def test_top_neurons_are_those_whose_weight_times_contribution_is_largest():
     probe = Probe()
     probe.coef_, probe.intercept_, probe.widths = rng.normal(size=30) * (rng.random(30) < 0.5), 0.1, (10, 20)
     X = rng.random((4, 30)).astype(np.float32)
-    for row, found in zip(X, probe.top_neurons(X, most=3), strict=True):
+    for row, found in zip(X, probe.top_neurons(X, n=3), strict=True):
         products = row.astype(np.float64) * probe.coef_
         expected = sorted(np.flatnonzero(probe.coef_).tolist(), key=lambda k: -abs(products[k]))[:3]
         assert [(0, k) if k < 10 else (1, k - 10) for k in expected] == [one[:2] for one in found]
