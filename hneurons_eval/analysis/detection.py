@@ -235,9 +235,9 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
         `reliability.calibration` gives.
         Of each baseline: `<name>_auroc`, and `<name>_difference`: the probe's AUROC minus it, paired.
         `added`: AUROC of all scalars and the probe minus that of all scalars.
-        Of each selection (`probe`, `positive`): `<selection>_refit_auroc` (of the L2 refit); of each kind of control sets
-        `<selection>_<kind>_sets`, their mean AUROC and middle 95 % (`<selection>_<kind>_auroc`), the difference to that
-        mean (`<selection>_<kind>_difference`), and the one-sided `<selection>_<kind>_p` of `StratifiedAuroc.above`.
+        Of each selection (`probe`, `positive`): `<selection>_refit_auroc` (of the L2 refit); of each kind of control
+        sets `<selection>_<kind>_sets`, their mean AUROC and middle 95 % (`<selection>_<kind>_auroc`), the difference to
+        that mean (`<selection>_<kind>_difference`), and the one-sided `<selection>_<kind>_p` (`StratifiedAuroc.above`).
         `<selection>_p`: the largest of these p, which holds for all kinds at once.
         Only counts where a class is missing.
     """

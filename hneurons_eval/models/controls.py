@@ -23,8 +23,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 KINDS = ("uniform", "layer", "contribution", "sd")
-"""Kinds of control sets: uniform over the model, layer-matched, contribution-matched (by mean) and sd-matched. An L1 fit
-on raw columns prefers neurons of large deviation whatever the labels, so sd-matched sets are the hardest."""
+"""Kinds of control sets: uniform over the model, layer-matched, contribution-matched (by mean) and sd-matched. An L1
+fit on raw columns prefers neurons of large deviation whatever the labels, so sd-matched sets are the hardest."""
 ACTIVITY = "activity.safetensors"
 """In a probe's directory: mean and standard deviation of every neuron's contribution over the training answers."""
 NEIGHBOURS = 50
