@@ -240,13 +240,11 @@ class LayerBand:
     Attributes:
         label: what the band is made of.
         low, high: neurons, for each layer.
-        is_null: whether a layer above it is a finding; uniform draws are no null for an L1 probe.
     """
 
     label: str
     low: tuple[float, ...]
     high: tuple[float, ...]
-    is_null: bool
 
 
 def layer_band(flat: ArrayLike, widths: Sequence[int], directory: str | Path | None = None) -> LayerBand:
@@ -278,12 +276,12 @@ def layer_band(flat: ArrayLike, widths: Sequence[int], directory: str | Path | N
     else:
         draws = [hypergeom(layout.total, width, len(neurons)) for width in layout.widths]
         low, high = ([float(one.ppf(at)) for one in draws] for at in (0.025, 0.975))
-        return LayerBand("uniform draws, 95 % (no null for L1)", tuple(low), tuple(high), False)
+        return LayerBand("uniform draws, 95 % (no null for L1)", tuple(low), tuple(high))
     counts = np.stack(
         [np.bincount(layout.unflatten(one)[0], minlength=len(layout.widths)) * len(neurons) / len(one) for one in sets]
     )
     ends = np.quantile(counts, [0.025, 0.975], axis=0)
-    return LayerBand(label, tuple(ends[0].tolist()), tuple(ends[1].tolist()), True)
+    return LayerBand(label, tuple(ends[0].tolist()), tuple(ends[1].tolist()))
 
 
 def _weights(first: NeuronSet, second: NeuronSet, at_first: np.ndarray, at_second: np.ndarray) -> float | None:

@@ -36,7 +36,6 @@ class Path:
     coefs: sparse.csr_array  # [k, neurons]
     intercepts: Floats  # [k]
     gaps: Floats  # [k], (primal - dual) / primal: the objective is at most this share above the optimum
-    n_iter: Ints  # [k], proximal Newton steps
     decisions: Floats  # [k, rows], X w + b of every row, of those with weight 0 too
 
     @property
@@ -168,7 +167,6 @@ def _path(Cs: Floats, solutions: list[Solution], neurons: int) -> Path:
         coefs=coefs,
         intercepts=np.array([one.intercept for one in solutions]),
         gaps=np.array([one.gap for one in solutions]),
-        n_iter=np.array([one.newton_steps for one in solutions], np.int64),
         decisions=np.stack([one.decision for one in solutions]),
     )
 

