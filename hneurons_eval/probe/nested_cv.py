@@ -300,7 +300,7 @@ class Search:
         return list(zip(paths, reversed(halves), strict=True))
 
     def _calibrated(self, fit: TrainingSet, k: int) -> tuple[Floats, Platt, float]:
-        """Held-out log-odds of the training answers at Cs[k], `[answers]`, their calibration, and the best threshold."""
+        """Held-out log-odds `[answers]` of a training set at Cs[k], their calibration, and the best threshold."""
         assert fit.inner_decisions is not None
         decisions, labels = fit.inner_decisions[k].copy(), self.data.labels[fit.train]
         platt = fit_platt(labels, decisions[fit.train])
