@@ -1,4 +1,4 @@
-"""Is it response length that the probe tells? Tests, each with an interval over questions.
+"""Length audit: does the probe detect response length? Three tests, each with an interval over questions.
 
 ```python
 audit = length_audit(labels, lengths, questions, probabilities, contributions)
@@ -42,7 +42,7 @@ def length_audit(
     contributions: NDArray[np.floating] | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Does length tell the label, is the probe's score that of length, do its neurons follow length?
+    """Audit of length: as a predictor of the label, in the probe's score, and in single neurons.
 
     Flagged where length alone tells the label (its interval excludes .5), where the score tells answers of one length
     apart less well than it tells all answers apart (the interval of the difference excludes 0) or not at all (the
@@ -176,7 +176,7 @@ class NeuronEffects:
 def neuron_effects(
     contributions: NDArray[np.floating], labels: ArrayLike, long: ArrayLike, questions: ArrayLike, seed: int = 0
 ) -> NeuronEffects:
-    """Does truth or length move a neuron's contribution more?
+    """Test whether truth or length has the larger effect on each neuron's contribution.
 
     |truth| and |length| differ where truth - length and truth + length are both other than 0, so p is the larger of
     their two p-values (an intersection-union test, Berger 1982), from standard errors by bootstrap over questions. It

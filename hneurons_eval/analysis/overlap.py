@@ -1,9 +1,9 @@
-"""How alike two neuron sets are, and two probes: shared neurons beside their nulls, weights, and risks of answers.
+"""Overlap of two neuron sets and agreement of two probes, with null distributions.
 
 ```python
 found = overlap(first, second)                     # found.shared, found.jaccard, found.layers, found.weights
-shuffled = ShuffledSelections.load(directory)      # what the first probe's fit selects on shuffled labels
-against_shuffled(first, second, shuffled).p        # is it more than the variance of neurons alone makes?
+shuffled = ShuffledSelections.load(directory)      # selections of the first probe's fit
+against_shuffled(first, second, shuffled).p        # overlap beyond that of variable neurons
 risks = risk_agreement(p_first, p_second, calls_first, calls_second, questions)
 ```
 """
@@ -28,14 +28,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SD_SETS = 200
 SD_NEIGHBOURS = 10
-"""Neurons that one is drawn from; with 50 the sets fall short of the most variable neurons, where L1 selects."""
+"""Neighbours in rank; with 50 the sets miss the most variable neurons, which L1 selects."""
 MIN_FOR_RANKS = 3
-"""With fewer pairs a rank correlation says nothing."""
+"""Minimum number of pairs of a rank correlation."""
 
 
 @dataclass(frozen=True)
 class LayerOverlap:
-    """One layer in which either set has neurons.
+    """Overlap within one layer.
 
     Attributes:
         layer: its number.
@@ -52,7 +52,7 @@ class LayerOverlap:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much two neuron sets share.
+    """Overlap of two neuron sets.
 
     Attributes:
         first, second: neurons of the first set, and of the second.
@@ -81,7 +81,7 @@ class Overlap:
 
 
 def overlap(first: NeuronSet, second: NeuronSet) -> Overlap:
-    """What two neuron sets of one model share.
+    """Overlap of two neuron sets of one model.
 
     Raises:
         NeuronSetError: sets of models with other layers, or whose layers are not known.
@@ -112,7 +112,7 @@ def overlap(first: NeuronSet, second: NeuronSet) -> Overlap:
 
 
 def layout_of(first: NeuronSet, second: NeuronSet) -> NeuronLayout:
-    """The layout of the model that both sets are of.
+    """Layout of the model of both sets.
 
     Raises:
         NeuronSetError: sets of models with other layers, or whose layers are not known.
@@ -143,15 +143,16 @@ def _jaccard(shared: int, first: int, second: int) -> float:
 
 @dataclass(frozen=True)
 class AgainstShuffled:
-    """The overlap of two probes beside that of one's selections on shuffled labels with the other's neurons.
+    """Overlap of a probe's selections on shuffled labels with another probe's neurons.
 
     Attributes:
-        shuffles: how many.
-        size: neurons selected on shuffled labels, on average.
-        shared: of those the other probe has as well, on average; `low` and `high` are the middle 95 %.
-        jaccard: the same as a Jaccard index, on average.
+        shuffles: their number.
+        size: mean number of neurons selected on shuffled labels.
+        shared: mean number of those in the other probe; `low` and `high` are the middle 95 %.
+        jaccard: mean Jaccard index.
         p: share of shuffles whose Jaccard index is as large as the observed one, (1 + k) / (1 + shuffles). It is
-            1 / (1 + shuffles) at least. Small: the labels, not the variance of neurons alone, make the overlap.
+            at least 1 / (1 + shuffles). A small p means that the labels make the overlap, not the variance of neurons
+            alone.
     """
 
     shuffles: int
@@ -166,7 +167,7 @@ class AgainstShuffled:
 def against_shuffled(
     own: NeuronSet, other: NeuronSet, shuffled: ShuffledSelections, sign: str = "both"
 ) -> AgainstShuffled:
-    """Is the overlap of two probes more than one's selections on shuffled labels have with the other's neurons?
+    """Test the overlap of two probes against selections on shuffled labels.
 
     The null is that `own`'s labels are random: then its neurons are exchangeable with those selected, at the same C,
     on shuffled labels. Both prefer the same neurons of high variance, so that this preference earns nothing. The
@@ -208,7 +209,7 @@ def against_shuffled(
 
 
 def sd_matched_overlap(own: NeuronSet, other: NeuronSet, deviation: ArrayLike, seed: int = 0) -> Interval:
-    """Neurons that sets of the same standard deviations as `own` share with `other`: mean, and the middle 95 %.
+    """Overlap of sd-matched sets of `own` with `other`: mean, and the middle 95 %.
 
     An approximation to the null of an L1 probe, to be read without p: it knows a neuron's variance, but not how neurons
     move together. The sets may hold `own`'s neurons, and signs are not compared.
@@ -235,10 +236,10 @@ def sd_matched_overlap(own: NeuronSet, other: NeuronSet, deviation: ArrayLike, s
 
 @dataclass(frozen=True)
 class LayerBand:
-    """How many neurons each layer has where the labels say nothing: the middle 95 %.
+    """Middle 95 % of the neurons in each layer under a null.
 
     Attributes:
-        label: what the band is made of.
+        label: name of the null.
         low, high: neurons, for each layer.
     """
 
@@ -248,10 +249,10 @@ class LayerBand:
 
 
 def layer_band(flat: ArrayLike, widths: Sequence[int], directory: str | Path | None = None) -> LayerBand:
-    """The band for a histogram of neurons by layer, from what a probe's directory has.
+    """Null band for a histogram of neurons by layer, from the files of a probe's directory.
 
     Selections on shuffled labels where they are stored (scaled to as many neurons), else sd-matched sets where the
-    deviations are, else uniform draws, labelled as what they are.
+    deviations are, else uniform draws.
 
     Args:
         flat: flat indices of the neurons that are shown, of both signs.
@@ -298,10 +299,10 @@ def _weights(first: NeuronSet, second: NeuronSet, at_first: np.ndarray, at_secon
 
 @dataclass(frozen=True)
 class RiskAgreement:
-    """What two probes say of the same answers.
+    """Agreement of two probes on the same answers.
 
     Attributes:
-        answers, questions: how many.
+        answers, questions: their numbers.
         risky: shares of answers that the first calls hallucinated, and the second.
         spearman: correlation of the ranks of their probabilities.
         same_calls: share of answers that both call alike.

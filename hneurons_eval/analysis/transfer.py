@@ -1,4 +1,4 @@
-"""The probe of one checkpoint on another: what it still tells, and what a shifted threshold hides.
+"""Transfer of a probe to another checkpoint: AUROC, and accuracy at the old and at refitted thresholds.
 
 Gao et al. 2025, section 4 (backward transfer): the classifier of the instruct model, unchanged, on its base model. The
 probabilities of another checkpoint lie elsewhere, so the old threshold may fail where the order of the answers is as
