@@ -30,41 +30,44 @@ C_RANGE = 1000.0
 
 @dataclass(frozen=True)
 class Path:
-    """Fits over ascending or given Cs.  k = number of Cs."""
+    """Fits at several values of C.
 
-    Cs: Floats  # [k], as given
-    coefs: sparse.csr_array  # [k, neurons]
-    intercepts: Floats  # [k]
-    gaps: Floats  # [k], (primal - dual) / primal: the objective is at most this share above the optimum
-    decisions: Floats  # [k, rows], X w + b of every row, of those with weight 0 too
+    Attributes:
+        Cs: `[Cs]`, in the order given.
+        coefs: weights, sparse `[Cs, neurons]`.
+        intercepts: `[Cs]`.
+        gaps: relative duality gaps (primal - dual) / primal, `[Cs]`: the objective is at most this share above the
+            optimum.
+        decisions: log-odds of every row, also of those with weight 0, `[Cs, rows]`.
+    """
+
+    Cs: Floats
+    coefs: sparse.csr_array
+    intercepts: Floats
+    gaps: Floats
+    decisions: Floats
 
     @property
     def n_nonzero(self) -> Ints:
-        """[k] neurons with a weight."""
+        """Number of neurons with a weight, `[Cs]`."""
         return np.diff(self.coefs.indptr).astype(np.int64)
 
     @property
     def n_positive(self) -> Ints:
-        """[k] neurons with a positive weight: the H-Neurons each C would select."""
-        rows = np.repeat(np.arange(self.Cs.size), self.n_nonzero)
-        return np.bincount(rows[self.coefs.data > 0], minlength=self.Cs.size)
+        """Number of neurons with a positive weight, `[Cs]`: the H-neurons that each C would select."""
+        return np.asarray((self.coefs > 0).sum(axis=1), np.int64)
 
-    def positive(self, k: int) -> Ints:
-        """Flat indices of the neurons with a positive weight at Cs[k], ascending."""
-        row = slice(self.coefs.indptr[k], self.coefs.indptr[k + 1])
-        return np.sort(self.coefs.indices[row][self.coefs.data[row] > 0]).astype(np.int64)
+    def weights(self, k: int) -> Floats:
+        """Weights at Cs[k], dense `[neurons]`."""
+        return self.coefs[[k]].toarray()[0]
 
     def nonzero(self, k: int) -> Ints:
         """Flat indices of the neurons with a weight at Cs[k], ascending."""
-        return np.sort(self.coefs.indices[self.coefs.indptr[k] : self.coefs.indptr[k + 1]]).astype(np.int64)
+        return np.flatnonzero(self.weights(k))
 
-    def weights(self, k: int) -> Floats:
-        """[neurons], the weights at Cs[k], dense."""
-        row = slice(self.coefs.indptr[k], self.coefs.indptr[k + 1])
-        _, neurons = self.coefs.shape  # type: ignore[misc]
-        weights = np.zeros(neurons)
-        weights[self.coefs.indices[row]] = self.coefs.data[row]
-        return weights
+    def positive(self, k: int) -> Ints:
+        """Flat indices of the neurons with a positive weight at Cs[k], ascending."""
+        return np.flatnonzero(self.weights(k) > 0)
 
 
 def fit_path(
