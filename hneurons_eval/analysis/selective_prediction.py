@@ -1,4 +1,4 @@
-"""How good the risk of answers is: does it tell wrong answers from right ones, and what is won by withholding some.
+"""Selective prediction: detection of wrong answers by their risk, and risk-coverage curves.
 
 ```python
 risk_coverage(losses, risks)               # coverage [n], error among the answers that are given [n]
@@ -23,18 +23,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import flat, interval_if_known
 from hneurons_eval.analysis.calibration import calibration
-from hneurons_eval.analysis.statistics import Statistic, auroc_statistic, flat, interval_if_known, mean_statistic
+from hneurons_eval.analysis.metrics import Statistic, auroc_statistic, mean_statistic
 
 Floats = NDArray[np.float64]
 LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5}
-"""What Inspect's scorers say for correct, incorrect and partial; `N` is no answer."""
+"""Scores of Inspect's letters for correct, incorrect and partial; `N` is no answer."""
 WRONG = 0.5
-"""A task's score below this says that an answer is wrong, where wrong and right are all there may be."""
+"""An answer is wrong if its task score is below this, in metrics that need two classes."""
 
 
 def risk_coverage(losses: ArrayLike, risks: ArrayLike) -> tuple[Floats, Floats]:
-    """Coverage and selective error where the 1, 2, ..., n least risky answers are given: `[answers]` each.
+    """Risk-coverage curve: coverage and selective error of the 1, 2, ..., n answers of lowest risk, `[answers]` each.
 
     Args:
         losses: of each answer, `[answers]`.
@@ -96,7 +97,7 @@ def score_of(value: Any) -> tuple[float | None, bool]:
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """One answer, its risk, and what the task's own scorer says of it.
+    """One answer with its risk and its task score.
 
     Attributes:
         question: the unit of resampling; answers of one sample in several epochs share it.
@@ -135,7 +136,7 @@ class ScoredAnswer:
 
 
 def risk_figures(answers: Sequence[ScoredAnswer], seed: int = 0) -> dict[str, float]:
-    """Figures of risks beside what they are to be compared with; intervals are 95 %, bootstrapped by question.
+    """Metrics of risks and of what they are compared with; 95 % intervals are bootstrapped over questions.
 
     Answers that were withheld, and those that attempt nothing, are counted and take no part in the comparison with
     the task's scores.
@@ -145,7 +146,7 @@ def risk_figures(answers: Sequence[ScoredAnswer], seed: int = 0) -> dict[str, fl
         acted. Where the task scored answers: `scored_by_task`, `not_attempted`, `error` (mean loss) and, at the
         probe's threshold, `coverage_at_threshold` and `error_at_threshold`. With right and wrong ones: `auroc`,
         `logprob_auroc` and `length_auroc` (of the negative mean log-probability and of the length), and what
-        `reliability.calibration` gives; `aurc`, `aurc_oracle`, `aurc_random`, `aurc_excess` above the oracle, and
+        `calibration.calibration` gives; `aurc`, `aurc_oracle`, `aurc_random`, `aurc_excess` above the oracle, and
         `aurc_gain` below random order.
     """
     found: dict[str, float] = {"answers": len(answers)}

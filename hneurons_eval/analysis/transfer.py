@@ -1,4 +1,4 @@
-"""The probe of one checkpoint on another: what it still tells, and what a shifted threshold hides.
+"""Transfer of a probe to another checkpoint: AUROC, and accuracy at the old and at refitted thresholds.
 
 Gao et al. 2025, section 4 (backward transfer): the classifier of the instruct model, unchanged, on its base model. The
 probabilities of another checkpoint lie elsewhere, so the old threshold may fail where the order of the answers is as
@@ -10,16 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import RESAMPLES, bootstrap_interval, flat
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import (
-    RESAMPLES,
-    balanced_statistic,
-    best_threshold,
-    bootstrap_interval,
-    flat,
-    mean_statistic,
-    permutation_p,
-)
+from hneurons_eval.analysis.metrics import balanced_statistic, best_threshold, mean_statistic
+from hneurons_eval.analysis.tests import permutation_p
 
 FOLDS = 5
 ANSWER_CUE = "\nAnswer:"

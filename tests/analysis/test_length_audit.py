@@ -10,7 +10,7 @@ from hneurons_eval.analysis.length_audit import (
     neuron_effects,
     pair_weighted_statistic,
 )
-from hneurons_eval.analysis.statistics import auroc, stratified_auroc
+from hneurons_eval.analysis.metrics import auroc, stratified_auroc
 from hneurons_eval.scorers.detected import audits_of
 from hneurons_eval.util.packing import pack
 
