@@ -202,18 +202,15 @@ class Probe(ClassifierMixin, BaseEstimator):
         cls,
         path: Path,
         k: int,
-        *,
         penalty: Literal["l1", "l2"] = "l1",
         widths: Sequence[int] | None = None,
         model: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
     ) -> "Probe":
         """The probe at Cs[k] of a path, without fitting again."""
         probe = cls(penalty, float(path.Cs[k]))
         probe.coef_, probe.intercept_ = path.weights(k), float(path.intercepts[k])
-        probe.n_features_in_ = len(probe.coef_)
+        probe.n_features_in_, probe.model = len(probe.coef_), model
         probe.widths = cls._layers(len(probe.coef_), widths)
-        probe.model, probe.metadata = model, dict(metadata or {})
         return probe
 
     @staticmethod
