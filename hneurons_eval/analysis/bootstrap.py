@@ -65,10 +65,6 @@ def cohens_kappa(
     first: ArrayLike,
     second: ArrayLike,
     clusters: ArrayLike | None = None,
-    *,
-    n: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
 ) -> Interval:
     """Cohen's kappa of two raters (`kappa_statistic`) with a bootstrap interval over clusters.
 
@@ -82,7 +78,7 @@ def cohens_kappa(
     """
     statistic = kappa_statistic(first, second)
     units = np.arange(len(np.asarray(first))) if clusters is None else clusters
-    return bootstrap_interval(statistic, units, n=n, level=level, seed=seed)
+    return bootstrap_interval(statistic, units)
 
 
 def bootstrap_interval(
@@ -117,10 +113,10 @@ def bootstrap_interval(
     return Interval(estimate, float(low), float(high))
 
 
-def interval_if_known(statistic: Statistic, clusters: ArrayLike, *, n: int = RESAMPLES, seed: int = 0) -> Interval:
+def interval_if_known(statistic: Statistic, clusters: ArrayLike, *, seed: int = 0) -> Interval:
     """As `bootstrap_interval`; where too few resamples define the statistic, the estimate without ends (NaN)."""
     try:
-        return bootstrap_interval(statistic, clusters, n=n, seed=seed)
+        return bootstrap_interval(statistic, clusters, n=RESAMPLES, seed=seed)
     except ValueError:
         estimate = float(statistic(np.ones((1, len(np.asarray(clusters)))))[0])
         return Interval(estimate, float("nan"), float("nan"))
@@ -146,13 +142,13 @@ def resample_weights(clusters: ArrayLike, n: int, seed: int = 0) -> Iterator[Flo
         yield weights.astype(np.float64)[:, member]
 
 
-def wilson_interval(k: int, n: int, level: float = 0.95) -> Interval:
-    """Interval for a proportion of k successes in n (Wilson 1927)."""
+def wilson_interval(k: int, n: int) -> Interval:
+    """95 % interval for a proportion of k successes in n (Wilson 1927)."""
     from scipy.stats import norm
 
     if not 0 <= k <= n or n == 0:
         raise ValueError(f"a proportion needs 0 <= k <= n and n > 0, not k={k}, n={n}.")
-    z = float(norm.ppf((1 + level) / 2))
+    z = float(norm.ppf(0.975))
     p = k / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

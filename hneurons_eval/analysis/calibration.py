@@ -72,9 +72,9 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> 
     return [(float(p[part].mean()), float(y[part].mean()), len(part)) for part in parts]
 
 
-def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
+def calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Mean distance of probability and share over the bins of `reliability`, weighted by answers."""
-    found = reliability(labels, probabilities, bins)
+    found = reliability(labels, probabilities)
     total = sum(count for _, _, count in found)
     return sum(abs(mean - share) * count for mean, share, count in found) / total
 

@@ -209,7 +209,7 @@ def judges_of(answers: Sequence[JudgedAnswer]) -> list[str]:
     return list(dict.fromkeys(judge for answer in answers for judge in answer.verdicts))
 
 
-def compare(answers: Sequence[JudgedAnswer], first: str, second: str, *, seed: int = 0) -> Comparison:
+def compare(answers: Sequence[JudgedAnswer], first: str, second: str) -> Comparison:
     """Confusion, agreement and Cohen's kappa of two judges; intervals by bootstrap, clustered by question.
 
     Raises:
@@ -229,10 +229,10 @@ def compare(answers: Sequence[JudgedAnswer], first: str, second: str, *, seed: i
     np.add.at(table, tuple(codes), 1)
 
     def agreement(one: NDArray[Any], other: NDArray[Any]) -> tuple[Interval, Interval | None]:
-        share = bootstrap_interval(mean_statistic(one == other), clusters, seed=seed)
+        share = bootstrap_interval(mean_statistic(one == other), clusters)
         # Undefined on the data or, of a few rows, in most resamples.
         try:
-            return share, cohens_kappa(one, other, clusters, seed=seed)
+            return share, cohens_kappa(one, other, clusters)
         except ValueError:
             return share, None
 

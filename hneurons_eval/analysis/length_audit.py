@@ -128,7 +128,7 @@ def length_strata(lengths: ArrayLike) -> NDArray[np.int64]:
 def pair_weighted_statistic(labels: ArrayLike, scores: ArrayLike, strata: ArrayLike) -> Statistic:
     """AUROC over pairs of one stratum, as a function of row weights, for `bootstrap_interval`.
 
-    Equals `stratified_auroc(..., weighted=True)` at weights of 1; NaN where no stratum has both classes.
+    NaN where no stratum has both classes.
 
     Args:
         labels: 0 or 1, `[rows]`.

@@ -50,14 +50,13 @@ def brier(y: ArrayLike, probabilities: ArrayLike) -> float:
     return float(np.mean((values - labels) ** 2))
 
 
-def stratified_auroc(y: ArrayLike, scores: ArrayLike, strata: ArrayLike, *, weighted: bool = False) -> float:
-    """Mean AUROC within strata, so that what tells strata apart (relation, length) earns nothing.
+def stratified_auroc(y: ArrayLike, scores: ArrayLike, strata: ArrayLike) -> float:
+    """Mean AUROC within strata: the difference between strata (relation, length) earns nothing.
 
     Args:
         y: 0 or 1, [rows].
         scores: [rows].
         strata: [rows]; strata of one class only are left out.
-        weighted: weight each stratum by its number of (1, 0) pairs, not equally.
 
     Raises:
         ValueError: no stratum has both classes; and as in `auroc`.
@@ -66,16 +65,11 @@ def stratified_auroc(y: ArrayLike, scores: ArrayLike, strata: ArrayLike, *, weig
     members = np.asarray(strata)
     if members.shape != labels.shape:
         raise ValueError(f"strata must have one entry for each of the {len(labels)} rows, not {members.shape}.")
-    found, pairs = [], []
-    for stratum in np.unique(members):
-        here = members == stratum
-        positive = int(labels[here].sum())
-        if 0 < positive < int(here.sum()):
-            found.append(auroc(labels[here], values[here]))
-            pairs.append(positive * (int(here.sum()) - positive))
+    parts = [members == stratum for stratum in np.unique(members)]
+    found = [auroc(labels[here], values[here]) for here in parts if len(np.unique(labels[here])) == 2]
     if not found:
         raise ValueError("no stratum holds both classes, so there is no AUROC within strata.")
-    return float(np.average(found, weights=pairs if weighted else None))
+    return float(np.mean(found))
 
 
 def auroc_statistic(y: ArrayLike, scores: ArrayLike) -> Statistic:

@@ -323,7 +323,6 @@ def risk_agreement(
     first_calls: ArrayLike,
     second_calls: ArrayLike,
     questions: Sequence[str],
-    seed: int = 0,
 ) -> RiskAgreement:
     """Agreement of two probes on answers, with 95 % bootstrap intervals over questions.
 
@@ -331,7 +330,6 @@ def risk_agreement(
         first, second: probability that each answer is hallucinated, `[answers]` each.
         first_calls, second_calls: 1 where it is above the probe's threshold, `[answers]` each.
         questions: of each answer; the unit of resampling.
-        seed: of the resamples.
 
     Raises:
         ValueError: no answers, lengths that differ, or a probability that is not finite.
@@ -349,9 +347,9 @@ def risk_agreement(
         answers=len(a),
         questions=len(np.unique(clusters)),
         risky=(float(calls[0].mean()), float(calls[1].mean())),
-        spearman=bootstrap_interval(spearman_statistic(a, b), clusters, seed=seed) if spread else None,
-        same_calls=bootstrap_interval(mean_statistic(calls[0] == calls[1]), clusters, seed=seed),
-        kappa=cohens_kappa(calls[0], calls[1], clusters, seed=seed) if called else None,
+        spearman=bootstrap_interval(spearman_statistic(a, b), clusters) if spread else None,
+        same_calls=bootstrap_interval(mean_statistic(calls[0] == calls[1]), clusters),
+        kappa=cohens_kappa(calls[0], calls[1], clusters) if called else None,
     )
 
 

@@ -135,7 +135,7 @@ class ScoredAnswer:
         )
 
 
-def risk_figures(answers: Sequence[ScoredAnswer], seed: int = 0) -> dict[str, float]:
+def risk_figures(answers: Sequence[ScoredAnswer]) -> dict[str, float]:
     """Metrics of risks and of what they are compared with; 95 % intervals are bootstrapped over questions.
 
     Answers that were withheld, and those that attempt nothing, are counted and take no part in the comparison with
@@ -153,50 +153,44 @@ def risk_figures(answers: Sequence[ScoredAnswer], seed: int = 0) -> dict[str, fl
     if not answers:
         return found
     risks = np.array([answer.risk for answer in answers])
-    found |= flat(
-        "mean_risk", interval_if_known(mean_statistic(risks), [answer.question for answer in answers], seed=seed)
-    )
+    found |= flat("mean_risk", interval_if_known(mean_statistic(risks), [answer.question for answer in answers]))
     found["above_threshold"] = float(np.mean([answer.risk > answer.threshold for answer in answers]))
     if any(answer.done for answer in answers):
         found["abstained"] = sum(answer.done == "abstained" for answer in answers)
         found["answered_again"] = sum(answer.done == "answered again" for answer in answers)
     judged = [answer for answer in answers if answer.correct is not None and answer.done != "abstained"]
     found["not_attempted"] = sum(answer.refused and answer.done != "abstained" for answer in answers)
-    return found | (_against_task(judged, seed) if judged else {})
+    return found | (_against_task(judged) if judged else {})
 
 
-def _against_task(answers: Sequence[ScoredAnswer], seed: int) -> dict[str, float]:
+def _against_task(answers: Sequence[ScoredAnswer]) -> dict[str, float]:
     losses = np.array([1.0 - float(answer.correct or 0.0) for answer in answers])
     risks = np.array([answer.risk for answer in answers])
     questions = [answer.question for answer in answers]
     given = np.array([answer.risk <= answer.threshold for answer in answers])
     found: dict[str, float] = {"scored_by_task": len(answers)}
-    found |= flat("error", interval_if_known(mean_statistic(losses), questions, seed=seed))
+    found |= flat("error", interval_if_known(mean_statistic(losses), questions))
     found["coverage_at_threshold"] = float(given.mean())
     if given.any():
         within = [question for question, kept in zip(questions, given, strict=True) if kept]
-        found |= flat("error_at_threshold", interval_if_known(mean_statistic(losses[given]), within, seed=seed))
+        found |= flat("error_at_threshold", interval_if_known(mean_statistic(losses[given]), within))
     wrong = (losses > 1.0 - WRONG).astype(int)
     if len(set(wrong.tolist())) < 2:
         return found
-    found |= flat("auroc", interval_if_known(auroc_statistic(wrong, risks), questions, seed=seed))
+    found |= flat("auroc", interval_if_known(auroc_statistic(wrong, risks), questions))
     logprobs = [answer.logprob for answer in answers]
     if all(value is not None for value in logprobs):
         surprise = -np.array(logprobs, np.float64)
-        found |= flat("logprob_auroc", interval_if_known(auroc_statistic(wrong, surprise), questions, seed=seed))
+        found |= flat("logprob_auroc", interval_if_known(auroc_statistic(wrong, surprise), questions))
     lengths = np.array([answer.length for answer in answers], np.float64)
-    found |= flat("length_auroc", interval_if_known(auroc_statistic(wrong, lengths), questions, seed=seed))
-    found |= calibration(wrong, risks, seed)
+    found |= flat("length_auroc", interval_if_known(auroc_statistic(wrong, lengths), questions))
+    found |= calibration(wrong, risks)
     area, oracle, mean = area_statistic(losses, risks), area_statistic(losses, losses), mean_statistic(losses)
-    found |= flat("aurc", interval_if_known(area, questions, seed=seed))
+    found |= flat("aurc", interval_if_known(area, questions))
     found["aurc_oracle"] = area_under_risk_coverage(losses, losses)
     found["aurc_random"] = float(losses.mean())
-    found |= flat(
-        "aurc_excess", interval_if_known(lambda weights: area(weights) - oracle(weights), questions, seed=seed)
-    )
-    return found | flat(
-        "aurc_gain", interval_if_known(lambda weights: mean(weights) - area(weights), questions, seed=seed)
-    )
+    found |= flat("aurc_excess", interval_if_known(lambda weights: area(weights) - oracle(weights), questions))
+    return found | flat("aurc_gain", interval_if_known(lambda weights: mean(weights) - area(weights), questions))
 
 
 def _block_starts(ordered: Floats) -> NDArray[np.int64]:

@@ -52,13 +52,12 @@ def two_sided_p(observed: float, null_values: ArrayLike) -> float:
     return min(1.0, 2 * min(permutation_p(observed, null), permutation_p(-observed, -null)))
 
 
+LEVEL, POWER = 0.05, 0.8
 EXACT_ITEMS = 400
 """Pairs up to which the power of McNemar's test is summed over all outcomes."""
 
 
-def minimum_detectable_effect(
-    items: int, discordant: float, *, power: float = 0.8, level: float = 0.95, design_effect: float = 1.0
-) -> float:
+def minimum_detectable_effect(items: int, discordant: float, *, design_effect: float = 1.0) -> float:
     """Minimum detectable effect of a two-sided exact McNemar test: a paired difference of two proportions.
 
     An effect of e changes a share e of the items beside those that change by chance, so the share that differs is
@@ -79,12 +78,12 @@ def minimum_detectable_effect(
     from scipy.optimize import brentq
     from scipy.stats import norm
 
-    if items < 1 or not 0 <= discordant <= 1 or not 0 < power < 1 or design_effect < 1:
-        raise ValueError("items and design_effect must be at least 1, discordant and power between 0 and 1.")
+    if items < 1 or not 0 <= discordant <= 1 or design_effect < 1:
+        raise ValueError("items and design_effect must be at least 1, discordant between 0 and 1.")
     pairs = max(1, int(items / design_effect))
     if pairs <= EXACT_ITEMS:
-        return _exact_effect(pairs, discordant, power, level)
-    z_a, z_b = float(norm.ppf((1 + level) / 2)), float(norm.ppf(power))
+        return _exact_effect(pairs, discordant)
+    z_a, z_b = float(norm.ppf(1 - LEVEL / 2)), float(norm.ppf(POWER))
 
     def shortfall(effect: float) -> float:
         changed = min(1.0, discordant + effect)
@@ -96,29 +95,29 @@ def minimum_detectable_effect(
 
 
 @cache
-def _exact_effect(pairs: int, discordant: float, power: float, level: float) -> float:
+def _exact_effect(pairs: int, discordant: float) -> float:
     low, high = 0.0, 1.0
-    if _mcnemar_power(pairs, 1.0, 1.0, level) < power:
+    if _mcnemar_power(pairs, 1.0, 1.0) < POWER:
         return float("nan")
     while high - low > 5e-4:
         middle = (low + high) / 2
-        enough = _mcnemar_power(pairs, min(1.0, discordant + middle), middle, level) >= power
+        enough = _mcnemar_power(pairs, min(1.0, discordant + middle), middle) >= POWER
         low, high = (low, middle) if enough else (middle, high)
     return high
 
 
 @cache
-def _needed(pairs: int, level: float) -> Floats:
-    """Critical values of the sign test for 0, 1, ..., pairs: the minimum k with P(>= k | 1/2) <= (1 - level) / 2."""
+def _needed(pairs: int) -> Floats:
+    """Critical values of the sign test for 0, 1, ..., pairs: the minimum k with P(>= k | 1/2) <= LEVEL / 2."""
     from scipy.stats import binom
 
-    return np.asarray(binom.isf((1 - level) / 2, np.arange(pairs + 1), 0.5)) + 1
+    return np.asarray(binom.isf(LEVEL / 2, np.arange(pairs + 1), 0.5)) + 1
 
 
-def _mcnemar_power(pairs: int, discordant: float, effect: float, level: float) -> float:
+def _mcnemar_power(pairs: int, discordant: float, effect: float) -> float:
     """P(the exact test rejects, in the direction of the effect)."""
     from scipy.stats import binom
 
     count = np.arange(pairs + 1)  # of discordant pairs
-    wins = binom.sf(_needed(pairs, level) - 1, count, min(1.0, (1 + effect / discordant) / 2) if discordant else 0.5)
+    wins = binom.sf(_needed(pairs) - 1, count, min(1.0, (1 + effect / discordant) / 2) if discordant else 0.5)
     return float(binom.pmf(count, pairs, discordant) @ wins)

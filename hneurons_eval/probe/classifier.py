@@ -134,7 +134,7 @@ class Probe(ClassifierMixin, BaseEstimator):
         """Fit, and return self.
 
         Args:
-            X: contributions [rows, neurons], float32 or float64 (else converted), row- or column-major, may be
+            X: contributions [rows, neurons], float32 or float64 (others become float32), row- or column-major, may be
                 memory-mapped.
             y: [rows], two classes: 1 = hallucinated, or any labels of which the second in order is hallucinated.
             groups: [rows] or None; only their length is checked.
@@ -150,7 +150,7 @@ class Probe(ClassifierMixin, BaseEstimator):
             UserWarning: C is so small that no neuron has a weight.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), ensure_all_finite=False)
+        X, y = validate_data(self, X, y, dtype=(np.float32, np.float64), ensure_all_finite=False)
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y")
         if kind != "binary":
@@ -202,18 +202,15 @@ class Probe(ClassifierMixin, BaseEstimator):
         cls,
         path: Path,
         k: int,
-        *,
         penalty: Literal["l1", "l2"] = "l1",
         widths: Sequence[int] | None = None,
         model: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
     ) -> "Probe":
         """The probe at Cs[k] of a path, without fitting again."""
         probe = cls(penalty, float(path.Cs[k]))
         probe.coef_, probe.intercept_ = path.weights(k), float(path.intercepts[k])
-        probe.n_features_in_ = len(probe.coef_)
+        probe.n_features_in_, probe.model = len(probe.coef_), model
         probe.widths = cls._layers(len(probe.coef_), widths)
-        probe.model, probe.metadata = model, dict(metadata or {})
         return probe
 
     @staticmethod

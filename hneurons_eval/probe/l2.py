@@ -50,14 +50,14 @@ def gram(X: NDArray[Any]) -> Floats:
     return products
 
 
-def fit_gram(products: Floats, y: Floats, C: float = 1.0) -> tuple[Floats, float]:
-    """`fit_l2` from the Gram matrix of the rows: (a, b) with w = X' a and log-odds `products @ a + b`.
+def fit_gram(products: Floats, y: Floats) -> tuple[Floats, float]:
+    """`fit_l2` with C = 1 from the Gram matrix of the rows: (a, b) with w = X' a and log-odds `products @ a + b`.
 
     Args:
         products: `[rows, rows]`.
         y: 0 or 1, `[rows]`, both present.
     """
-    return _fit_gram(products, y, np.full(len(y), C))
+    return _fit_gram(products, y, np.ones(len(y)))
 
 
 def decide(X: NDArray[Any], w: Floats, b: float) -> Floats:

@@ -215,7 +215,7 @@ class Search:
         k = self.best(final, None if suppressed is None else suppressed[0])
         chosen.append((final, k))
         out_of_sample, platt, threshold = self._calibrated(final, k)
-        probe = Probe.from_path(final.fitted_path, k, penalty=settings.penalty, widths=widths, model=model)
+        probe = Probe.from_path(final.fitted_path, k, settings.penalty, widths, model)
         probe.set_calibration(platt).set_threshold(threshold, "balanced accuracy on held-out groups")
         progress(f"fitting {settings.controls} control sets of each kind, and baselines")
         activity = Activity.of(data.answers)
