@@ -22,8 +22,9 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
+from hneurons_eval.analysis.bootstrap import wilson_interval
 from hneurons_eval.analysis.judge_agreement import JudgedAnswer
-from hneurons_eval.analysis.statistics import headline_first, wilson_interval
+from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.judging.grader import GraderVerdicts, grader
 from hneurons_eval.judging.nonexistent import judge_nonexistent
 from hneurons_eval.judging.prompts import ANSWER_PROMPT
