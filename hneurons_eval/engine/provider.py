@@ -68,7 +68,8 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from hneurons_eval.artifacts.contribution_store import PRECISIONS, ContributionStore, Features, FeatureSpec, open_store
+from hneurons_eval.artifacts.contribution_shards import PRECISIONS, Contributions, StoreSpec
+from hneurons_eval.artifacts.contribution_store import ContributionStore, open_store
 from hneurons_eval.artifacts.paths import (
     content_key,
     neurons_to_scale,
@@ -461,7 +462,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
             extras = {"logprobs": captured.logprobs, "entropies": captured.entropies}
             if captured.hidden is not None:
                 extras["hidden"] = captured.hidden
-            row = Features(captured.contributions, self._about(spec, response, span, neurons, alpha), extras)
+            row = Contributions(captured.contributions, self._about(spec, response, span, neurons, alpha), extras)
             await anyio.to_thread.run_sync(store.add, key, row)
         return result | _pointer(key, extras, answer)
 
@@ -489,14 +490,14 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         }
         if found.hidden is not None:
             extras["hidden"] = found.hidden
-        row = Features(found.contributions, self._about(spec, generation.text, found.span, neurons, alpha), extras)
+        row = Contributions(found.contributions, self._about(spec, generation.text, found.span, neurons, alpha), extras)
         store = await anyio.to_thread.run_sync(self._store, spec)
         await anyio.to_thread.run_sync(store.add, key, row)
         return result | _pointer(key, extras, found.answer)
 
     def _store(self, spec: CaptureSpec) -> ContributionStore:
         """Where contributions of this kind are kept."""
-        kind = FeatureSpec(self.engine.fingerprint, self.engine.layout.widths, REGIONS, spec.reduce, spec.precision)
+        kind = StoreSpec(self.engine.fingerprint, self.engine.layout.widths, REGIONS, spec.reduce, spec.precision)
         return open_store(stores_root() / kind.digest, kind)
 
     def _about(
