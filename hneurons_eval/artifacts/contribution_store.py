@@ -164,8 +164,9 @@ class ContributionStore:
             try:
                 while key not in self:  # else another thread or process was faster
                     with self._lock:
-                        self._waiting.setdefault(key, encoded)
-                    full += self._write_waiting()
+                        waiting = {key: encoded} | self._waiting
+                        rows = {other: row for other, row in waiting.items() if other not in self._places}
+                    full += self._write(rows)
             finally:
                 with self._lock:
                     self._waiting.pop(key, None)
@@ -178,23 +179,20 @@ class ContributionStore:
             small, self._small = self._small, _SmallShards()
         self._merge(small)
 
-    def _write_waiting(self) -> "list[_SmallShards]":
-        """Write the rows that wait as one small shard; the caller holds `_writing`."""
-        limit = max(1, min(self.SHARD_ROWS, self.SHARD_BYTES // self.spec.row_bytes))
+    def _write(self, rows: dict[str, EncodedRow]) -> "list[_SmallShards]":
+        """Write a small shard of the first rows; what is to be merged. The caller holds `_writing`."""
         if self._small.process != os.getpid():  # a fork
             self._small = _SmallShards()
         small = self._small
-        with self._lock:
-            batch = dict(itertools.islice(self._waiting.items(), limit - len(small.rows)))
-        rows = [batch[key] for key in self.missing(list(batch))]
-        if rows:
-            name = f"{small.name}_{len(small.paths):02d}{_SUFFIX}"
-            write_shard(self.directory / name, self.spec, rows, sync=False)
-            small.paths.append(self.directory / name)
-            small.rows += rows
+        limit = max(1, min(self.SHARD_ROWS, self.SHARD_BYTES // self.spec.row_bytes))
+        batch = dict(itertools.islice(rows.items(), limit - len(small.rows)))
+        path = self.directory / f"{small.name}_{len(small.paths):02d}{_SUFFIX}"
+        write_shard(path, self.spec, list(batch.values()))
+        small.paths.append(path)
+        small.rows += batch.values()
         with self._lock:
             for key in batch:
-                del self._waiting[key]
+                self._waiting.pop(key, None)
         if len(small.rows) < limit:
             return []
         self._small = _SmallShards()
@@ -204,7 +202,7 @@ class ContributionStore:
         if small.process == os.getpid() and small.paths and all(path.exists() for path in small.paths):
             with suppress(OSError):  # such as a full disk: the small shards stay, which hold the same
                 merged = self.directory / (small.name + _SUFFIX)
-                write_shard(merged, self.spec, small.rows, sync=False)
+                write_shard(merged, self.spec, small.rows)
                 for path in small.paths:
                     path.unlink(missing_ok=True)
                 with merged.open("rb") as file:
