@@ -5,7 +5,7 @@ from typing import Any, cast
 from inspect_ai.scorer import NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.analysis.statistics import headline_first
+from hneurons_eval.analysis.metrics import headline_first
 
 
 @metric(name="drift")
@@ -31,8 +31,8 @@ def drifted() -> Scorer:
         return Score(
             value=NOANSWER if rank is None else float(rank),
             answer=state.output.completion,
-            explanation=str(found["account"]),
-            metadata={key: value for key, value in found.items() if key != "account"},
+            explanation=str(found["summary"]),
+            metadata={key: value for key, value in found.items() if key != "summary"},
         )
 
     return score

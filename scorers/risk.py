@@ -7,8 +7,8 @@ import anyio.to_thread
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
+from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.analysis.selective_prediction import ScoredAnswer, risk_figures, score_of
-from hneurons_eval.analysis.statistics import headline_first
 from hneurons_eval.engine.risk_requests import DECISIONS, answer_of, find_risk_probe, risk_of_answer
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.markdown import marked, picture, quoted
@@ -134,8 +134,8 @@ def explained(text: str, found: Mapping[str, Any], decision: Mapping[str, Any], 
     whole = found.get("characters") == len(text)  # a solver may have put other words in its place
     parts.append(quoted(marked(text, found.get("span") if whole else None)))
     if strip and whole and found.get("tokens"):
-        from hneurons_eval.report.token_heat_map import token_strip
+        from hneurons_eval.report.token_heat_map import token_heat_map
 
-        png = token_strip(text, [tuple(token) for token in found["tokens"]], found.get("span"))
+        png = token_heat_map(text, [tuple(token) for token in found["tokens"]], found.get("span"))
         parts.append(picture(png, "risk of each token, blue faithful to red hallucinated; the answer is underlined"))
     return "\n\n".join(parts)

@@ -24,7 +24,7 @@ from hneurons_eval.util.errors import UsageError, checked_arguments, usage_error
 from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
-    from hneurons_eval.probe.baselines import Baselines
+    from hneurons_eval.probe.baseline_classifiers import Baselines
 
 
 @task
@@ -179,7 +179,7 @@ def baselines_of(source: ProbeSource) -> "Baselines | None":
     Raises:
         UsageError: it is there and cannot be read.
     """
-    from hneurons_eval.probe.baselines import Baselines
+    from hneurons_eval.probe.baseline_classifiers import Baselines
 
     path = Path(source.directory) / BASELINES
     with usage_errors():

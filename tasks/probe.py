@@ -26,6 +26,7 @@ from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.judging.rule import judge_by_rule
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.probe.cost import fit_bytes, training_rows
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 from hneurons_eval.util.memory import check_room
@@ -33,8 +34,9 @@ from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
-    from hneurons_eval.probe.baselines import Scores
-    from hneurons_eval.probe.nested_cv import Identified, Search, Settings
+    from hneurons_eval.probe.baseline_classifiers import Scores
+    from hneurons_eval.probe.nested_cv import Identified, Search
+    from hneurons_eval.probe.settings import Settings
     from hneurons_eval.probe.variation import Variation
 
 BASELINES = "baselines.safetensors"
@@ -102,13 +104,9 @@ def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
     Raises:
         NotEnoughMemoryError: says how much it would take.
     """
-    from hneurons_eval.cli.diagnosis import PATH_OVERHEAD, ROWS
-
-    rows = answers * ROWS.get(mode, 2) // 2  # of both classes together
-    needed = round(rows * neurons * 4 * (1 + PATH_OVERHEAD))  # float32
     less = "use mode=1-vs-1, which takes half, or " if mode == "3-vs-1" else ""
-    what = f"fitting {rows:,} rows of {neurons:,} neurons"
-    check_room(needed, what, f"{less}capture fewer answers (per_class)")
+    what = f"fitting {training_rows(answers, mode):,} rows of {neurons:,} neurons"
+    check_room(fit_bytes(answers, neurons, mode), what, f"{less}capture fewer answers (per_class)")
 
 
 def settings_from(
@@ -124,7 +122,7 @@ def settings_from(
     Raises:
         UsageError: one of them is out of range.
     """
-    from hneurons_eval.probe.nested_cv import Mode, Penalty, Settings
+    from hneurons_eval.probe.settings import Mode, Penalty, Settings
 
     with contextlib.suppress(ValueError):
         C = float(C)
@@ -177,7 +175,7 @@ def classify(
             if not found:
                 found.append(await identify(rows, settings, get_model()))
                 labels = [LABELS[row.metadata["label"]] for row in rows]
-                transcript().info(await anyio.to_thread.run_sync(_account, found[0], labels), source="probe")
+                transcript().info(await anyio.to_thread.run_sync(_summary, found[0], labels), source="probe")
         one = found[0]
         number = place[str(state.sample_id)]
         details, identified = rows[number].metadata, one.identified
@@ -212,7 +210,7 @@ class Found:
     Attributes:
         identified: all figures.
         variation: what other answers and labels would have given; None with `l2`.
-        summary: a short account for the log.
+        summary: a short summary for the log.
         selected: contributions of the probe's neurons, `[answers, selected]`.
         top_neurons: of each answer, those that weighed most: (layer, index, weight, contribution).
     """
@@ -257,7 +255,8 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
 
 def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
     from hneurons_eval.probe.baselines import prompt_model, scalar_inputs
-    from hneurons_eval.probe.nested_cv import Answers, Search
+    from hneurons_eval.probe.nested_cv import Search
+    from hneurons_eval.probe.training_sets import Answers
 
     report_progress(f"reading contributions of {len(rows)} answers")
     keys = [row.metadata["contributions"] for row in rows]
@@ -428,10 +427,10 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
     return {f"{name}_{end}": float(value) for end, value in zip(ENDS, np.quantile(values, [0, 0.5, 1]), strict=True)}
 
 
-def _account(found: Found, labels: Sequence[int]) -> str:
-    from hneurons_eval.report.search_summary import probe_account
+def _summary(found: Found, labels: Sequence[int]) -> str:
+    from hneurons_eval.report.search_summary import search_summary
 
-    return probe_account(found.identified, labels, found.variation, found.summary["directory"])
+    return search_summary(found.identified, labels, found.variation, found.summary["directory"])
 
 
 def described_scores(scores: "Scores", number: int) -> dict[str, Any]:

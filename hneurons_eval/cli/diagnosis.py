@@ -14,12 +14,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-REGIONS = 3
-"""Regions captured of a response: its answer, all other tokens, and the prompt."""
-ROWS = {"1-vs-1": 2, "3-vs-1": 4}
-"""Rows that a probe learns from, per response of one class: answers of both classes, and their other tokens."""
-PATH_OVERHEAD = 0.3
-"""Memory beside X that fitting one path takes, as a share of X: .29 at 46,080 neurons, .08 at 458,752."""
+from hneurons_eval.probe.cost import MODES, REGIONS, fit_bytes, stored_bytes
+
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -127,7 +123,6 @@ def diagnose(
     saved, packed = _saved_dtype(config), quantisation(config)
     used = dtype if dtype != "auto" else saved if saved in BYTES and not packed else "bfloat16"
     shape = max(1, CAPTURE_TOKENS // tokens), tokens
-    vector = neurons * 4  # float32
     return Diagnosis(
         model=model,
         model_class=type(empty).__name__,
@@ -140,8 +135,8 @@ def diagnose(
         pass_shape=shape,
         capture=_capture_bytes(config, places, shape, BYTES[used]),
         responses=responses,
-        features=2 * responses * REGIONS * vector,
-        probe={mode: round((1 + PATH_OVERHEAD) * rows * responses * vector) for mode, rows in ROWS.items()},
+        features=stored_bytes(2 * responses, neurons),
+        probe={mode: fit_bytes(2 * responses, neurons, mode) for mode in MODES},
         limits=tuple(_limits(source, revision, trust_remote_code, config, packed, dtype)),
     )
 

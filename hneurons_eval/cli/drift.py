@@ -32,8 +32,8 @@ def drift(
     from hneurons_eval.artifacts.paths import neurons_to_scale
     from hneurons_eval.artifacts.references import probe_directory_of
     from hneurons_eval.models.controls import load_activity
-    from hneurons_eval.report.drift_section import KINDS
     from hneurons_eval.report.drift_summary import in_words, write_drift
+    from hneurons_eval.report.wording import KINDS
     from hneurons_eval.util.errors import usage_errors
 
     console = wide_console()

@@ -13,8 +13,8 @@ from rich.table import Table
 from hneurons_eval.cli.console import wide_console
 
 if TYPE_CHECKING:
+    from hneurons_eval.analysis.bootstrap import Interval
     from hneurons_eval.analysis.judge_agreement import Comparison, JudgedAnswer
-    from hneurons_eval.analysis.statistics import Interval
 
 
 @click.command("judge-agreement")
@@ -104,4 +104,4 @@ def _print_comparison(found: "Comparison", console: Console) -> None:
 
 
 def _interval(found: "Interval | None") -> str:
-    return "—" if found is None else f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return "—" if found is None else found.text()

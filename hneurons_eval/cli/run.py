@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from hneurons_eval.cli.console import wide_console
-from hneurons_eval.cli.report import summarise
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -61,6 +60,8 @@ def run(
     from inspect_ai import eval_retry
 
     from hneurons_eval.cli.run_plan import show_plan
+    from hneurons_eval.report.sources import summary_of
+    from hneurons_eval.report.terminal import print_report
     from hneurons_eval.tasks import pipeline
     from hneurons_eval.tasks.pipeline import DEFAULT_BEHAVIOURS, Stages, behaviours_named
     from hneurons_eval.util.errors import UsageError
@@ -99,7 +100,7 @@ def run(
             score_display=False,
             log_realtime=False,
         )
-    summarise(logs, console)
+    print_report(summary_of(logs), console)
     failed = [log for log in logs if log.status != "success"]
     if failed:
         raise click.ClickException(

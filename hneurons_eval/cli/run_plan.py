@@ -19,7 +19,7 @@ from rich.table import Table
 
 from hneurons_eval.cli.calibration import Pace, calibrate
 from hneurons_eval.cli.console import duration, size
-from hneurons_eval.cli.diagnosis import PATH_OVERHEAD, REGIONS, ROWS
+from hneurons_eval.probe.cost import fit_bytes, stored_bytes, training_rows
 
 if TYPE_CHECKING:
     from hneurons_eval.data.questions import Question
@@ -108,14 +108,16 @@ def planned(train: Sequence["Question"], test: Sequence["Question"], settings: R
         test: of `detect` and `closed_book`.
         settings: the options.
     """
-    from hneurons_eval.probe.nested_cv import GRID_POINTS, SUPPRESSION_QUESTIONS, Settings
+    from hneurons_eval.probe.choice_of_c import GRID_POINTS
+    from hneurons_eval.probe.nested_cv import SUPPRESSION_QUESTIONS
+    from hneurons_eval.probe.settings import Settings
 
     kept = 2 * min(PER_CLASS, len(train) // 2)
     defaults = Settings()
     searched = settings.penalty == "l1" and settings.strength in ("auto", "paper")
     values = GRID_POINTS if searched else 1
     fits = (1 + defaults.folds * (1 + defaults.inner_folds)) * values
-    rows = kept // 2 * ROWS[settings.mode]
+    rows = training_rows(kept, settings.mode)
     suppressed = (1 + defaults.folds) * values * SUPPRESSION_QUESTIONS
     suppressed = suppressed if settings.penalty == "l1" and settings.strength == "paper" else 0
     found = [
@@ -191,7 +193,7 @@ def cost(stage: Planned, pace: Pace, neurons: int) -> Cost:
     logged = stage.questions if stage.name == "probe" else max(stage.answers, stage.captured)
     of_log = LOG_BYTES.get(stage.name, SWEEP_BYTES) * logged
     passes = round(stage.answers * (1 + tokens)) + (0 if stage.answers else stage.captured)
-    return Cost(passes, seconds, stage.captured * REGIONS * neurons * 4 + of_log)
+    return Cost(passes, seconds, stored_bytes(stage.captured, neurons) + of_log)
 
 
 # --- telling it ------------------------------------------------------------------------------------------
@@ -249,8 +251,7 @@ def print_plan(
         highlight=False,
     )
     captured = next(stage.captured for stage in stages if stage.name == "capture")
-    # X, and beside it what fitting a path takes.
-    needed = round((1 + PATH_OVERHEAD) * captured // 2 * ROWS[settings.mode] * neurons * 4)
+    needed = fit_bytes(captured, neurons, settings.mode)
     free = psutil.virtual_memory().available
     _against("memory", "probe", needed, free, console)
     room = shutil.disk_usage(next(place for place in (artifacts, *artifacts.absolute().parents) if place.exists())).free

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hneurons_eval.analysis.detection import LABELS
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.analysis.overlap import LayerBand, layer_band
 from hneurons_eval.analysis.shuffled_labels import ShuffledError
-from hneurons_eval.analysis.statistics import auroc
 from hneurons_eval.artifacts.paths import artifact_root
 from hneurons_eval.models.controls import ActivityError
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.report.figures import is_informative
 from hneurons_eval.util.packing import unpack
 
 MAX_NEURONS = 20
@@ -48,21 +49,21 @@ class FoundNeurons:
 
 
 def found_neurons(summary: Mapping[str, Any], near: Sequence[Path]) -> FoundNeurons:
-    """The neurons and the path that an account of a probe names, as far as they can be read.
+    """The neurons and the path that the summary of a probe names, as far as they can be read.
 
     Args:
         summary: `directory` and `neurons_file`, as `probe_summary_in` gives them.
         near: files or directories, in or above which a relative name is looked for.
     """
     probe, neurons, files = None, None, []
-    if directory := _located(summary.get("directory"), near):
+    if directory := located(summary.get("directory"), near):
         try:
             probe = Probe.load(directory)
             neurons = probe.neurons("both") if probe.penalty_ == "l1" else None
             files.append(str(directory))
         except (ProbeError, NeuronSetError, ValueError, OSError):
             probe = None
-    if file := _located(summary.get("neurons_file"), near):
+    if file := located(summary.get("neurons_file"), near):
         try:
             neurons = NeuronSet.load(file)
             files.append(str(file))
@@ -79,7 +80,7 @@ def found_neurons(summary: Mapping[str, Any], near: Sequence[Path]) -> FoundNeur
     )
 
 
-def _located(name: Any, near: Sequence[Path]) -> Path | None:
+def located(name: Any, near: Sequence[Path]) -> Path | None:
     """A file or directory where it was written, or below an ancestor of what is near, or among the artifacts."""
     if not name or not isinstance(name, str):
         return None
@@ -96,7 +97,7 @@ def identification(found: FoundNeurons, answers: Sequence[Mapping[str, Any]]) ->
 
     Args:
         found: what `found_neurons` reads.
-        answers: classified ones, as `html_content.answers_in` reads them.
+        answers: classified ones, as `content.answers_in` reads them.
     """
     neurons = found.neurons
     if neurons is None and not found.curve:
@@ -106,12 +107,15 @@ def identification(found: FoundNeurons, answers: Sequence[Mapping[str, Any]]) ->
         "C": found.C,
         "curve": [dict(p) for p in found.curve],
         "neurons": None,
+        "informative_band": False,
     }
     if neurons is None:
         return said
+    band = _band(found, neurons) if found.widths else None
     return said | {
         "widths": found.widths,
-        "band": asdict(_band(found, neurons)) if found.widths else None,
+        "band": asdict(band) if band else None,
+        "informative_band": band is not None and is_informative(band),
         "neurons": {
             "layers": neurons.layers.tolist(),
             "indices": neurons.indices.tolist(),
@@ -132,7 +136,10 @@ def _band(found: FoundNeurons, neurons: NeuronSet) -> LayerBand:
 
 
 def strongest(neurons: NeuronSet, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The neurons of the largest weights of either sign, with the answers that drive each most and its AUROC alone."""
+    """The neurons of the largest weights of either sign, with the answers that drive each most and its AUROC alone.
+
+    `contrary` is a neuron whose weight has the other sign than its AUROC alone.
+    """
     matrix, rows = _contributions(answers, len(neurons))
     labels = [LABELS[row["label"]] for row in rows]
     weights = neurons.weights if neurons.weights is not None else np.zeros(len(neurons))
@@ -147,13 +154,15 @@ def strongest(neurons: NeuronSet, answers: Sequence[Mapping[str, Any]]) -> list[
             driven.append({**kept, "contribution": float(matrix[row, place])})
             if len(driven) == MAX_ANSWERS:
                 break
+        alone = auroc(labels, matrix[:, place]) if len(set(labels)) == 2 else None
         found.append(
             {
                 "layer": int(neurons.layers[place]),
                 "neuron": int(neurons.indices[place]),
                 "weight": None if neurons.weights is None else float(neurons.weights[place]),
                 "stability": None if neurons.stability is None else float(neurons.stability[place]),
-                "auroc": auroc(labels, matrix[:, place]) if len(set(labels)) == 2 else None,
+                "auroc": alone,
+                "contrary": alone is not None and bool((alone - 0.5) * weights[place] < 0),
                 "answers": driven,
             }
         )

@@ -1,4 +1,4 @@
-"""Tasks of others, in all the ways in which they can be had with risks and with scaled neurons."""
+"""External tasks, in all the ways in which they can be had with risks and with scaled neurons."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreign_tasks import figures, make_probe, mock, run, scores, theirs, theirs_by_choice
+from external_suite import figures, make_probe, mock, run, scores, theirs, theirs_by_choice
 from inspect_ai import Task, score, task_with
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import Sample
@@ -19,10 +19,10 @@ from rounding import risk_error
 from transformers import AutoConfig
 
 from hneurons_eval.analysis.dose_response import SweepError, arrange, dose_response
+from hneurons_eval.artifacts.external_sweep import external_sweep, scaling_of
 from hneurons_eval.engine.risk_requests import answer_of
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.report.external_tasks import foreign_sweep, scaling_of
 from hneurons_eval.scorers.risk import hallucination_risk, task_score
 from hneurons_eval.util.errors import UsageError
 
@@ -241,7 +241,7 @@ def test_epochs_count_each_answer(tiny: Path, probe: str, tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def sweep(tiny: Path, probe: str, tmp_path_factory: pytest.TempPathFactory) -> list[EvalLog]:
-    """Their task, untouched and at two alphas, with the probe's neurons and with two random sets."""
+    """Their task at the baseline and at two alphas, with the probe's neurons and with two random sets."""
     directory = tmp_path_factory.mktemp("sweep")
     layout = NeuronLayout(NeuronSet.load(probe).widths or ())
     files = [probe]
@@ -256,7 +256,7 @@ def sweep(tiny: Path, probe: str, tmp_path_factory: pytest.TempPathFactory) -> l
 
 
 def test_logs_at_several_alphas_are_paired_by_sample(sweep: list[EvalLog], probe: str):
-    found = foreign_sweep(sweep)
+    found = external_sweep(sweep)
     assert (found.scorer, found.neurons) == ("includes", probe)
     assert list(found.outcomes) == [0.0, 1.0, 3.0]
     assert [set(values) for values in found.outcomes.values()] == [{"Peru", "Chad", "Oman"}] * 3
@@ -271,7 +271,7 @@ def test_logs_at_several_alphas_are_paired_by_sample(sweep: list[EvalLog], probe
         assert curve[f"score@{alpha:g}"] == pytest.approx(np.mean(list(values.values())))
 
 
-def test_the_no_op_touches_no_neurons():
+def test_the_baseline_touches_no_neurons():
     assert scaling_of({}) == ("", 1.0)
     assert scaling_of({"neurons": "n.json"}) == ("", 1.0)
     assert scaling_of({"neurons": "n.json", "alpha": 1}) == ("", 1.0)
@@ -279,16 +279,16 @@ def test_the_no_op_touches_no_neurons():
 
 
 def test_logs_that_do_not_belong_together_are_refused(sweep: list[EvalLog], tiny: Path, tmp_path: Path):
-    untouched, off = sweep[0], sweep[1]
+    baseline, off = sweep[0], sweep[1]
     for logs, words in (
         ([], "there are no logs"),
-        ([untouched], "one neuron set"),
-        ([off], "none of the logs is of the untouched model"),
-        ([untouched, off, off], "second log at alpha 0"),
-        ([untouched, off, run(theirs_by_choice(), tiny, tmp_path)], "one task"),
-        ([untouched, off.model_copy(update={"status": "error"})], "ended with status error"),
+        ([baseline], "one neuron set besides random ones"),
+        ([off], "none of the logs is of the baseline"),
+        ([baseline, off, off], "second log at alpha 0"),
+        ([baseline, off, run(theirs_by_choice(), tiny, tmp_path)], "one task"),
+        ([baseline, off.model_copy(update={"status": "error"})], "ended with status error"),
     ):
         with pytest.raises(SweepError, match=words):
-            foreign_sweep(logs)
+            external_sweep(logs)
     with pytest.raises(SweepError, match="no scores from 0 to 1 of match"):
-        foreign_sweep([untouched, off], "match")
+        external_sweep([baseline, off], "match")

@@ -12,7 +12,7 @@ from small_run import Run, artifacts_in, small_run, stage
 
 from hneurons_eval.artifacts.references import ProbeSource
 from hneurons_eval.data.questions import Question, normalise_question
-from hneurons_eval.probe.baselines import Baselines
+from hneurons_eval.probe.baseline_classifiers import Baselines
 from hneurons_eval.probe.classifier import Probe
 from hneurons_eval.scorers.detected import detection_figures
 from hneurons_eval.tasks.collect import questions_for

@@ -1,13 +1,13 @@
-"""One task of any suite, run several times with the neurons scaled by another alpha: its outcomes, paired by sample.
+"""External tasks: logs of any suite, run at several alphas, as one sweep paired by sample.
 
 ```python
-sweep = foreign_sweep([read_eval_log(path) for path in sorted(Path("logs/theirs").glob("*.eval"))])
-sweep.outcomes[0.0]["sample-7"]                      # what the task's scorer gave that sample with the neurons off
+sweep = external_sweep([read_eval_log(path) for path in sorted(Path("logs/theirs").glob("*.eval"))])
+sweep.outcomes[0.0]["sample-7"]                       # the score of that sample with the neurons off
 dose_response(arrange(sweep.rows())[""], ["score"])  # see hneurons_eval.analysis.dose_response
 ```
 
 The neurons and alpha of a log are those of its model args (`-M neurons=... -M alpha=...`); without them, or at 1, it is
-the untouched model. Logs with neurons that were drawn at random, as their file says, are control sets.
+the baseline. Logs of neurons that were drawn at random, as their file says, are control sets.
 """
 
 import math
@@ -29,16 +29,16 @@ RISK = "hallucination_risk"
 
 
 @dataclass(frozen=True)
-class ForeignSweep:
-    """What a task gave at each alpha.
+class ExternalSweep:
+    """Scores of a task at each alpha.
 
     Attributes:
         task: its name.
         model: the model.
         scorer: whose values these are.
         neurons: the file or directory of the scaled neurons.
-        outcomes: with these, the untouched model at 1; scores from 0 to 1, where an answer that attempts nothing is 0.
-        controls: the same with each random set, by file; without the untouched model.
+        outcomes: with these, the baseline at 1; scores from 0 to 1, where an answer that attempts nothing is 0.
+        controls: the same with each random set, by file; without the baseline.
     """
 
     task: str
@@ -65,7 +65,7 @@ class ForeignSweep:
         ]
 
 
-def foreign_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ForeignSweep:
+def external_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ExternalSweep:
     """The outcomes of several logs of one task.
 
     Args:
@@ -75,7 +75,7 @@ def foreign_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ForeignSweep:
 
     Raises:
         SweepError: no logs, several tasks or models, a log that is not finished, one alpha twice with the same
-            neurons, several neuron sets that are not random, no untouched model, or no such scores.
+            neurons, several neuron sets that are not random, no baseline, or no such scores.
     """
     if not logs:
         raise SweepError("there are no logs; give those of one task at several alphas")
@@ -92,27 +92,27 @@ def foreign_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ForeignSweep:
         if log.status != "success":
             raise SweepError(f"{log.location} ended with status {log.status}; finish it: inspect eval-retry")
         neurons, alpha = scaling_of(log.eval.model_args)
-        name = scorer or _first_scorer(log)
+        name = scorer or first_scorer(log)
         names.append(name)
         table = by_neurons.setdefault(neurons, {})
         if alpha in table:
             raise SweepError(f"{log.location} is a second log at alpha {alpha:g}; leave one of them out")
         table[alpha] = values_of(log, name)
     if len(set(names)) > 1:
-        raise SweepError(f"the logs have other scorers first ({', '.join(sorted(set(names)))}); name one")
-    untouched = by_neurons.pop("", None)
-    if untouched is None:
-        raise SweepError("none of the logs is of the untouched model; run the task with alpha=1 as well")
+        raise SweepError(f"the logs have different first scorers ({', '.join(sorted(set(names)))}); name one")
+    baseline = by_neurons.pop("", None)
+    if baseline is None:
+        raise SweepError("none of the logs is of the baseline; run the task with alpha=1 as well")
     random = {name: table for name, table in by_neurons.items() if _is_control(name)}
     own = [name for name in by_neurons if name not in random]
     if len(own) != 1:
-        raise SweepError(f"the logs should scale one neuron set that is no control, found {', '.join(own) or 'none'}")
-    outcomes = dict(sorted((untouched | by_neurons[own[0]]).items()))
-    return ForeignSweep(logs[0].eval.task, logs[0].eval.model, names[0], own[0], outcomes, random)
+        raise SweepError(f"the logs should scale one neuron set besides random ones, found {', '.join(own) or 'none'}")
+    outcomes = dict(sorted((baseline | by_neurons[own[0]]).items()))
+    return ExternalSweep(logs[0].eval.task, logs[0].eval.model, names[0], own[0], outcomes, random)
 
 
 def scaling_of(model_args: Mapping[str, Any]) -> tuple[str, float]:
-    """The neurons (empty for none) and alpha that model args name; none at the no-op, which does not touch any."""
+    """The neurons (empty for none) and alpha that model args name; none at the baseline, which does not touch any."""
     neurons, alpha = model_args.get("neurons"), model_args.get("alpha")
     factor = BASELINE_ALPHA if alpha is None else check_alpha(alpha)
     return ("", BASELINE_ALPHA) if neurons is None or factor == BASELINE_ALPHA else (str(neurons), factor)
@@ -139,7 +139,8 @@ def values_of(log: "EvalLog", scorer: str) -> dict[str, float]:
     return {item: math.fsum(values) / len(values) for item, values in found.items()}
 
 
-def _first_scorer(log: "EvalLog") -> str:
+def first_scorer(log: "EvalLog") -> str:
+    """The first scorer of a log that gives correct, incorrect or numbers from 0 to 1; empty without one."""
     for sample in log.samples or []:
         for name, score in (sample.scores or {}).items():
             number, refused = score_of(score.value)
