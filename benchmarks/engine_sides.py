@@ -356,16 +356,17 @@ def capture_all(engine: Any, given: Iterable[Response], folder: str | None = Non
         for future in as_completed([engine.capture(CaptureRequest(one.tokens, one.regions)) for one in given]):
             future.result()
         return
-    from hneurons_eval.artifacts.contribution_store import ContributionStore, Features, FeatureSpec
+    from hneurons_eval.artifacts.contribution_shards import Contributions, StoreSpec
+    from hneurons_eval.artifacts.contribution_store import ContributionStore
 
-    spec = FeatureSpec("benchmark", engine.layout.widths, ("answer", "other", "prompt"))
+    spec = StoreSpec("benchmark", engine.layout.widths, ("answer", "other", "prompt"))
     store = ContributionStore(Path(folder), spec)
     asked = [CaptureRequest(one.tokens, (*one.regions, one.regions[1]), "mean", one.prompt) for one in given]
     for number, future in enumerate(as_completed([engine.capture(one) for one in asked])):
         row = future.result()
         extras = {"logprobs": row.logprobs, "entropies": row.entropies, "hidden": row.hidden}
-        store.add(f"{number:064x}", Features(row.contributions, {}, extras))
-    store.close()
+        store.add(f"{number:064x}", Contributions(row.contributions, {}, extras))
+    store.flush()
 
 
 def ours_teacher(work: Work, distinct: bool, save: bool) -> Measure:

@@ -12,7 +12,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Score
 
-from hneurons_eval.artifacts.contribution_store import PRECISIONS
+from hneurons_eval.artifacts.contribution_shards import PRECISIONS
 from hneurons_eval.artifacts.logs import StageScore, read_stage, reduced_scores
 from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.data.official import find_official, read_official
@@ -77,7 +77,7 @@ def capture(
         span: where the answer is: `rule`, `llm` (needs --model-role grader=MODEL), `response` (all of it), or with
             the official files `official` (their answer tokens).
         reduce: `mean` (the paper's) or `max` over the tokens of a region.
-        precision: of the contributions on disk: `float32`, or `float16` at half the size (see `FeatureSpec`).
+        precision: of the contributions on disk: `float32`, or `float16` at half the size (see `StoreSpec`).
         seed: of the choice of questions.
         labels: of official answers, the `*qids.json` that belongs to them; found by its name if left out.
     """

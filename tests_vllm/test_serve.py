@@ -23,7 +23,7 @@ from inspect_ai.model import GenerateConfig, get_model
 from safetensors.numpy import load
 from test_capture import assert_same, assert_same_answers, mixed, sampled
 
-from hneurons_eval.artifacts.contribution_store import Features
+from hneurons_eval.artifacts.contribution_shards import Contributions
 from hneurons_eval.engine.engine import Engine
 from hneurons_eval.engine.offsets import decode
 from hneurons_eval.engine.requests import AnswerCapture, GenerateRequest
@@ -268,7 +268,7 @@ def test_the_provider_gives_the_same_through_inspect(
     async def both(body: dict[str, Any]) -> list[Any]:
         return [await ask(model, body) for model in models.values()]
 
-    rows: list[Features] = []
+    rows: list[Contributions] = []
     for body in bodies:
         ours, theirs = asyncio.run(both(body))
         assert ours.completion == theirs.completion

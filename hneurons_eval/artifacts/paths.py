@@ -60,7 +60,7 @@ def _path(kind: str, key: str, suffix: str) -> Path:
 
 
 def stores_root() -> Path:
-    """The directory of all stores of contributions (see `features.py`)."""
+    """The directory of all stores of contributions (see `contribution_store.py`)."""
     return artifact_root() / "features"
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TESTED = ("both", "positive", "negative")
 LEVEL = 0.05
 ROWS = 64
-"""Answers read from a feature store at a time."""
+"""Answers read from a contribution store at a time."""
 
 
 @click.command()
@@ -32,7 +32,7 @@ ROWS = 64
 @click.option(
     "--features",
     type=click.Path(exists=True),
-    help="Answers to compare the risks on: the log of capture, a directory that holds it, or a feature store.",
+    help="Answers to compare the risks on: the log of capture, a directory that holds it, or a contribution store.",
 )
 @click.option("--layers", is_flag=True, help="Also the overlap in each layer.")
 def compare(first: str, second: str, features: str | None, layers: bool) -> None:
@@ -161,11 +161,11 @@ def _risks(a: Named, b: Named, features: str) -> "RiskAgreement":
 
 def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":
     """A store, the keys of the answers in it, and the question of each."""
-    from hneurons_eval.artifacts.contribution_store import open_store
+    from hneurons_eval.artifacts.contribution_store import is_store, open_store
     from hneurons_eval.artifacts.paths import store_of
 
     path = Path(features)
-    if path.is_dir() and (path / "spec.json").is_file():
+    if path.is_dir() and is_store(path):
         store = open_store(path)
         rows = [(key, str(about.get("question") or key)) for key, about in store.index()]
     else:

@@ -38,7 +38,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from hneurons_eval.artifacts.contribution_store import PRECISIONS
+from hneurons_eval.artifacts.contribution_shards import PRECISIONS
 from hneurons_eval.artifacts.paths import neurons_to_scale
 from hneurons_eval.engine.risk import RiskSpec, risk_probe
 from hneurons_eval.judging.spans import answer_span

@@ -8,7 +8,8 @@ from typing import Any
 import anyio.to_thread
 import numpy as np
 
-from hneurons_eval.artifacts.contribution_store import ContributionStore, Features, FeatureSpec, open_store
+from hneurons_eval.artifacts.contribution_shards import Contributions, StoreSpec
+from hneurons_eval.artifacts.contribution_store import ContributionStore, open_store
 from hneurons_eval.artifacts.paths import content_key, stores_root
 from hneurons_eval.engine.options import CaptureSpec
 from hneurons_eval.engine.requests import CaptureRequest, NeuronEngine
@@ -122,11 +123,11 @@ class StoredAnswer:
             **self._condition,
         }
         store = await anyio.to_thread.run_sync(self._store)
-        await anyio.to_thread.run_sync(store.add, self.key, Features(contributions, about, extras))
+        await anyio.to_thread.run_sync(store.add, self.key, Contributions(contributions, about, extras))
         return extras
 
     def _store(self) -> ContributionStore:
         """Where contributions of this kind are kept."""
         spec = self.spec
-        kind = FeatureSpec(self.engine.fingerprint, self.engine.layout.widths, REGIONS, spec.reduce, spec.precision)
+        kind = StoreSpec(self.engine.fingerprint, self.engine.layout.widths, REGIONS, spec.reduce, spec.precision)
         return open_store(stores_root() / kind.digest, kind)

@@ -34,7 +34,7 @@ from inspect_ai.tool import ToolInfo
 from rounding import assert_same_contributions
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hneurons_eval.artifacts.contribution_store import Features
+from hneurons_eval.artifacts.contribution_shards import Contributions
 from hneurons_eval.artifacts.paths import artifact_root, save_neurons, store_of
 from hneurons_eval.engine.engine import Engine
 from hneurons_eval.engine.hf_provider import HNeuronsAPI
@@ -455,7 +455,7 @@ def captured(output: ModelOutput) -> dict[str, Any]:
     return (output.metadata or {})["hneurons"]
 
 
-def kept_of(found: dict[str, Any]) -> Features:
+def kept_of(found: dict[str, Any]) -> Contributions:
     """The row that a log's pointer names."""
     return store_of([found["contributions"]]).get(found["contributions"])
 

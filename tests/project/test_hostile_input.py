@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from hneurons_eval.artifacts import paths as artifacts
-from hneurons_eval.artifacts.contribution_store import ContributionStore, FeatureSpec, StoreError
+from hneurons_eval.artifacts.contribution_shards import StoreError, StoreSpec
+from hneurons_eval.artifacts.contribution_store import ContributionStore
 from hneurons_eval.artifacts.paths import ArtifactError, find_neurons
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
@@ -157,7 +158,7 @@ ESCAPES = ["../x", "/etc/passwd", "a/../../b", "x" * 64, "A" * 64, "a" * 63, "a"
 def test_no_key_leads_out_of_the_artifacts(tmp_path: Path, key: str):
     with pytest.raises(ArtifactError, match="not an artifact key"):
         artifacts.probe_directory(key)
-    store = ContributionStore(tmp_path / "store", FeatureSpec("m", (4,), ("answer",)))
+    store = ContributionStore(tmp_path / "store", StoreSpec("m", (4,), ("answer",)))
     with pytest.raises(StoreError, match="is not a key"):
         store.get(key)
     with pytest.raises((NeuronSetError, ProbeError)):
