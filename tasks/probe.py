@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from hneurons_eval.probe.nested_cv import Identified, Search, Settings
     from hneurons_eval.probe.variation import Variation
 
-BASELINES = "baselines.safetensors"
-"""In a probe's directory: what the probe is compared with, fitted on the same answers."""
 MIN_RELATIONS = 5
 """With fewer relations, questions are held out instead of relations."""
 
