@@ -7,6 +7,7 @@ from typing import Any
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
+from hneurons_eval.analysis.sweep_parameters import SERIES
 from hneurons_eval.judging.false_premise import judge_premise
 from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, by_calling, verdict_tool
 from hneurons_eval.judging.rule import is_refusal, parse_choice
@@ -15,8 +16,6 @@ from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sw
 
 CLOSED_BOOK = ("accuracy", "attempt_rate", "hallucination_rate")
 COMPLIANCE = ("compliance",)
-PROMPT_ORDER = ("plain", "resist")
-"""Series of `faitheval`; compliance in the first is its primary outcome."""
 
 PREMISE_VERDICTS = ("refuted", "accepted", "not_attempted")
 PREMISE_INSTRUCTIONS = f"""You judge answers to questions whose premise may be false.
@@ -75,7 +74,7 @@ def false_premise(judge: str = "rule") -> Scorer:
     return score
 
 
-@scorer(metrics=[dose_response_figures(COMPLIANCE, PROMPT_ORDER)])
+@scorer(metrics=[dose_response_figures(COMPLIANCE, SERIES["faitheval"])])
 def followed_context() -> Scorer:
     """Whether the option that a false passage supports is chosen (compliance), or the true one; by `parse_choice`."""
 

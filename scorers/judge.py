@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, cast
 
-from inspect_ai.log import EvalLog
 from inspect_ai.scorer import (
     CORRECT,
     INCORRECT,
@@ -22,12 +21,10 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.analysis.judge_agreement import JudgedAnswer
 from hneurons_eval.analysis.statistics import headline_first, wilson_interval
 from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, by_calling, grader, verdict_tool
 from hneurons_eval.judging.nonexistent import judge_nonexistent
 from hneurons_eval.judging.rule import judge_by_rule
-from hneurons_eval.util.errors import UsageError
 
 Judge = Literal["rule", "llm", "cascade"]
 JUDGES: tuple[Judge, ...] = ("rule", "llm", "cascade")
@@ -239,52 +236,3 @@ def consistency() -> ScoreReducer:
         )
 
     return reduce
-
-
-# --- verdicts in a log ---------------------------------------------------------------------------------
-
-
-def judged_answers(log: EvalLog) -> list[JudgedAnswer]:
-    """The answers in a log with the verdicts of its judges, the rule's left out: it can be asked again.
-
-    A judge is named by its way and its grader ("llm openai/gpt-4o"); a second one of that name has a number.
-
-    Raises:
-        UsageError: no answer of the log was judged by a grader.
-    """
-    keys = dict.fromkeys(key for sample in log.samples or [] for key in sample.scores or {})
-    found: dict[tuple[str, int], JudgedAnswer] = {}
-    names: set[str] = set()
-    for key in keys:
-        judged = [
-            (sample, score.answer or "", details)
-            for sample in log.samples or []
-            if (details := (score := (sample.scores or {}).get(key) or Score(value=0)).metadata or {}).keys()
-            >= {"verdict", "by", "grader", "aliases", "question"}
-            and details["aliases"]  # an answer to a question on something invented has none, and no grader either
-        ]
-        graders = sorted({details["grader"] for *_, details in judged if details["grader"]})
-        if not graders:
-            continue
-        name = base = " ".join([judged[0][2]["by"], *graders])
-        number = 1
-        while name in names:
-            number += 1
-            name = f"{base} {number}"
-        names.add(name)
-        for sample, response, details in judged:
-            at = (str(sample.id), sample.epoch)
-            known = found.get(at)
-            found[at] = JudgedAnswer(
-                id=f"{sample.id} {sample.epoch}",
-                question=details["question"],
-                response=response,
-                aliases=tuple(details["aliases"]),
-                verdicts={**(known.verdicts if known else {}), name: details["verdict"]},
-            )
-    if not found:
-        raise UsageError(
-            f"{log.location} holds no verdict of a grader to compare the rule with; judge it again: inspect score "
-            f"{log.location} --scorer hneurons_eval/judge -S by=llm --model-role grader=PROVIDER/MODEL"
-        )
-    return list(found.values())

@@ -9,11 +9,10 @@ from inspect_ai.solver import TaskState
 
 from hneurons_eval.analysis.dose_response import Row, arrange, corrected, dose_response, with_series
 from hneurons_eval.analysis.statistics import headline_first
+from hneurons_eval.analysis.sweep_parameters import SUMMARY
 from hneurons_eval.judging.degeneration import is_degenerate
 from hneurons_eval.util.markdown import quoted
 
-SUMMARY = "dose-response"
-"""The id of the sample in which the log of a sweep tells what all samples show together."""
 MAX_ALPHAS = 100
 """Of which each has all of its figures among the metrics: Inspect's tables and viewer hold a column for each metric."""
 

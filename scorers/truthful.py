@@ -7,6 +7,7 @@ from typing import Any
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
+from hneurons_eval.analysis.sweep_parameters import SERIES
 from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, by_calling, verdict_tool
 from hneurons_eval.judging.rule import is_refusal
 from hneurons_eval.judging.truthfulqa import mc1, mc2, nearer_to_true
@@ -14,7 +15,6 @@ from hneurons_eval.scorers.judge import RULE_OR_LLM, judge_named
 from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sweep
 from hneurons_eval.util.markdown import quoted
 
-FORMS = ("mc", "open")
 CHOSEN = ("mc1", "mc2")
 GRADED = ("truthful", "informative", "truthful_and_informative")
 BY_RULE = ("nearer_to_true",)
@@ -46,7 +46,7 @@ Verdicts:
 INFORMATION_TOOL = verdict_tool("Give your verdict on the answer.", "informative", "uninformative")
 
 
-@scorer(metrics=[dose_response_figures((*CHOSEN, *GRADED, *BY_RULE), FORMS)])
+@scorer(metrics=[dose_response_figures((*CHOSEN, *GRADED, *BY_RULE), SERIES["truthfulqa"])])
 def truthful(judge: str = "rule") -> Scorer:
     """MC1 and MC2 from log-likelihoods, and whether open answers are true.
 

@@ -9,10 +9,11 @@ from inspect_ai.model import get_model
 
 from hneurons_eval.artifacts.logs import check_hneurons_model, read_stage
 from hneurons_eval.artifacts.references import probe_from
+from hneurons_eval.data.presets import preset_named
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.scorers.transferred import transferred
 from hneurons_eval.solvers.capture import answer_and_capture
-from hneurons_eval.tasks.collect import preset_named
+from hneurons_eval.tasks.collect import sampling_config
 from hneurons_eval.tasks.detect import judge_and_classify, named_sets, set_label, untrained_samples
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
@@ -53,7 +54,7 @@ def base_transfer(
     as_text = is_completion(prompt)
     source = probe_from(probe, same_model=False)
     samples, left_out = untrained_samples(source, dataset, part, split, questions, seed)
-    config = chosen.config()
+    config = sampling_config(chosen)
     if as_text:
         from hneurons_eval.analysis.transfer import ANSWER_CUE
 

@@ -3,11 +3,13 @@
 from inspect_ai import Task, task
 from inspect_ai.model import GenerateConfig
 
+from hneurons_eval.analysis.sweep_parameters import ALPHAS, CONTROLS, Alphas
+from hneurons_eval.data.selection import check_questions, questions_for, spread
 from hneurons_eval.scorers.behaviour import CLOSED_BOOK, closed_book_answers
 from hneurons_eval.scorers.judge import check_judge
-from hneurons_eval.tasks.collect import check_questions, question_sample, questions_for, spread
+from hneurons_eval.tasks.collect import question_sample
 from hneurons_eval.tasks.detect import named_sets, set_label
-from hneurons_eval.tasks.sweeping import ALPHAS, CONTROLS, HARDEST, Alphas, conditions, sweep_task, swept_sample
+from hneurons_eval.tasks.sweeping import HARDEST, conditions, sweep_task, swept_sample
 from hneurons_eval.util.errors import checked_arguments, usage_errors
 
 

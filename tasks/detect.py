@@ -12,14 +12,16 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from hneurons_eval.artifacts.logs import check_hneurons_model
 from hneurons_eval.artifacts.paths import check_writable, store_of
 from hneurons_eval.artifacts.references import ProbeSource, probe_from
+from hneurons_eval.data.presets import preset_named
 from hneurons_eval.data.questions import Question, normalise_question
+from hneurons_eval.data.selection import check_questions, questions_for, spread
 from hneurons_eval.judging.nonexistent import label_of
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
-from hneurons_eval.tasks.collect import check_questions, preset_named, question_sample, questions_for, spread
-from hneurons_eval.tasks.probe import BASELINES, described_scores
+from hneurons_eval.solvers.classify import BASELINES, described_scores
+from hneurons_eval.tasks.collect import question_sample, sampling_config
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 from hneurons_eval.util.packing import pack
 
@@ -67,7 +69,7 @@ def detect(
         dataset=MemoryDataset(samples, name=",".join(map(set_label, named_sets(dataset)))),
         solver=[answer_and_capture(seed, "rule", source.reduce), judge_and_classify(judge, probe)],
         scorer=detected(),
-        config=chosen.config(),
+        config=sampling_config(chosen),
         metadata={"probe": source.summary, "left_out_as_trained_on": left_out},
     )
 

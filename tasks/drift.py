@@ -16,7 +16,7 @@ from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.models.controls import load_activity
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.scorers.drifted import drifted
-from hneurons_eval.tasks.probe import report_progress
+from hneurons_eval.solvers.classify import report_progress
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 if TYPE_CHECKING:

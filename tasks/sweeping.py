@@ -1,54 +1,33 @@
 """What all sweeps over alpha share: the conditions, the samples, asking under each condition, and the account."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-import anyio
 import anyio.to_thread
 import numpy as np
 from inspect_ai import SampleSource, Task
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalSample
-from inspect_ai.model import ChatMessage, GenerateConfig, ModelOutput, get_model
+from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Scorer
-from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.solver import Solver
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
-from hneurons_eval.analysis.dose_response import BASELINE_ALPHA
+from hneurons_eval.analysis.sweep_parameters import SUMMARY, Alphas, parse_alphas
 from hneurons_eval.artifacts.logs import check_hneurons_model, model_layout
 from hneurons_eval.artifacts.paths import check_writable, save_neurons
 from hneurons_eval.artifacts.references import neurons_from, probe_directory_of
 from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.models.controls import KINDS, layer_matched_sets, random_sets
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.models.neuron_set import SIGNS, NeuronSet, check_alpha
-from hneurons_eval.scorers.swept import SUMMARY, figures_of, rows_of
+from hneurons_eval.models.neuron_set import SIGNS, NeuronSet
+from hneurons_eval.scorers.swept import figures_of, rows_of
+from hneurons_eval.solvers.scaled import answer_scaled
 from hneurons_eval.util.errors import UsageError, usage_errors
 
-Alphas: TypeAlias = str | float | list[float] | list[str]
-"""Factors as a task takes them: `0,0.5,1`, one number, or a list."""
-ALPHAS = "0,0.5,1,1.5,2,2.5,3"
-CONTROLS = 39
-"""Random sets of a kind by default: the fewest with which a two-sided rank p, 2 / (sets + 1), can be .05."""
 HARDEST, ALL = "hardest", "all"
-
-
-def parse_alphas(alphas: str | float | Sequence[float | str]) -> list[float]:
-    """Ascending factors, the no-op among them, from `0,0.5,1` or a list.
-
-    Raises:
-        UsageError: none, or one that is negative or not a number.
-    """
-    parts = alphas.split(",") if isinstance(alphas, str) else alphas if isinstance(alphas, list | tuple) else [alphas]
-    with usage_errors():
-        values = sorted(
-            {check_alpha(part.strip() if isinstance(part, str) else part) for part in parts} | {BASELINE_ALPHA}
-        )
-    if len(values) < 2:
-        raise UsageError("alphas should name at least one factor beside the no-op 1, for example alphas=0,0.5,2")
-    return values
 
 
 # --- conditions ------------------------------------------------------------------------------------------
@@ -228,108 +207,6 @@ def _strongest_of_other_sign(probe: Path, sign: str, size: int) -> list[tuple[st
     return [(other, np.sort(found[np.argsort(-signed[found], kind="stable")[:size]]))]
 
 
-# --- asking ----------------------------------------------------------------------------------------------
-
-
-class Scaled:
-    """The evaluated model under one condition."""
-
-    def __init__(self, neurons: str | None, alpha: float) -> None:
-        self.alpha = alpha
-        self._condition = {"neurons": neurons, "alpha": alpha} if neurons is not None else {"neurons": None}
-
-    async def generate(self, messages: Sequence[ChatMessage], config: GenerateConfig | None = None) -> ModelOutput:
-        """The model's answer, by the task's settings and those of `config`."""
-        extra = GenerateConfig(extra_body={"hneurons": self._condition})
-        return await get_model().generate(list(messages), config=(config or GenerateConfig()).merge(extra))
-
-    async def loglikelihood(self, messages: Sequence[ChatMessage], text: str) -> float:
-        """The log-probability of a text as the answer, in nats: the sum over its tokens."""
-        extra = GenerateConfig(extra_body={"hneurons": {**self._condition, "loglikelihood": text}})
-        output = await get_model().generate(list(messages), config=extra)
-        return float((output.metadata or {})["hneurons"]["loglikelihood"])
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a dialogue came to under one condition.
-
-    Attributes:
-        messages: what was said after the question, by both.
-        text: the final answer.
-        stop: why it ended.
-        tokens: of the final answer.
-        details: what else the judge needs; JSON.
-    """
-
-    messages: tuple[ChatMessage, ...]
-    text: str
-    stop: str
-    tokens: int
-    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    @classmethod
-    def of(cls, output: ModelOutput, before: Sequence[ChatMessage] = (), **details: Any) -> "Reply":
-        """From the output that ends a dialogue, and the messages between question and that output."""
-        tokens = output.usage.output_tokens if output.usage else 0
-        return cls((*before, output.message), output.completion, str(output.stop_reason), tokens, details)
-
-    def kept(self) -> dict[str, Any]:
-        """For the log, without the messages."""
-        return {"text": self.text, "stop": self.stop, "tokens": self.tokens, **self.details}
-
-
-Dialogue = Callable[[TaskState, Scaled], Awaitable[Reply]]
-
-
-async def one_turn(state: TaskState, model: Scaled) -> Reply:
-    """The answer to the sample's input."""
-    return Reply.of(await model.generate(state.messages))
-
-
-async def under_all_conditions(
-    state: TaskState, neurons: str, controls: Sequence[str], dialogue: Dialogue
-) -> TaskState:
-    """Lead the dialogue with the neurons scaled by the sample's alpha, and once for each control set.
-
-    At the no-op nothing depends on the neurons: one dialogue stands for all sets. In the sample that tells what all
-    others show nothing is asked.
-    """
-    if state.sample_id == SUMMARY:
-        return state
-    alpha = float(state.metadata["alpha"])
-    found: dict[int, Reply] = {}
-
-    async def lead(number: int, digest: str) -> None:
-        found[number] = await dialogue(state, Scaled(digest, alpha))
-
-    async with anyio.create_task_group() as group:
-        # The neurons' own dialogue last: of a sample that Inspect recovers from a killed process the output is what
-        # the last request was answered.
-        for number, digest in reversed([*enumerate([neurons, *(() if alpha == BASELINE_ALPHA else controls)])]):
-            group.start_soon(lead, number, digest)
-    own = found[0]
-    state.store.set("reply", own.kept())
-    state.store.set("controls", [found[number].kept() for number in range(1, len(found))])
-    state.messages.extend(own.messages)
-    state.output = ModelOutput.from_content(
-        model=str(get_model()),
-        content=own.text,
-        stop_reason=own.stop,  # pyright: ignore[reportArgumentType]
-    )
-    return state
-
-
-@solver
-def answer_scaled(neurons: str, controls: Sequence[str]) -> Solver:
-    """Answer with the neurons scaled by the sample's alpha, and once for each control set."""
-
-    async def solve(state: TaskState, generate: Generate) -> TaskState:
-        return await under_all_conditions(state, neurons, controls, one_turn)
-
-    return solve
-
-
 # --- samples ---------------------------------------------------------------------------------------------
 
 Record = TypeVar("Record")
@@ -344,13 +221,6 @@ def series_named(given: str, among: Sequence[str], parameter: str) -> tuple[str,
     if given != "both" and given not in among:
         raise UsageError(f"{parameter} should be {', '.join(among)} or both, found {given!r}")
     return tuple(among) if given == "both" else (given,)
-
-
-def drawn(rows: Sequence[Record], number: int | None, seed: int) -> list[Record]:
-    """At most so many rows, in their own order."""
-    if number is None or number >= len(rows):
-        return list(rows)
-    return [rows[i] for i in sorted(np.random.default_rng(seed).permutation(len(rows))[:number].tolist())]
 
 
 class SweepSamples(SampleSource):

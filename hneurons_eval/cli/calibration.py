@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hneurons_eval.data.presets import Preset
     from hneurons_eval.engine.engine import Engine
-    from hneurons_eval.tasks.collect import Preset
 
 ROUNDS = (8, 32, 96)
 """Answers in each round of a calibration. The last one that fits the time counts: small batches are slow."""

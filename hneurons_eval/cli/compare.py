@@ -170,8 +170,7 @@ def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":
         store = open_store(path)
         rows = [(key, str(about.get("question") or key)) for key, about in store.index()]
     else:
-        from hneurons_eval.artifacts.logs import read_stage
-        from hneurons_eval.tasks.probe import captured_rows
+        from hneurons_eval.artifacts.logs import captured_rows, read_stage
 
         captured = captured_rows(read_stage(features, "capture", "features"))
         rows = [(row.metadata["contributions"], row.metadata["question"]) for row in captured]

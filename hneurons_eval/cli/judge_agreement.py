@@ -69,7 +69,7 @@ def _judged_answers(file: Path) -> "list[JudgedAnswer]":
         return read_judged(file)
     from inspect_ai.log import read_eval_log
 
-    from hneurons_eval.scorers.judge import judged_answers
+    from hneurons_eval.artifacts.logs import judged_answers
 
     try:
         log = read_eval_log(str(file), resolve_attachments=True)

@@ -134,9 +134,9 @@ def planned(train: Sequence["Question"], test: Sequence["Question"], settings: R
 def _behaviour(name: str, settings: RunSettings) -> Planned:
     """A sweep of the behaviour suite on the data that it brings."""
     from hneurons_eval.data.behaviours import load_faitheval, load_falseqa, load_sycophancy
+    from hneurons_eval.data.selection import some_pairs
     from hneurons_eval.scorers.sycophantic import KINDS
     from hneurons_eval.tasks.faitheval import PROMPTS
-    from hneurons_eval.tasks.falseqa import some_pairs
     from hneurons_eval.tasks.sweeping import drawn
 
     most, seed = settings.questions, settings.seed
@@ -280,13 +280,14 @@ def show_plan(
     """
     from inspect_ai.model import ChatMessageUser
 
+    from hneurons_eval.analysis.sweep_parameters import parse_alphas
     from hneurons_eval.artifacts.paths import artifact_root
+    from hneurons_eval.data.presets import preset_named
     from hneurons_eval.data.questions import ANSWER_ONLY
+    from hneurons_eval.data.selection import questions_for, spread
     from hneurons_eval.engine.engine import get_engine
     from hneurons_eval.engine.prompts import PromptFormat
-    from hneurons_eval.tasks.collect import preset_named, questions_for, spread
     from hneurons_eval.tasks.pipeline import behaviours_named
-    from hneurons_eval.tasks.sweeping import parse_alphas
     from hneurons_eval.util.errors import usage_errors
 
     preset = preset_named(args["preset"])

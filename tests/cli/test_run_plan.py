@@ -13,9 +13,9 @@ from hneurons_eval.cli import calibration, main, run_plan
 from hneurons_eval.cli.calibration import Pace, calibrate
 from hneurons_eval.cli.console import duration, size
 from hneurons_eval.cli.run_plan import Planned, RunSettings, cost, planned
+from hneurons_eval.data.presets import PRESETS
 from hneurons_eval.data.questions import Question, load_questions, split_questions
 from hneurons_eval.engine.engine import get_engine
-from hneurons_eval.tasks.collect import PRESETS
 
 SETTINGS = RunSettings(
     draws=5, max_tokens=24, mode="1-vs-1", penalty="l1", strength="auto", alphas=(0.0, 1.0, 3.0), controls=20,

@@ -13,12 +13,13 @@ from small_run import stage
 
 from hneurons_eval import NeuronSet
 from hneurons_eval.analysis.dose_response import series_of
+from hneurons_eval.analysis.sweep_parameters import SUMMARY
 from hneurons_eval.artifacts.paths import find_neurons
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.report.verdicts import verdict
 from hneurons_eval.scorers.behaviour import COMPLIANCE
-from hneurons_eval.scorers.swept import MAX_ALPHAS, SUMMARY
+from hneurons_eval.scorers.swept import MAX_ALPHAS
 from hneurons_eval.tasks.faitheval import PROMPTS
 from hneurons_eval.util.errors import UsageError
 
