@@ -18,8 +18,8 @@ class AnswerRecord:
         response: the model's text.
         question, relation, aliases, dataset: of the question; aliases are its accepted answers.
         verdict: of the judge, in logs of `detect`.
-        label: `faithful` or `hallucinated`, or None.
-        contributions: key of the answer's contributions in the store.
+        label: `faithful`, `hallucinated`, or empty.
+        contributions: key of the answer's contributions in the store; empty without a span.
         span: characters of the answer in the response.
         prompt_tokens, response_tokens, answer_tokens: numbers of tokens.
         whole_response: whether the span is all of the response.
@@ -41,8 +41,8 @@ class AnswerRecord:
     aliases: Sequence[str] = ()
     dataset: str = ""
     verdict: str | None = None
-    label: str | None = None
-    contributions: str | None = None
+    label: str = ""
+    contributions: str = ""
     span: Sequence[int] | None = None
     prompt_tokens: int = 0
     response_tokens: int = 0
