@@ -254,4 +254,4 @@ def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...], logs: "Logs", w
         raise FrameError(f"{given} no {what}")
     kept = [*columns, *(name for name in dict.fromkeys(key for row in rows for key in row) if name not in columns)]
     kept = [name for name in kept if name in columns or name not in ("task", "alpha")]
-    return data_frame([[row.get(name) for name in kept] for row in rows], kept)
+    return data_frame(rows, kept)
