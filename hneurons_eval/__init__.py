@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hneurons_eval.models.scaling import scaled as scaled
     from hneurons_eval.probe.classifier import Probe as Probe
     from hneurons_eval.probe.l1_path import fit_path as fit_path
+    from hneurons_eval.probe.risk_scorer import RiskScorer as RiskScorer
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _HOME = {
     "scaled": "models.scaling",
     "NeuronSet": "models.neuron_set",
     "Probe": "probe.classifier",
+    "RiskScorer": "probe.risk_scorer",
     "fit_path": "probe.l1_path",
 }
 __all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

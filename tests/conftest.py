@@ -1,6 +1,8 @@
 """Tiny models, the bundled engine, and directories of their own for everything a test may write."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from families import make_model
 from hypothesis import HealthCheck, settings
+from small_run import SHARED
 
 if TYPE_CHECKING:
     from hneurons_eval.engine.engine import Engine
@@ -23,10 +26,17 @@ settings.load_profile("tests")
 settings.register_profile("nightly", max_examples=100_000, deadline=None, print_blob=True)
 
 
-def pytest_configure() -> None:
-    """One core for each of several test processes (`-n`): torch's threads are slow where they have to share one."""
+def pytest_configure(config: pytest.Config) -> None:
+    """A directory that all test processes share (small_run.py), and one core for each of them.
+
+    Torch's threads are slow where processes have to share a core.
+    """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is not None and hasattr(os, "sched_setaffinity"):
+    if worker is None:
+        shared = tempfile.mkdtemp(prefix="hneurons-tests-")
+        os.environ[SHARED] = shared
+        config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+    elif hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
@@ -48,8 +58,6 @@ def tiny_model() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`tiny_checkpoint("llama", **overrides)`: the directory of a tiny model with the bundled tokenizer."""
-    import shutil
-
     from hneurons_eval.models.checkpoints import resolve_model
 
     tokenizer = Path(resolve_model(BUNDLED))

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpe
 from browsing import apart, chromium, inspect_view
 from playwright.sync_api import Browser, expect
 from shown_logs import hostile_logs, whole_run
+from small_run import SHARED
 
 expect.set_options(timeout=60_000)  # a busy machine is slow, not wrong
 
@@ -25,8 +26,9 @@ def browser(run_logs: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def run_logs() -> Path:
-    """Every stage, two sweeps, a task of others with risks, and drift."""
+def run_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every stage, two sweeps, an external task with risks, and drift."""
+    os.environ[SHARED] = str(tmp_path_factory.mktemp("shared"))
     return whole_run()
 
 

@@ -8,10 +8,10 @@ from inspect_ai.log import read_eval_log
 from inspect_ai.scorer import Score
 from report_logs import scored, write_log
 
+from hneurons_eval.artifacts import references as probe_source
 from hneurons_eval.artifacts.logs import judged_answers
 from hneurons_eval.artifacts.references import probe_from, probe_summary
 from hneurons_eval.probe.classifier import Probe
-from hneurons_eval.tasks import probe_source
 
 
 def test_a_verdict_is_told_with_the_answer_that_it_is_about(tmp_path: Path):

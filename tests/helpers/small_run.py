@@ -1,23 +1,24 @@
-"""One run of all stages on the bundled model, small enough for a test, made once a session."""
+"""One run of all stages on the bundled model, small enough for a test, made once for all test processes."""
 
-import atexit
 import functools
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from inspect_ai import eval as inspect_eval
-from inspect_ai.log import EvalLog
+from inspect_ai.log import EvalLog, read_eval_log
 
 from hneurons_eval.data.questions import Question, load_questions
 
 BUNDLED = "hneurons/smollm2-135m-instruct"
+SHARED = "HNEURONS_TEST_SHARED"
+"""Names the directory that all processes of a test run share; see conftest.py."""
 ARGS = {"dtype": "float32", "device": "cpu", "threads": 1}
 # Facts that the bundled model knows, and facts of the same relations that it does not.
 SUBJECTS = {
@@ -102,8 +103,21 @@ def solvers(log: EvalLog) -> list[str]:
 
 @functools.cache
 def small_run() -> Run:
-    directory = Path(tempfile.mkdtemp(prefix="hneurons-small-run-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    """The run: made by the first process that asks, while others wait, and read from its logs by them."""
+    directory = Path(os.environ[SHARED]) / "small_run"
+    locations = directory / "locations.json"
+    with FileLock(f"{directory}.lock"):
+        if not locations.is_file():
+            shutil.rmtree(directory, ignore_errors=True)  # another process failed half-way
+            directory.mkdir()
+            logs = _all_stages(directory)
+            locations.write_text(json.dumps({name: log.location for name, log in logs.items()}), encoding="utf-8")
+        else:
+            logs = {name: read_eval_log(file) for name, file in json.loads(locations.read_text("utf-8")).items()}
+    return Run(directory, directory / "questions.jsonl", directory / "fresh.jsonl", logs)
+
+
+def _all_stages(directory: Path) -> dict[str, EvalLog]:
     facts = {question.id: question for question in load_questions("facts")}
     chosen = [facts[f"{relation}-{name}"] for relation, names in SUBJECTS.items() for name in names.split()]
     new = [facts[name] for name in FRESH]
@@ -127,4 +141,4 @@ def small_run() -> Run:
             questions=8,
             max_tokens=12,
         )
-    return Run(directory, questions, fresh, logs)
+    return logs
