@@ -16,13 +16,15 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import display_counter
 
 from hneurons_eval.analysis.detection import LABELS
-from hneurons_eval.artifacts.logs import StageScore, captured_rows, read_stage
+from hneurons_eval.artifacts.logs import captured_answers, read_stage
 from hneurons_eval.artifacts.paths import content_key, probe_directory, save_neurons, store_of
 from hneurons_eval.artifacts.pipeline_steps import probe_settings
-from hneurons_eval.data.questions import ANSWER_ONLY, normalise_question
+from hneurons_eval.artifacts.records import AnswerRecord
+from hneurons_eval.data.questions import ANSWER_ONLY
 from hneurons_eval.judging.rule import judge_by_rule
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.util.files import ACTIVITY, BASELINES, NEURONS, SHUFFLED
 from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from hneurons_eval.probe.baselines import Scores
     from hneurons_eval.probe.nested_cv import Identified, Search, Settings
     from hneurons_eval.probe.variation import Variation
-
-BASELINES = "baselines.safetensors"
-"""In a probe's directory: what the probe is compared with, fitted on the same answers."""
 
 
 MIN_RELATIONS = 5
@@ -54,33 +53,33 @@ def classify(
     The arguments are those of the task.
     """
     settings = probe_settings(mode, penalty, C, folds, controls, seed)
-    rows = captured_rows(read_stage(features, "capture", "features"))
+    rows = captured_answers(read_stage(features, "capture", "features"))
     lock = anyio.Lock()
-    place = {row.sample_id: number for number, row in enumerate(rows)}
+    place = {row.id: number for number, row in enumerate(rows)}
     found: list[Found] = []
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         async with lock:
             if not found:
                 found.append(await identify(rows, settings, get_model()))
-                labels = [LABELS[row.metadata["label"]] for row in rows]
+                labels = [LABELS[row.label] for row in rows]
                 transcript().info(await anyio.to_thread.run_sync(_account, found[0], labels), source="probe")
         one = found[0]
         number = place[str(state.sample_id)]
-        details, identified = rows[number].metadata, one.identified
-        state.output = ModelOutput.from_content(str(state.model), rows[number].score.answer or "")
+        row, identified = rows[number], one.identified
+        state.output = ModelOutput.from_content(str(state.model), row.response)
         state.output.metadata = {
             "hneurons": {
                 "probability": float(identified.probabilities[number]),
                 "prediction": int(identified.predictions[number]),
                 "threshold": float(identified.probe.threshold_),
-                "label": details["label"],
+                "label": row.label,
                 "fold": int(identified.fold_of[number]),
                 **described_scores(identified.scores, number),
                 "selected": pack(one.selected[number]),
                 "top_neurons": one.top_neurons[number],
                 "probe": one.summary,
-                **{name: details.get(name) for name in KEPT},
+                **{name: getattr(row, name) for name in KEPT},
             }
         }
         return state
@@ -111,7 +110,7 @@ class Found:
     top_neurons: list[list[tuple[int, int, float, float]]]
 
 
-async def identify(rows: Sequence[StageScore], settings: "Settings", model: Model) -> Found:
+async def identify(rows: Sequence[AnswerRecord], settings: "Settings", model: Model) -> Found:
     """Fit on captured answers, choose C, and keep probe, baselines and neurons as artifacts."""
     layout = model.api.engine.layout  # pyright: ignore[reportAttributeAccessIssue]
     search = await anyio.to_thread.run_sync(_load, rows, settings)
@@ -127,8 +126,8 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
         kind="probe-v3",
         model=model.api.engine.fingerprint,  # pyright: ignore[reportAttributeAccessIssue]
         settings=[str(value) for value in vars(settings).values()],
-        features=[row.metadata["contributions"] for row in rows],
-        labels=[row.metadata["label"] for row in rows],
+        features=[row.contributions for row in rows],
+        labels=[row.label for row in rows],
     )
     directory = probe_directory(key)
     variation = None
@@ -142,14 +141,14 @@ async def identify(rows: Sequence[StageScore], settings: "Settings", model: Mode
     return Found(identified, variation, summary, answers[:, chosen], identified.probe.top_neurons(answers))
 
 
-def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
+def _load(rows: Sequence[AnswerRecord], settings: "Settings") -> "Search":
     from hneurons_eval.probe.baselines import prompt_model, scalar_inputs
     from hneurons_eval.probe.nested_cv import Answers, Search
 
     report_progress(f"reading contributions of {len(rows)} answers")
-    keys = [row.metadata["contributions"] for row in rows]
+    keys = [row.contributions for row in rows]
     store = store_of(keys)
-    labels = np.array([LABELS[row.metadata["label"]] for row in rows])
+    labels = np.array([LABELS[row.label] for row in rows])
     both = len(set(labels.tolist())) == 2
     # The prompts' contributions are forgotten before the others are read.
     prompt = prompt_model(store.matrix(keys, "prompt"), labels) if both else None
@@ -158,8 +157,8 @@ def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
     if settings.mode == "3-vs-1":
         store.matrix(keys, "other", out=X[len(rows) :])
     hidden = [state for key in keys if (state := store.extras(key).get("hidden")) is not None]
-    relations = [row.metadata.get("relation") for row in rows]
-    questions = [normalise_question(row.metadata["question"]) for row in rows]
+    relations = [row.relation for row in rows]
+    questions = [row.normalised_question for row in rows]
     # Relations make groups where every answer has one and there are enough of them.
     related = all(relations) and len(set(relations)) >= MIN_RELATIONS
     return Search(
@@ -168,7 +167,7 @@ def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
             labels,
             np.array(relations if related else questions),
             np.array(questions),
-            scalar_inputs([row.metadata for row in rows]),
+            scalar_inputs([vars(row) for row in rows]),
             np.stack(hidden) if len(hidden) == len(keys) else None,
             prompt,
         ),
@@ -177,7 +176,7 @@ def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
 
 
 async def _suppressed_accuracies(
-    search: "Search", rows: Sequence[StageScore], widths: Sequence[int], model: Model
+    search: "Search", rows: Sequence[AnswerRecord], widths: Sequence[int], model: Model
 ) -> list[list[float]]:
     """Closed-book accuracy with each candidate set suppressed, on training questions of each fit."""
     from hneurons_eval.probe.nested_cv import SUPPRESSION_QUESTIONS
@@ -187,21 +186,21 @@ async def _suppressed_accuracies(
     done = 0
     total = sum(len(sets) for sets in candidates)
 
-    async def one(fit: int, k: int, neurons: NeuronSet, questions: Sequence[StageScore]) -> None:
+    async def one(fit: int, k: int, neurons: NeuronSet, questions: Sequence[AnswerRecord]) -> None:
         nonlocal done
         digest = save_neurons(neurons)
         right = [0]
 
-        async def ask(row: StageScore) -> None:
+        async def ask(row: AnswerRecord) -> None:
             output = await model.generate(
-                [ChatMessageUser(content=row.metadata["question"] + ANSWER_ONLY)],
+                [ChatMessageUser(content=row.question + ANSWER_ONLY)],
                 config=GenerateConfig(
                     temperature=0.0,
                     max_tokens=24,
                     extra_body={"hneurons": {"neurons": digest, "alpha": 0.0}},
                 ),
             )
-            right[0] += judge_by_rule(output.completion, row.metadata["aliases"]) == "correct"
+            right[0] += judge_by_rule(output.completion, row.aliases) == "correct"
 
         async with anyio.create_task_group() as group:
             for row in questions:
@@ -214,11 +213,7 @@ async def _suppressed_accuracies(
     async with anyio.create_task_group() as group:
         for fit, (sets, training) in enumerate(zip(candidates, search.training_groups(), strict=True)):
             # Answers to questions on invented things have no accepted answers to be held against.
-            own = [
-                row
-                for row, name in zip(rows, search.data.groups, strict=True)
-                if name in training and row.metadata.get("aliases")
-            ]
+            own = [row for row, name in zip(rows, search.data.groups, strict=True) if name in training and row.aliases]
             chosen = [own[i] for i in rng.permutation(len(own))[:SUPPRESSION_QUESTIONS]]
             for k, neurons in enumerate(sets):
                 group.start_soon(one, fit, k, neurons, chosen)
@@ -231,24 +226,26 @@ ENDS = ("low", "median", "high")
 def _keep(
     identified: "Identified",
     variation: "Variation | None",
-    rows: Sequence[StageScore],
+    rows: Sequence[AnswerRecord],
     settings: "Settings",
     total: int,
     directory: Path,
 ) -> dict[str, Any]:
-    from hneurons_eval.analysis.shuffled_labels import SHUFFLED
-    from hneurons_eval.models.controls import ACTIVITY, save_activity
+    from hneurons_eval.models.controls import save_activity
 
     probe = identified.probe
     probe.metadata = {
         "mode": settings.mode,
-        "reduce": store_of([rows[0].metadata["contributions"]]).spec.reduce,
-        "training_questions": sorted({normalise_question(row.metadata["question"]) for row in rows}),
+        "reduce": store_of([rows[0].contributions]).spec.reduce,
+        "training_questions": sorted({row.normalised_question for row in rows}),
         "curve": identified.curve,
         "C_by_fold": identified.C_by_fold,
         "neurons_by_fold": identified.neurons_by_fold,
     }
-    probe.save(directory)
+    neurons = probe.neurons("both") if settings.penalty == "l1" else None
+    if neurons is not None and variation is not None:
+        neurons = replace(neurons, stability=variation.stability[neurons.flat(NeuronLayout(probe.widths))])
+    probe.save(directory, neurons)
     identified.baselines.save(directory / BASELINES)
     save_activity(directory / ACTIVITY, identified.activity.mean, identified.activity.deviation)
     if variation is not None:
@@ -266,18 +263,12 @@ def _keep(
         "threshold_source": probe.threshold_source_,
         "total_neurons": total,
     }
-    if settings.penalty == "l1":
-        neurons = probe.neurons("both")
-        if variation is not None:
-            share = variation.stability[neurons.flat(NeuronLayout(probe.widths))]
-            neurons = replace(neurons, stability=share)
-        file = directory.parent / f"{directory.name}.neurons.json"
-        neurons.save(file)
+    if neurons is not None:
         summary |= {
             "neurons": len(neurons),
             "positive_neurons": len(neurons.positive),
             "share": len(neurons) / total,
-            "neurons_file": str(file),
+            "neurons_file": str(directory / NEURONS),
             "neurons_digest": save_neurons(neurons.positive),
         }
         if variation is not None:
@@ -286,7 +277,7 @@ def _keep(
 
 
 def _varied(
-    variation: "Variation", neurons: NeuronSet, rows: Sequence[StageScore], folds: Sequence[int]
+    variation: "Variation", neurons: NeuronSet, rows: Sequence[AnswerRecord], folds: Sequence[int]
 ) -> dict[str, Any]:
     """What the log says of other answers and other labels."""
     from hneurons_eval.analysis.detection import null_aurocs
@@ -294,7 +285,7 @@ def _varied(
 
     assert neurons.stability is not None
     null, sampled = variation.shuffled_stability, variation.resampled
-    relations = [row.metadata.get("relation") for row in rows]
+    relations = [row.relation for row in rows]
     return {
         "stable_neurons": int((neurons.stability > STABLE).sum()),
         "shuffled_neurons": float(null.chosen.mean()),

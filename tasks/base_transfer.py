@@ -1,14 +1,13 @@
 """The probe of one checkpoint, unchanged, on another of the same layout: its base model, a fine-tune, a step."""
 
-from pathlib import Path
 from typing import Any
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import get_model
 
-from hneurons_eval.artifacts.logs import check_hneurons_model, read_stage
-from hneurons_eval.artifacts.references import probe_from
+from hneurons_eval.artifacts.logs import check_hneurons_model, figures_of
+from hneurons_eval.artifacts.references import Reference, resolve_probe
 from hneurons_eval.data.presets import preset_named
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.scorers.transferred import transferred
@@ -52,7 +51,7 @@ def base_transfer(
     with usage_errors():
         check_judge(judge)
     as_text = is_completion(prompt)
-    source = probe_from(probe, same_model=False)
+    source = resolve_probe(probe, same_model=False)
     samples, left_out = untrained_samples(source, dataset, part, split, questions, seed)
     config = sampling_config(chosen)
     if as_text:
@@ -72,10 +71,10 @@ def base_transfer(
         config=config,
         metadata={
             "probe": source.summary,
-            "probe_model": source.probe.model,
+            "probe_model": source.fitted.model,
             "prompt": "completion" if as_text else "chat",
             "left_out_as_trained_on": left_out,
-            "on_its_own_model": own_figures(probe, source.directory),
+            "on_its_own_model": own_figures(source),
         },
     )
 
@@ -95,11 +94,8 @@ def is_completion(prompt: str) -> bool:
     return prompt == "completion" or not template
 
 
-def own_figures(reference: str, directory: str) -> dict[str, float]:
+def own_figures(source: Reference) -> dict[str, float]:
     """What the probe did on held-out answers of its own model, where its log is given; nothing for a directory."""
-    if Path(reference) == Path(directory):
-        return {}
-    results = read_stage(reference, "probe", "probe").results
-    found = {name: m.value for score in (results.scores if results else ()) for name, m in score.metrics.items()}
+    found = {} if source.log is None else figures_of(source.log)
     ends = [f"{name}{end}" for name in BESIDE for end in ("", "_low", "_high")]
-    return {name: float(found[name]) for name in ends if name in found}
+    return {name: found[name] for name in ends if name in found}

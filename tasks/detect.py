@@ -11,7 +11,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.artifacts.logs import check_hneurons_model
 from hneurons_eval.artifacts.paths import check_writable, store_of
-from hneurons_eval.artifacts.references import ProbeSource, probe_from
+from hneurons_eval.artifacts.references import Reference, resolve_probe
 from hneurons_eval.data.presets import preset_named
 from hneurons_eval.data.questions import Question, normalise_question
 from hneurons_eval.data.selection import check_questions, questions_for, spread
@@ -20,9 +20,10 @@ from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
-from hneurons_eval.solvers.classify import BASELINES, described_scores
+from hneurons_eval.solvers.classify import described_scores
 from hneurons_eval.tasks.collect import question_sample, sampling_config
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
+from hneurons_eval.util.files import BASELINES
 from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def detect(
     with usage_errors():
         check_judge(judge)
         check_writable()
-    source = probe_from(probe)
+    source = resolve_probe(probe, same_model=True)
     samples, left_out = untrained_samples(source, dataset, part, split, questions, seed)
     return Task(
         dataset=MemoryDataset(samples, name=",".join(map(set_label, named_sets(dataset)))),
@@ -75,7 +76,7 @@ def detect(
 
 
 def untrained_samples(
-    source: ProbeSource,
+    source: Reference,
     dataset: str | Sequence[str],
     part: str,
     split: str | None,
@@ -91,7 +92,7 @@ def untrained_samples(
     """
     check_questions(questions)
     names = named_sets(dataset)
-    trained = set(source.probe.metadata.get("training_questions", ()))
+    trained = set(source.fitted.metadata.get("training_questions", ()))
     samples: list[Sample] = []
     left_out: dict[str, int] = {}
     for name in names:
@@ -154,7 +155,7 @@ def set_label(name: str) -> str:
 @solver
 def judge_and_classify(judge: str, probe: str, same_model: bool = True) -> Solver:
     """Label the answer by the judge, and its probability by the probe (of the same model, else of the same layers)."""
-    verdict_of, source = judge_answers(judge), probe_from(probe, same_model)
+    verdict_of, source = judge_answers(judge), resolve_probe(probe, same_model=same_model)
     baselines = baselines_of(source)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -175,7 +176,7 @@ def judge_and_classify(judge: str, probe: str, same_model: bool = True) -> Solve
     return solve
 
 
-def baselines_of(source: ProbeSource) -> "Baselines | None":
+def baselines_of(source: Reference) -> "Baselines | None":
     """What the probe was compared with, where that is kept beside it.
 
     Raises:
@@ -183,17 +184,17 @@ def baselines_of(source: ProbeSource) -> "Baselines | None":
     """
     from hneurons_eval.probe.baselines import Baselines
 
-    path = Path(source.directory) / BASELINES
+    path = Path(source.summary["directory"]) / BASELINES
     with usage_errors():
         return Baselines.load(path) if path.is_file() else None
 
 
-def classified(source: ProbeSource, baselines: "Baselines | None", found: Mapping[str, Any]) -> dict[str, Any]:
+def classified(source: Reference, baselines: "Baselines | None", found: Mapping[str, Any]) -> dict[str, Any]:
     """Probability, call and neurons of one answer, and the scores of everything the probe is compared with."""
     from hneurons_eval.probe.baselines import scalar_inputs
     from hneurons_eval.probe.nested_cv import SIGNED, part_by_sign
 
-    probe = source.probe
+    probe = source.fitted
     row = store_of([found["contributions"]]).get(found["contributions"])
     answer, prompt = row.values[0][None], row.values[2][None]
     probability = float(probe.predict_proba(answer)[0, 1])

@@ -11,10 +11,9 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig, ModelOutput, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.artifacts.references import named_neurons, probe_directory_of
+from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.models.controls import load_activity
-from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.scorers.drifted import drifted
 from hneurons_eval.solvers.classify import report_progress
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
@@ -61,7 +60,8 @@ def drift(
         from hneurons_eval.models.architecture import neuron_layout
         from hneurons_eval.models.weights.reader import WeightFiles
 
-        chosen, source = signed_neurons(neurons, sign)
+        named = resolve(neurons, "neurons")
+        chosen = named.signed(sign)
         first = WeightFiles(base.removeprefix("hneurons/"))
         layout = neuron_layout(first.model)
         chosen.check(layout, first.name)
@@ -80,25 +80,11 @@ def drift(
         metadata={
             "base": first.name,
             "checkpoints": names,
-            "neurons": source,
+            "neurons": named.file,
             "neurons_digest": chosen.digest,
             "sign": sign,
         },
     )
-
-
-def signed_neurons(reference: str, sign: str) -> tuple[NeuronSet, str]:
-    """The neurons with weights of one sign that a name leads to, and the name of their file.
-
-    Raises:
-        UsageError: they cannot be read, there are none of that sign, or the sign is another.
-    """
-    neurons, source = named_neurons(reference)
-    with usage_errors():
-        chosen = neurons.of_sign(sign)
-    if not len(chosen):
-        raise UsageError(f"{reference} holds {len(neurons)} neurons, none with a {sign} weight; choose another sign")
-    return chosen, source
 
 
 def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
@@ -126,15 +112,15 @@ def compare(
 
     The arguments are those of the task.
     """
-    chosen, _ = signed_neurons(neurons, sign)
+    named = resolve(neurons, "neurons")
     lock = anyio.Lock()
     found: list[Any] = []
 
     def measured() -> "list[Ranking]":
         from hneurons_eval.analysis.drift_ranks import follow
 
-        directory = probe_directory_of(neurons)
-        activity = None if directory is None else load_activity(directory)
+        activity = None if named.directory is None else load_activity(named.directory)
+        chosen = named.signed(sign)
         return follow(
             base, list(checkpoints), chosen, sets, seed, lambda message: report_progress(message, "drift"), activity
         )

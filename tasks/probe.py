@@ -5,9 +5,10 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 
 from hneurons_eval.analysis.detection import LABELS
-from hneurons_eval.artifacts.logs import StageScore, captured_rows, check_same_model, model_layout, read_stage
+from hneurons_eval.artifacts.logs import captured_answers, check_same_model, model_layout, read_stage
 from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.artifacts.pipeline_steps import probe_settings
+from hneurons_eval.artifacts.records import AnswerRecord
 from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.solvers.classify import classify
@@ -46,15 +47,15 @@ def probe(
     settings = probe_settings(mode, penalty, C, folds, controls, seed)
     log = read_stage(features, "capture", "features")
     check_same_model(log, "features")
-    rows = captured_rows(log)
+    rows = captured_answers(log)
     with usage_errors():
         check_writable()
         check_matrix_fits(len(rows), model_layout().total, mode)
-    labels = {str(row.metadata["label"]) for row in rows}
+    labels = {row.label for row in rows}
     for label in LABELS:
         if label not in labels:
             raise UsageError(f"features has no {label} answers; a probe needs both classes: collect more questions")
-    if settings.needs_model and not any(row.metadata.get("aliases") for row in rows):
+    if settings.needs_model and not any(row.aliases for row in rows):
         raise UsageError(
             "features has no accepted answers, by which C=paper judges the model with its candidates suppressed; "
             "use C=auto"
@@ -83,11 +84,6 @@ def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
     check_room(needed, what, f"{less}capture fewer answers (per_class)")
 
 
-def _sample(row: StageScore) -> Sample:
-    details = row.metadata
-    return Sample(
-        id=row.sample_id,
-        input=details["question"],
-        target=details["label"],
-        metadata={"question": details["question"], "relation": details.get("relation")},
-    )
+def _sample(row: AnswerRecord) -> Sample:
+    about = {"question": row.question, "relation": row.relation}
+    return Sample(id=row.id, input=row.question, target=row.label, metadata=about)

@@ -7,7 +7,7 @@ from typing import Any
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, ModelUsage, get_model
 
-from hneurons_eval.artifacts.logs import CAPTURE_ROLE, StageScore, samples_of
+from hneurons_eval.artifacts.logs import CAPTURE_ROLE, StageScore
 from hneurons_eval.engine.prompts import conversation
 from hneurons_eval.util.errors import UsageError
 
@@ -85,7 +85,7 @@ def check_sampler(log: EvalLog, rows: Sequence[StageScore], model: Model) -> dic
 def _counted_prompts(log: EvalLog) -> Mapping[str, int]:
     """Tokens of each question's prompt as the sampler counted them; without those it did not count."""
     found: dict[str, int] = {}
-    for sample in samples_of(log):
+    for sample in log.samples or []:
         usage: ModelUsage | None = sample.output.usage
         if usage is not None and usage.input_tokens:
             cached = (usage.input_tokens_cache_read or 0) + (usage.input_tokens_cache_write or 0)

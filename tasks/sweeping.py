@@ -10,7 +10,7 @@ import numpy as np
 from inspect_ai import SampleSource, Task
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalSample
-from inspect_ai.model import GenerateConfig
+from inspect_ai.model import GenerateConfig, get_model
 from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Solver
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
@@ -18,7 +18,7 @@ from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 from hneurons_eval.analysis.sweep_parameters import SUMMARY, Alphas, parse_alphas
 from hneurons_eval.artifacts.logs import check_hneurons_model, model_layout
 from hneurons_eval.artifacts.paths import check_writable, save_neurons
-from hneurons_eval.artifacts.references import neurons_from, probe_directory_of
+from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.models.controls import KINDS, layer_matched_sets, random_sets
 from hneurons_eval.models.layout import NeuronLayout
@@ -63,7 +63,7 @@ def conditions(
     """The conditions of a sweep of the model that is evaluated.
 
     Args:
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
+        neurons: a reference (see `artifacts.references`).
         alphas: factors.
         controls: random sets of each kind.
         seed: of sets that are drawn anew.
@@ -80,17 +80,17 @@ def conditions(
     if sign not in SIGNS:
         raise UsageError(f"sign should be {', '.join(SIGNS[:-1])} or {SIGNS[-1]}, found {sign!r}")
     kinds_named(against)
-    known, name = neurons_from(neurons)
-    chosen = known.of_sign(sign)
-    if not len(chosen):
-        raise UsageError(f"{name} holds {len(known)} neurons, none of them with a {sign} weight; choose another sign")
+    found = resolve(neurons, "neurons")
+    chosen, known = found.signed(sign), found.neurons
+    assert known is not None
     with usage_errors():
+        chosen.check(model_layout(), get_model().name)
         check_writable()
-        sets = control_sets(chosen, model_layout(), probe_directory_of(neurons), controls, seed, sign, against)
+        sets = control_sets(chosen, model_layout(), found.directory, controls, seed, sign, against)
         kept = tuple(save_neurons(one) for _, one in sets)
     kinds = tuple(kind for kind, _ in sets)
     about = {
-        "neurons": name,
+        "neurons": found.file,
         "neurons_digest": chosen.digest,
         "sign": sign,
         "scaled": scaled_in_words(chosen, known, sign),

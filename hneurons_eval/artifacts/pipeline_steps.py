@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from inspect_ai.log import EvalLog
 
 from hneurons_eval.analysis.sweep_parameters import Alphas, parse_alphas
-from hneurons_eval.artifacts.logs import LOG_PARAMETERS, Headers, fullest
+from hneurons_eval.artifacts.logs import LOG_PARAMETERS, fullest, headers_of_model, stage_of
 from hneurons_eval.data.presets import preset_named
 from hneurons_eval.util.errors import UsageError, usage_errors
 
@@ -37,7 +37,7 @@ class Step:
     def is_of(self, log: EvalLog) -> bool:
         """Whether a log is of this task with these parameters."""
         theirs = log.eval.task_args
-        return log.eval.task.split("/")[-1] == self.name and all(
+        return stage_of(log) == self.name and all(
             _same_place(theirs.get(name), value) if name in LOG_PARAMETERS else theirs.get(name) == value
             for name, value in self.arguments.items()
         )
@@ -123,11 +123,11 @@ class PipelineSteps:
     def progress(self, directory: str, model: str, model_args: Mapping[str, Any]) -> Progress:
         """What is finished and what is left of a run of a model with these parameters, by the logs in a directory."""
         found = Progress([], [], [])
-        headers = Headers(directory, model, model_args)
+        headers = headers_of_model(directory, model, model_args)
         waiting = [self.first]
         while waiting:
             step = waiting.pop(0)
-            logs = [log for log in headers.logs if step.is_of(log)]
+            logs = [log for log in headers if step.is_of(log)]
             finished = [log for log in logs if log.status == "success"]
             if finished:
                 found.finished.append(finished[-1])

@@ -9,8 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from hneurons_eval.artifacts.logs import captured_answers, read_stage
+from hneurons_eval.artifacts.references import Reference, resolve
 from hneurons_eval.cli.console import wide_console
-from hneurons_eval.cli.references import Named, named
 from hneurons_eval.util.errors import UsageError, usage_errors
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ ROWS = 64
 def compare(first: str, second: str, features: str | None, layers: bool) -> None:
     """How much two neuron sets or probes of one model agree, beside probes on shuffled labels.
 
-    FIRST and SECOND are neuron files, probe directories, or logs of the probe task (or directories of logs). L1 probes
+    FIRST and SECOND are neuron files, probe directories, logs of the probe task (or directories of logs), digests or
+    Hub ids. L1 probes
     share neurons of high variance whatever their labels are. So the test of their overlap is against what the same
     fits select on shuffled labels, which is stored with a probe; neuron files have none, and get no p. With
     --features, two probes are also compared by what they say of the same answers.
     """
-    a, b = named(first), named(second)
+    a, b = resolve(first), resolve(second)
     console = wide_console()
     if a.neurons is not None and b.neurons is not None:
         with usage_errors():
@@ -55,7 +57,7 @@ def compare(first: str, second: str, features: str | None, layers: bool) -> None
         _print_risks(_risks(a, b, features), console)
 
 
-def _print_overlap(a: Named, b: Named, layers: bool, console: Console) -> None:
+def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -> None:
     from hneurons_eval.analysis.overlap import against_shuffled, overlap, sd_matched_overlap
     from hneurons_eval.analysis.shuffled_labels import ShuffledSelections
     from hneurons_eval.models.controls import load_activity
@@ -142,22 +144,15 @@ def _interval(found: "Interval | None") -> str:
     return "—" if found is None else f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def _risks(a: Named, b: Named, features: str) -> "RiskAgreement":
+def _risks(a: Reference, b: Reference, features: str) -> "RiskAgreement":
     from hneurons_eval.analysis.overlap import risk_agreement
 
-    for one in (a, b):
-        if one.probe is None:
-            raise UsageError(
-                f"{one.name} is a neuron set, which says nothing of answers; give a probe, or no --features"
-            )
-    assert a.probe is not None
-    assert b.probe is not None
+    first, second = a.fitted, b.fitted
     with usage_errors():
         store, keys, questions = _answers(features)
-        probabilities = probabilities_of([a.probe, b.probe], store, keys)  # [probes, answers]
-        calls = probabilities > np.array([[a.probe.threshold_], [b.probe.threshold_]])
-        first, second = calls.astype(int)
-        return risk_agreement(probabilities[0], probabilities[1], first, second, questions)
+        probabilities = probabilities_of([first, second], store, keys)  # [probes, answers]
+        calls = probabilities > np.array([[first.threshold_], [second.threshold_]])
+        return risk_agreement(probabilities[0], probabilities[1], *calls.astype(int), questions)
 
 
 def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":
@@ -170,10 +165,8 @@ def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":
         store = open_store(path)
         rows = [(key, str(about.get("question") or key)) for key, about in store.index()]
     else:
-        from hneurons_eval.artifacts.logs import captured_rows, read_stage
-
-        captured = captured_rows(read_stage(features, "capture", "features"))
-        rows = [(row.metadata["contributions"], row.metadata["question"]) for row in captured]
+        captured = captured_answers(read_stage(features, "capture", "features"))
+        rows = [(row.contributions, row.question) for row in captured]
         store = store_of([key for key, _ in rows])
     if not rows:
         raise UsageError(f"{features} holds no answers")

@@ -11,7 +11,7 @@ from hneurons_eval.cli.console import wide_console
 @click.command()
 @click.argument("base")
 @click.argument("checkpoints", nargs=-1, required=True, metavar="CHAT...")
-@click.option("--neurons", required=True, help="A neuron file, a probe directory, or the digest of a kept set.")
+@click.option("--neurons", required=True, help="Neuron file, probe directory, log of the probe task, digest or Hub id.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Directory for figures and numbers.")
 @click.option("--sets", type=click.IntRange(1), default=2000, show_default=True, help="Random sets of each kind.")
 @click.option("--seed", default=0, show_default=True)
@@ -26,11 +26,10 @@ def drift(
     BASE and CHAT are Hub ids (org/model@revision), local directories, or smollm2-135m-instruct. Several CHATs, the
     steps of one run in order, make a timeline. Neither model is loaded: their safetensors files are read matrix by
     matrix. Rank 0 changed most, 1 least, 0.5 is chance. Contribution- and sd-matched random sets need the probe's
-    directory: name it, or the neuron file beside it.
+    directory or log.
     """
     from hneurons_eval.analysis.drift_ranks import follow
-    from hneurons_eval.artifacts.paths import neurons_to_scale
-    from hneurons_eval.artifacts.references import probe_directory_of
+    from hneurons_eval.artifacts.references import resolve
     from hneurons_eval.models.controls import load_activity
     from hneurons_eval.report.drift_section import KINDS
     from hneurons_eval.report.drift_summary import in_words, write_drift
@@ -39,9 +38,9 @@ def drift(
     console = wide_console()
     names = [name.removeprefix("hneurons/") for name in (base, *checkpoints)]
     with usage_errors():
-        chosen = neurons_to_scale(neurons, sign)
-        directory = probe_directory_of(neurons)
-        activity = None if directory is None else load_activity(directory)
+        found = resolve(neurons)
+        chosen = found.signed(sign)
+        activity = None if found.directory is None else load_activity(found.directory)
         with console.status("reading") as status:
             rankings = follow(names[0], names[1:], chosen, sets, seed, status.update, activity)
     grid = Table(box=None, pad_edge=False)

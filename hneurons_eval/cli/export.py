@@ -10,7 +10,7 @@ from hneurons_eval.cli.console import TextConsole
 @click.command()
 @click.argument("model")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--neurons", required=True, help="A neuron file, a probe directory, or the digest of a kept set.")
+@click.option("--neurons", required=True, help="Neuron file, probe directory, log of the probe task, digest or Hub id.")
 @click.option("--alpha", required=True, type=float, help="What to multiply the neurons by: 0 switches them off.")
 @click.option(
     "--sign", default="positive", show_default=True, help="Of the weights: positive (the H-neurons), negative or both."
@@ -33,7 +33,7 @@ def export(
     MODEL is a Hub id, a local directory, or smollm2-135m-instruct. OUT must not exist. The weights are rewritten
     file by file, in the memory of one matrix.
     """
-    from hneurons_eval.artifacts.paths import neurons_to_scale
+    from hneurons_eval.artifacts.references import neurons_to_scale
     from hneurons_eval.models.weights.export import export_adapter, export_checkpoint
     from hneurons_eval.util.errors import usage_errors
 

@@ -1,7 +1,6 @@
 """`hneurons judge-agreement`: how far judges agree."""
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hneurons_eval.artifacts.logs import is_log, judged_answers, read_log
 from hneurons_eval.cli.console import wide_console
 
 if TYPE_CHECKING:
@@ -63,19 +63,9 @@ def _judged_answers(file: Path) -> "list[JudgedAnswer]":
     """From a log, or from one of the files that `agreement.read_judged` takes."""
     from hneurons_eval.analysis.judge_agreement import read_judged
 
-    with file.open("rb") as opened:
-        is_log = file.suffix == ".eval" or re.match(rb'\s*\{\s*"version"\s*:', opened.read(200)) is not None
-    if not is_log:
+    if not is_log(file):
         return read_judged(file)
-    from inspect_ai.log import read_eval_log
-
-    from hneurons_eval.artifacts.logs import judged_answers
-
-    try:
-        log = read_eval_log(str(file), resolve_attachments=True)
-    except Exception as error:
-        raise click.ClickException(f"{file} is not an Inspect log ({type(error).__name__})") from error
-    return judged_answers(log)
+    return judged_answers(read_log(file, attachments=True))
 
 
 def _print_comparison(found: "Comparison", console: Console) -> None:

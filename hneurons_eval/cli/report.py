@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from hneurons_eval.artifacts.logs import figures_of, probe_summary, read_log, read_logs, stage_of
+from hneurons_eval.artifacts.references import located
 from hneurons_eval.cli.console import wide_console
+from hneurons_eval.util.errors import UsageError
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -35,8 +38,6 @@ def report(logs: tuple[str, ...], html: Path | None, as_json: Path | None) -> No
     knows nothing of this package, run at several alphas (-M neurons=... -M alpha=...), are one sweep. Logs with the
     scores of hallucination_risk, and those of the task drift, have a section of their own.
     """
-    from hneurons_eval.util.errors import UsageError
-
     found = read_headers(logs)
     ours = newest(found)
     theirs = foreign_groups(found)
@@ -89,23 +90,21 @@ def report_content(
         notes: sentences on logs that are none.
         risks, drifts: as `read_risks` and `read_drifts` give them.
     """
-    from inspect_ai.log import read_eval_log
-
     from hneurons_eval.report.found_neurons import found_neurons
-    from hneurons_eval.report.html_content import answers_in, content, probe_summary_in
+    from hneurons_eval.report.html_content import answers_in, content
 
     answers: dict[str, list[dict[str, Any]]] = {}
     summary: dict[str, Any] = {}
     for log in logs:
         if stage_of(log) in ("probe", "detect") and log.results:
-            whole = read_eval_log(log.location)
+            whole = read_log(log.location)
             answers[log.location] = answers_in(whole)
-            summary = summary or probe_summary_in(whole)
+            summary = summary or probe_summary(whole)
     stages = [stage_figures(log) for log in logs] + list(foreign)
     named = [stage.facts["neurons_file"] for stage in stages if "neurons_file" in stage.facts]
     if not summary and named:
         summary = {"neurons_file": named[-1]}
-    near = [Path(log.location.removeprefix("file://")) for log in logs]
+    near = [log.location for log in logs]
     return content(stages, answers, found_neurons(summary, near), notes, risks, drifts)
 
 
@@ -127,43 +126,14 @@ def read_headers(paths: Sequence[str]) -> "list[EvalLog]":
     Raises:
         UsageError: one that cannot be read.
     """
-    from inspect_ai.log import read_eval_log
-
-    from hneurons_eval.util.errors import UsageError
-
-    files: dict[Path, None] = {}
-    for path in map(Path, paths):
-        files |= dict.fromkeys(sorted(path.glob("*.eval")) if path.is_dir() else [path])
-    found = []
-    for file in files:
-        try:
-            log = read_eval_log(str(file), header_only=True)
-        except Exception as error:
-            raise UsageError(f"{file} is not an Inspect log ({type(error).__name__})") from error
-        log.location = log.location or str(file)
-        found.append(log)
-    return found
+    return list(read_logs(paths, header_only=True))
 
 
 def is_sweep(log: "EvalLog") -> bool:
     """Whether a log is of a task that scales neurons by several factors: it names them, or its figures have slopes."""
     if stage_of(log) == DRIFT:
         return False  # it names neurons, and scales none
-    return "neurons_digest" in (log.eval.metadata or {}) or any(name.endswith("_slope") for name in figures_in(log))
-
-
-def stage_of(log: "EvalLog") -> str:
-    """The name of a log's task, without its package."""
-    return log.eval.task.split("/")[-1]
-
-
-def figures_in(log: "EvalLog") -> dict[str, float]:
-    """All figures of a log by name."""
-    return {
-        name: float(value.value)
-        for score in (log.results.scores if log.results else ())
-        for name, value in score.metrics.items()
-    }
+    return "neurons_digest" in (log.eval.metadata or {}) or any(name.endswith("_slope") for name in figures_of(log))
 
 
 def newest(logs: "Sequence[EvalLog]") -> "list[EvalLog]":
@@ -195,15 +165,16 @@ def stage_figures(log: "EvalLog") -> "StageFigures":
     from hneurons_eval.report.summary import StageFigures
 
     facts = {"model": log.eval.model}
-    metadata = log.eval.metadata or {}
-    if metadata.get("neurons"):
-        facts["neurons_file"] = str(metadata["neurons"])
+    metadata, stage = log.eval.metadata or {}, stage_of(log)
     if metadata.get("scaled"):
         facts["scaled"] = str(metadata["scaled"])
-    if isinstance(metadata.get("probe"), dict):
-        facts["probe"] = str(metadata["probe"].get("directory"))
-    stage = stage_of(log)
-    return StageFigures(stage, figures_in(log), log.location, facts, _title(log), is_sweep(log), str(log.status))
+    summary = probe_summary(log) if stage in ("probe", "detect") and log.results else {}
+    named = {"neurons_file": metadata.get("neurons") or summary.get("neurons_file"), "probe": summary.get("directory")}
+    for name, path in named.items():
+        if path:  # as the reader finds it, who may be in another directory than the run was
+            found = located(str(path), [log.location])
+            facts[name] = str(found.resolve() if found else path)
+    return StageFigures(stage, figures_of(log), log.location, facts, _title(log), is_sweep(log), str(log.status))
 
 
 def _title(log: "EvalLog") -> str:
@@ -217,7 +188,7 @@ def _title(log: "EvalLog") -> str:
 
 def foreign_groups(logs: "Sequence[EvalLog]") -> "list[list[EvalLog]]":
     """Logs of one task of others, of one model and data set, that were run at several alphas."""
-    from hneurons_eval.report.external_tasks import scaling_of
+    from hneurons_eval.artifacts.external_sweep import scaling_of
 
     groups: dict[tuple[str, str, str], list[EvalLog]] = {}
     for log in logs:
@@ -237,17 +208,15 @@ def foreign_groups(logs: "Sequence[EvalLog]") -> "list[list[EvalLog]]":
 
 def read_foreign(groups: "Sequence[Sequence[EvalLog]]") -> "tuple[list[StageFigures], list[str]]":
     """The sweeps that groups of logs are, and a sentence for each group that is none."""
-    from inspect_ai.log import read_eval_log
-
     from hneurons_eval.analysis.dose_response import SweepError, arrange, corrected, dose_response
-    from hneurons_eval.report.external_tasks import foreign_sweep
+    from hneurons_eval.artifacts.external_sweep import external_sweep
     from hneurons_eval.report.summary import StageFigures
 
     found, notes = [], []
     for group in groups:
         name = stage_of(group[0])
         try:
-            sweep = foreign_sweep([read_eval_log(log.location) for log in group])
+            sweep = external_sweep([read_log(log.location) for log in group])
             (arranged,) = arrange(sweep.rows()).values()
         except SweepError as error:
             notes.append(f"{name}: {error}")
@@ -264,8 +233,6 @@ def read_foreign(groups: "Sequence[Sequence[EvalLog]]") -> "tuple[list[StageFigu
 
 def read_risks(logs: "Sequence[EvalLog]") -> "list[RiskLog]":
     """Of each task, model and data set the newest log that holds scores of `hallucination_risk`."""
-    from inspect_ai.log import read_eval_log
-
     from hneurons_eval.report.risk_section import risk_log_of, risk_score_in
 
     kept: dict[tuple[str, ...], EvalLog] = {}
@@ -273,14 +240,12 @@ def read_risks(logs: "Sequence[EvalLog]") -> "list[RiskLog]":
         if risk_score_in(log) is not None:
             alpha = str((log.eval.model_args or {}).get("alpha", ""))
             kept[log.eval.task, log.eval.model, str(log.eval.dataset.name), alpha] = log
-    found = [risk_log_of(read_eval_log(log.location), _title(log)) for log in kept.values()]
+    found = [risk_log_of(read_log(log.location), _title(log)) for log in kept.values()]
     return [one for one in found if one is not None]
 
 
 def read_drifts(logs: "Sequence[EvalLog]") -> "list[DriftLog]":
     """The newest log of `drift` for each pair of base and checkpoints."""
-    from inspect_ai.log import read_eval_log
-
     from hneurons_eval.report.drift_section import drift_log_of
 
     kept: dict[tuple[str, str], EvalLog] = {}
@@ -288,7 +253,7 @@ def read_drifts(logs: "Sequence[EvalLog]") -> "list[DriftLog]":
         if stage_of(log) == DRIFT:
             about = log.eval.metadata or {}
             kept[str(about.get("base")), str(about.get("checkpoints"))] = log
-    return [drift_log_of(read_eval_log(log.location), f"drift: {log.eval.dataset.name or ''}") for log in kept.values()]
+    return [drift_log_of(read_log(log.location), f"drift: {log.eval.dataset.name or ''}") for log in kept.values()]
 
 
 def print_risks_and_drifts(risks: "Sequence[RiskLog]", drifts: "Sequence[DriftLog]", console: Console) -> None:

@@ -39,7 +39,6 @@ are asked for. Nothing but the time it takes depends on it.
 """
 
 import contextlib
-import functools
 import os
 import threading
 from collections import Counter, OrderedDict
@@ -69,11 +68,8 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from hneurons_eval.artifacts.contribution_store import PRECISIONS, ContributionStore, Features, FeatureSpec, open_store
-from hneurons_eval.artifacts.paths import (
-    content_key,
-    neurons_to_scale,
-    stores_root,
-)
+from hneurons_eval.artifacts.paths import content_key, stores_root
+from hneurons_eval.artifacts.references import neurons_to_scale
 from hneurons_eval.engine.engine import Engine, get_engine
 from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.engine.prompts import PromptFormat
@@ -157,7 +153,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
     Args:
         start: starts the engine, or finds the one that runs; called when everything else has been checked.
         revision, dtype: of the checkpoint, as the user gave them.
-        risk: directory of a probe that judges every answer, or None.
+        risk: a reference to a probe that judges every answer, or None.
         sign: of the weights of the neurons that are scaled: `positive` (the H-neurons), `negative` or `both`.
 
     Raises:
@@ -319,7 +315,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         neurons = self.neurons
         if "neurons" in body:
             named, sign = body["neurons"], str(body.get("sign", "positive"))
-            neurons = None if named is None else _kept_neurons(str(named), sign)
+            neurons = None if named is None else neurons_to_scale(str(named), sign)
         elif "sign" in body:
             raise ValueError("extra_body gives sign but no neurons; add neurons")
         alpha = check_alpha(body["alpha"]) if "alpha" in body else self.alpha
@@ -609,11 +605,6 @@ def _pointer(key: str, extras: Mapping[str, np.ndarray], answer: Sequence[int]) 
         "answer_min_logprob": float(extras["logprobs"][places].min()),
         "answer_entropy": float(extras["entropies"][places].mean()),
     }
-
-
-@functools.lru_cache(maxsize=4096)
-def _kept_neurons(reference: str, sign: str) -> NeuronSet:
-    return neurons_to_scale(reference, sign)
 
 
 def _is_completion(config: GenerateConfig) -> bool:

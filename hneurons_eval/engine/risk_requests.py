@@ -1,13 +1,10 @@
 """Asking the evaluated model for the risk of an answer: which probe, and what it says of the last answer."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, Model, ModelOutput, get_model
 
-from hneurons_eval.artifacts.logs import read_stage
-from hneurons_eval.artifacts.references import probe_summary
 from hneurons_eval.util.errors import UsageError, usage_errors
 
 if TYPE_CHECKING:
@@ -18,7 +15,7 @@ DECISIONS = "abstain_when_risky"
 
 
 def find_risk_probe(reference: str) -> "RiskProbe":
-    """The probe that a probe directory or the log of the probe task names.
+    """The probe that a reference names.
 
     Where a model is being evaluated already, the probe has to fit it; otherwise this shows at the first answer.
 
@@ -27,11 +24,7 @@ def find_risk_probe(reference: str) -> "RiskProbe":
     """
     from hneurons_eval.engine.risk import risk_probe
 
-    if not reference:
-        raise UsageError("probe is missing; give a probe directory or the log of the probe task")
     with usage_errors():
-        if not (Path(reference) / "probe.json").is_file():
-            reference = str(probe_summary(read_stage(reference, "probe", "probe"))["directory"])
         probe = risk_probe(reference)
         try:
             model = get_model()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.util.files import write_atomically
+from hneurons_eval.util.files import ACTIVITY, write_atomically
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -27,8 +27,6 @@ Floats32 = NDArray[np.float32]
 KINDS = ("uniform", "layer", "contribution", "sd")
 """Kinds of control sets: from the whole model; with as many neurons in each layer; with like mean contributions; with
 contributions of like standard deviation, which an L1 fit on raw columns prefers whatever the label."""
-ACTIVITY = "activity.safetensors"
-"""In a probe's directory: mean and standard deviation of every neuron's contribution over the training answers."""
 NEIGHBOURS = 50
 """Neurons nearest in rank from which a matched one is drawn."""
 TRIES = 8

@@ -19,22 +19,32 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.analysis.calibration import Platt
+from hneurons_eval.models.layout import NeuronLayout
+from hneurons_eval.models.neuron_set import NeuronSet, Sign
 from hneurons_eval.probe.l1_path import CrossValidation as CrossValidation
 from hneurons_eval.probe.l1_path import Path as Path
 from hneurons_eval.probe.l1_path import checked, fit_paths
 from hneurons_eval.probe.l1_path import cross_validate_path as cross_validate_path
 from hneurons_eval.probe.l1_path import fit_path as fit_path
 from hneurons_eval.probe.l2 import decide, fit_l2
-from hneurons_eval.util.files import is_intact, sealed, write_atomically, write_text_atomically
-
-if TYPE_CHECKING:
-    from hneurons_eval.models.neuron_set import NeuronSet, Sign
+from hneurons_eval.util.cards import About, repository_card
+from hneurons_eval.util.files import (
+    CARD,
+    NEURONS,
+    PROBE,
+    WEIGHTS,
+    is_intact,
+    sealed,
+    write_atomically,
+    write_text_atomically,
+)
+from hneurons_eval.util.hub import copy_files, fetch, upload
 
 Floats = NDArray[np.float64]
 FORMAT = "hneurons-probe"
@@ -189,7 +199,7 @@ class Probe:
         """1 where the probability of label 1 is above the threshold, [rows]."""
         return (self.predict_proba(X)[:, 1] > self.threshold_).astype(np.int64)
 
-    def neurons(self, sign: "Sign" = "positive") -> "NeuronSet":
+    def neurons(self, sign: Sign = "positive") -> NeuronSet:
         """The neurons with a weight of one sign, with their weights.
 
         Args:
@@ -200,9 +210,6 @@ class Probe:
             ProbeError: not fitted.
             ValueError: another sign.
         """
-        from hneurons_eval.models.layout import NeuronLayout
-        from hneurons_eval.models.neuron_set import NeuronSet
-
         if not hasattr(self, "coef_"):
             raise ProbeError("this probe is not fitted: call fit, or Probe.load.")
         flat = np.flatnonzero(self.coef_)
@@ -234,19 +241,27 @@ class Probe:
             for own, best in zip(picked, order, strict=True)
         ]
 
-    def save(self, directory: str | FilePath) -> None:
-        """Write probe.json and weights.safetensors.
+    def save(self, directory: str | FilePath, neurons: NeuronSet | None = None) -> None:
+        """Write probe.json and weights.safetensors, and of an L1 probe neurons.json.
 
         A new directory appears whole or not at all. In one that exists, each file is replaced whole,
         probe.json last; should the second be lost, the checksum shows it.
 
+        Args:
+            directory: where to.
+            neurons: those of the probe with their stability; default without.
+
         Raises:
-            ProbeError: not fitted, or metadata that JSON cannot hold.
+            ProbeError: not fitted, metadata that JSON cannot hold, or neurons that are not the probe's.
         """
         from safetensors.numpy import save
 
         if not hasattr(self, "coef_"):
             raise ProbeError("this probe is not fitted, so there is nothing to save.")
+        kept = self.neurons("both") if self.penalty_ == "l1" else None
+        if neurons is not None and neurons != kept:
+            raise ProbeError("the neurons to save are not those of the probe; leave them out.")
+        kept = neurons or kept
         weights = save({"coef": self.coef_.astype(np.float64), "intercept": np.array([self.intercept_])})
         record = {
             "format": FORMAT,
@@ -268,18 +283,18 @@ class Probe:
         target = FilePath(directory)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            _write_files(target, weights, text)
+            _write_files(target, weights, text, kept)
             return
         staging = FilePath(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
-            _write_files(staging, weights, text)
+            _write_files(staging, weights, text, kept)
             staging.chmod(0o755)
             try:
                 os.replace(staging, target)
             except OSError:
                 if not target.is_dir():
                     raise
-                _write_files(target, weights, text)  # another process made it meanwhile
+                _write_files(target, weights, text, kept)  # another process made it meanwhile
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -294,7 +309,7 @@ class Probe:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        described, weighed = FilePath(directory) / "probe.json", FilePath(directory) / "weights.safetensors"
+        described, weighed = FilePath(directory) / PROBE, FilePath(directory) / WEIGHTS
         try:
             record = json.loads(described.read_text(encoding="utf-8"))
             content = weighed.read_bytes()
@@ -334,18 +349,74 @@ class Probe:
         probe.coef_, probe.intercept_ = coef, float(intercept[0])
         return probe
 
-    def push(self, repo_id: str, **options: Any) -> str:
-        """Upload to the Hub with a card; arguments, result and errors as `hub.push`."""
-        from hneurons_eval.artifacts.hub import push
+    def save_pretrained(
+        self,
+        directory: str | FilePath,
+        about: About | None = None,
+        name: str | None = None,
+        source: str | FilePath | None = None,
+    ) -> None:
+        """Write a directory as `push` uploads it: the probe, its neurons, and a card.
 
-        return push(self, repo_id, **options)
+        Args:
+            directory: where to.
+            about: what the card should say further.
+            name: of the repository, for the card; default the directory.
+            source: the probe's own directory, of which baselines, activity, selections on shuffled labels and the
+                neurons' stability are copied.
+
+        Raises:
+            ProbeError: as `save`.
+        """
+        target, neurons = FilePath(directory), None
+        if source is not None:
+            copy_files(FilePath(source), target)
+            neurons = NeuronSet.load(target / NEURONS) if (target / NEURONS).is_file() else None
+        self.save(target, neurons)
+        neurons = NeuronSet.load(target / NEURONS) if self.penalty_ == "l1" else None
+        rows = [("penalty", self.penalty_), ("C", f"{self.C_:g}"), ("threshold", f"{self.threshold_:.4f}")]
+        text = repository_card(
+            "Probe",
+            name or str(directory),
+            about or About(),
+            self.model,
+            self.widths,
+            [*(neurons.facts if neurons is not None else ()), *rows],
+            self.metadata,
+            None if neurons is None else neurons.layers,
+        )
+        write_text_atomically(target / CARD, text)
+
+    def push(
+        self, repo_id: str, about: About | None = None, source: str | FilePath | None = None, **options: Any
+    ) -> str:
+        """Upload to the Hub with a card.
+
+        Args:
+            repo_id: `owner/name`.
+            about, source: as in `save_pretrained`.
+            options: `private`, `revision` and `message`, as `hub.upload` takes them.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            HubError: not the name of a repository, or the Hub refused.
+            ProbeError: as `save`.
+        """
+        with tempfile.TemporaryDirectory(prefix="hneurons-push-") as directory:
+            self.save_pretrained(directory, about, repo_id, source)
+            return upload(directory, repo_id, **{"message": "Upload probe", **options})
 
     @classmethod
     def from_pretrained(cls, name: str | FilePath, revision: str | None = None) -> "Probe":
-        """The probe in a repository of the Hub or a directory like one; errors as `hub.load_probe`."""
-        from hneurons_eval.artifacts.hub import load_probe
+        """The probe in a repository of the Hub, or in a directory like one.
 
-        return load_probe(name, revision)
+        Raises:
+            HubError: no such directory or repository.
+            ProbeError: as `load`.
+        """
+        return cls.load(fetch(name, revision))
 
 
 def _calibration(given: Any) -> Platt:
@@ -362,9 +433,13 @@ def _calibration(given: Any) -> Platt:
     return found
 
 
-def _write_files(directory: FilePath, weights: bytes, described: str) -> None:
-    write_atomically(directory / "weights.safetensors", lambda path: path.write_bytes(weights))
-    write_text_atomically(directory / "probe.json", described)
+def _write_files(directory: FilePath, weights: bytes, described: str, neurons: NeuronSet | None) -> None:
+    write_atomically(directory / WEIGHTS, lambda path: path.write_bytes(weights))
+    if neurons is None:
+        (directory / NEURONS).unlink(missing_ok=True)
+    else:
+        neurons.save(directory / NEURONS)
+    write_text_atomically(directory / PROBE, described)
 
 
 class TrainingMatrix(NamedTuple):

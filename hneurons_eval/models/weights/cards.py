@@ -6,10 +6,10 @@ from typing import Any
 
 from hneurons_eval import __version__
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.util.cards import PAPER, TAGS, by_layer, card, facts, how_chosen, is_hub_id, licence_in
+from hneurons_eval.util.cards import PAPER, TAGS, by_layer, card, facts, how_chosen, licence_in
+from hneurons_eval.util.files import NEURONS
+from hneurons_eval.util.hub import is_hub_id
 
-NEURONS = "neurons.json"
-"""In what is exported: the neurons that were scaled."""
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `--max-lora-rank`."""
 
@@ -113,8 +113,11 @@ def _account(origin: Origin, neurons: NeuronSet, alpha: float) -> list[str]:
             ("written by", f"hneurons-eval {__version__}"),
         ]
     )
-    chosen = facts([("found in", neurons.model), *how_chosen(neurons.provenance)])
-    return [made, "## Neurons by layer", by_layer(neurons.layers, neurons.widths), "## How they were chosen", chosen]
+    kept = neurons.without_questions()
+    chosen = [facts([("found in", neurons.model), *how_chosen(kept.provenance)])]
+    if "training_questions" in neurons.provenance:
+        chosen.append(f"The training questions themselves are left out of `{NEURONS}`.")
+    return [made, "## Neurons by layer", by_layer(neurons.layers, neurons.widths), "## How they were chosen", *chosen]
 
 
 def _meaning(alpha: float) -> str:

@@ -31,10 +31,10 @@ from hneurons_eval.models.checkpoints import fingerprint, load_config, quantisat
 from hneurons_eval.models.down_projection import Dense, DownProjection, Experts
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
-from hneurons_eval.models.weights.cards import NEURONS, Origin, adapter_card, checkpoint_card
+from hneurons_eval.models.weights.cards import Origin, adapter_card, checkpoint_card
 from hneurons_eval.models.weights.patcher import INDEX, SINGLE, Matrix, StoredWeights, find_weights
 from hneurons_eval.models.weights.patcher import ExportError as ExportError
-from hneurons_eval.util.files import write_text_atomically
+from hneurons_eval.util.files import NEURONS, write_text_atomically
 
 KEPT = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files beside the weights that a checkpoint needs: configuration, tokenizer, generation settings, licence."""
@@ -125,7 +125,7 @@ def export_checkpoint(
             for matrix, columns in _by_matrix(source, one):
                 matrix.multiply(staging, columns, alpha)
                 changed += 1
-        neurons.save(staging / NEURONS)
+        neurons.without_questions().save(staging / NEURONS)
         write_text_atomically(staging / "README.md", checkpoint_card(source.origin, neurons, alpha, out.name))
         return changed
 
@@ -189,7 +189,7 @@ def export_adapter(
             transposed=kinds == {True},
         )
         write_text_atomically(staging / "adapter_config.json", json.dumps(config, indent=2) + "\n")
-        neurons.save(staging / NEURONS)
+        neurons.without_questions().save(staging / NEURONS)
         write_text_atomically(staging / "README.md", adapter_card(source.origin, neurons, alpha, out.name, rank))
         return sum(tensor.nbytes for tensor in tensors.values())
 

@@ -1,13 +1,13 @@
-"""One task of any suite, run several times with the neurons scaled by another alpha: its outcomes, paired by sample.
+"""External tasks: logs of any suite, run at several alphas, as one sweep paired by sample.
 
 ```python
-sweep = foreign_sweep([read_eval_log(path) for path in sorted(Path("logs/theirs").glob("*.eval"))])
-sweep.outcomes[0.0]["sample-7"]                      # what the task's scorer gave that sample with the neurons off
+sweep = external_sweep(list(read_logs("logs/theirs")))
+sweep.outcomes[0.0]["sample-7"]                       # the score of that sample with the neurons off
 dose_response(arrange(sweep.rows())[""], ["score"])  # see hneurons_eval.analysis.dose_response
 ```
 
 The neurons and alpha of a log are those of its model args (`-M neurons=... -M alpha=...`); without them, or at 1, it is
-the untouched model. Logs with neurons that were drawn at random, as their file says, are control sets.
+the baseline. Logs of neurons that were drawn at random, as their file says, are control sets.
 """
 
 import math
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hneurons_eval.analysis.dose_response import BASELINE_ALPHA, Row, SweepError
 from hneurons_eval.analysis.selective_prediction import score_of
-from hneurons_eval.artifacts.paths import find_neurons
+from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.models.neuron_set import check_alpha
 
 if TYPE_CHECKING:
@@ -29,16 +29,16 @@ RISK = "hallucination_risk"
 
 
 @dataclass(frozen=True)
-class ForeignSweep:
-    """What a task gave at each alpha.
+class ExternalSweep:
+    """Scores of a task at each alpha.
 
     Attributes:
         task: its name.
         model: the model.
         scorer: whose values these are.
         neurons: the file or directory of the scaled neurons.
-        outcomes: with these, the untouched model at 1; scores from 0 to 1, where an answer that attempts nothing is 0.
-        controls: the same with each random set, by file; without the untouched model.
+        outcomes: with these, the baseline at 1; scores from 0 to 1, where an answer that attempts nothing is 0.
+        controls: the same with each random set, by file; without the baseline.
     """
 
     task: str
@@ -65,7 +65,7 @@ class ForeignSweep:
         ]
 
 
-def foreign_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ForeignSweep:
+def external_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ExternalSweep:
     """The outcomes of several logs of one task.
 
     Args:
@@ -75,7 +75,7 @@ def foreign_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ForeignSweep:
 
     Raises:
         SweepError: no logs, several tasks or models, a log that is not finished, one alpha twice with the same
-            neurons, several neuron sets that are not random, no untouched model, or no such scores.
+            neurons, several neuron sets that are not random, no baseline, or no such scores.
     """
     if not logs:
         raise SweepError("there are no logs; give those of one task at several alphas")
@@ -99,20 +99,20 @@ def foreign_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ForeignSweep:
             raise SweepError(f"{log.location} is a second log at alpha {alpha:g}; leave one of them out")
         table[alpha] = values_of(log, name)
     if len(set(names)) > 1:
-        raise SweepError(f"the logs have other scorers first ({', '.join(sorted(set(names)))}); name one")
-    untouched = by_neurons.pop("", None)
-    if untouched is None:
-        raise SweepError("none of the logs is of the untouched model; run the task with alpha=1 as well")
-    random = {name: table for name, table in by_neurons.items() if _is_control(name)}
+        raise SweepError(f"the logs have different first scorers ({', '.join(sorted(set(names)))}); name one")
+    baseline = by_neurons.pop("", None)
+    if baseline is None:
+        raise SweepError("none of the logs is of the baseline; run the task with alpha=1 as well")
+    random = {name: table for name, table in by_neurons.items() if _is_control(name, logs[0].location)}
     own = [name for name in by_neurons if name not in random]
     if len(own) != 1:
-        raise SweepError(f"the logs should scale one neuron set that is no control, found {', '.join(own) or 'none'}")
-    outcomes = dict(sorted((untouched | by_neurons[own[0]]).items()))
-    return ForeignSweep(logs[0].eval.task, logs[0].eval.model, names[0], own[0], outcomes, random)
+        raise SweepError(f"the logs should scale one neuron set besides random ones, found {', '.join(own) or 'none'}")
+    outcomes = dict(sorted((baseline | by_neurons[own[0]]).items()))
+    return ExternalSweep(logs[0].eval.task, logs[0].eval.model, names[0], own[0], outcomes, random)
 
 
 def scaling_of(model_args: Mapping[str, Any]) -> tuple[str, float]:
-    """The neurons (empty for none) and alpha that model args name; none at the no-op, which does not touch any."""
+    """The neurons (empty for none) and alpha that model args name; none at the baseline, which does not touch any."""
     neurons, alpha = model_args.get("neurons"), model_args.get("alpha")
     factor = BASELINE_ALPHA if alpha is None else check_alpha(alpha)
     return ("", BASELINE_ALPHA) if neurons is None or factor == BASELINE_ALPHA else (str(neurons), factor)
@@ -148,9 +148,10 @@ def _first_scorer(log: "EvalLog") -> str:
     return ""
 
 
-def _is_control(reference: str) -> bool:
+def _is_control(reference: str, log: str) -> bool:
     """Whether a neuron file says that its neurons were drawn at random."""
     try:
-        return bool(find_neurons(reference).provenance.get("control"))
+        found = resolve(reference, near=[log]).neurons
     except ValueError:
         return False  # moved or gone since: taken for the neurons in question
+    return found is not None and bool(found.provenance.get("control"))
