@@ -75,7 +75,7 @@ def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
     Raises:
         NotEnoughMemoryError: says how much it would take.
     """
-    from hneurons_eval.cli.diagnosis import PATH_OVERHEAD, ROWS
+    from hneurons_eval.cli.doctor import PATH_OVERHEAD, ROWS
 
     rows = answers * ROWS.get(mode, 2) // 2  # of both classes together
     needed = round(rows * neurons * 4 * (1 + PATH_OVERHEAD))  # float32

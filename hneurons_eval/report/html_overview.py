@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hneurons_eval.analysis.dose_response import series_of
-from hneurons_eval.report.detection import better_and_not, by_question_set, interval, verdicts
+from hneurons_eval.report.detection import BASELINES, better_and_not, by_question_set, interval, verdicts
 from hneurons_eval.report.summary import StageFigures
 from hneurons_eval.report.verdicts import MARKS, headlines_of, title_of, verdict
-from hneurons_eval.solvers.classify import BASELINES
 
 Figures = Mapping[str, float]
 Light = dict[str, str]

@@ -12,10 +12,9 @@ from hneurons_eval.analysis.dose_response import BASELINE_ALPHA
 from hneurons_eval.analysis.overlap import LayerBand
 from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report import figures as draw
-from hneurons_eval.report.detection import KINDS, probe_name
+from hneurons_eval.report.detection import BASELINES, KINDS, probe_name
 from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
 from hneurons_eval.report.html_overview import LIGHT_OF_VERDICT
-from hneurons_eval.solvers.classify import BASELINES
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -37,12 +37,14 @@ def usage_errors() -> Iterator[None]:
 
 
 def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Hold the arguments of a task against its annotations: the command line makes of a text what it looks like.
+    """Check the arguments of a task by its annotations: Inspect's command line gives a text the type it looks like.
 
-    `-T folds=five` is text, `-T judge=` is nothing, `-T dataset=a,b` a list; each would fail somewhere later.
+    `-T folds=five` is text, `-T judge=` is nothing, `-T dataset=a,b` a list; each would fail somewhere later. The
+    signature takes any other name too, so that Inspect passes it on to be refused: it would only warn, and start.
 
     Raises:
-        UsageError: an argument of another type; says which was expected, what was found, and the default.
+        UsageError: an unknown argument; says which there are. An argument of another type; says which was expected,
+            what was found, and the default.
     """
     signature, hints = inspect.signature(function), get_type_hints(function)
     adapters: dict[str, TypeAdapter[Any]] = {
@@ -51,6 +53,9 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if unknown := [name for name in kwargs if name not in signature.parameters]:
+            known = ", ".join(signature.parameters)
+            raise UsageError(f"{function.__name__} has no parameter {unknown[0]}; it takes {known}")
         bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             given = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -63,6 +68,8 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
                 raise UsageError(f"{name} should be {kinds}, found {found}; left out it is {default!r}") from None
         return function(*bound.args, **bound.kwargs)
 
+    others = inspect.Parameter("others", inspect.Parameter.VAR_KEYWORD)
+    checked.__signature__ = signature.replace(parameters=[*signature.parameters.values(), others])  # pyright: ignore[reportAttributeAccessIssue]
     return checked
 
 

@@ -92,7 +92,7 @@ def test_the_search_sees_what_it_looks_for(source: str):
 
 def entry_points() -> dict[str, Any]:
     """Everything that can be told to trust code of a checkpoint."""
-    from hneurons_eval.cli import diagnosis as doctor
+    from hneurons_eval.cli import doctor
     from hneurons_eval.engine import engine, provider
     from hneurons_eval.models import checkpoints, coverage
     from hneurons_eval.models.weights import export
