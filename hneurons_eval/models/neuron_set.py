@@ -124,10 +124,11 @@ class NeuronSet:
         return len(self.layers)
 
     def __iter__(self) -> Iterator[tuple[int, int, float, str]]:
-        """(layer, index, weight, sign) of each neuron; without weights NaN and `positive`, as all are scaled."""
+        """(layer, index, weight, sign) of each neuron; without weights these are NaN and `positive`."""
         weights = np.full(len(self), np.nan) if self.weights is None else self.weights
         for layer, index, weight in zip(self.layers, self.indices, weights, strict=True):
-            yield int(layer), int(index), float(weight), "negative" if weight < 0 else "positive"
+            sign = "negative" if weight < 0 else "none" if weight == 0 else "positive"
+            yield int(layer), int(index), float(weight), sign
 
     def __repr__(self) -> str:
         total = f" of {sum(self.widths):,}" if self.widths else ""

@@ -12,11 +12,13 @@ import pytest
 
 from hneurons_eval.artifacts import paths as artifacts
 from hneurons_eval.artifacts.contribution_store import ContributionStore, FeatureSpec, StoreError
-from hneurons_eval.artifacts.paths import ArtifactError, find_neurons
+from hneurons_eval.artifacts.paths import ArtifactError
+from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.util.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
@@ -160,8 +162,8 @@ def test_no_key_leads_out_of_the_artifacts(tmp_path: Path, key: str):
     store = ContributionStore(tmp_path / "store", FeatureSpec("m", (4,), ("answer",)))
     with pytest.raises(StoreError, match="is not a key"):
         store.get(key)
-    with pytest.raises((NeuronSetError, ProbeError)):
-        find_neurons(f"{tmp_path}/{key.strip() or 'none'}")
+    with pytest.raises(UsageError):
+        resolve(f"{tmp_path}/{key.strip() or 'none'}")
 
 
 def test_what_a_neuron_file_says_of_itself_names_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
