@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hneurons_eval.analysis.dose_response import Row, Sweep, arrange, corrected, dose_response
 from hneurons_eval.analysis.statistics import wilson_interval
-from hneurons_eval.report.verdicts import MARKS, verdict
+from hneurons_eval.report.verdicts import VERDICTS, verdict
 
 Floats = NDArray[np.float64]
 ALPHAS = (0.0, 1.0, 3.0)
@@ -197,7 +197,7 @@ def trials(count: int, seed: int = 0, scenes: Sequence[Scene] = SCENES) -> list[
 def _observed(figures: Mapping[str, float], truth: float, scene: Scene) -> dict[str, bool]:
     name = "compliance_slope"
     kind = verdict(figures, "compliance")[0]
-    found = {f"verdict {one}": kind == one for one in MARKS}
+    found = {f"verdict {one}": kind == one for one in VERDICTS}
     found["p of an effect <= .05"] = figures[f"{name}_p"] <= 0.05
     found["p (sets), hardest kind <= .05"] = figures[f"{name}_p_control"] <= 0.05
     found |= {

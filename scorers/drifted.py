@@ -31,8 +31,8 @@ def drifted() -> Scorer:
         return Score(
             value=NOANSWER if rank is None else float(rank),
             answer=state.output.completion,
-            explanation=str(found["account"]),
-            metadata={key: value for key, value in found.items() if key != "account"},
+            explanation=str(found["summary"]),
+            metadata={key: value for key, value in found.items() if key != "summary"},
         )
 
     return score

@@ -134,8 +134,8 @@ def explained(text: str, found: Mapping[str, Any], decision: Mapping[str, Any], 
     whole = found.get("characters") == len(text)  # a solver may have put other words in its place
     parts.append(quoted(marked(text, found.get("span") if whole else None)))
     if strip and whole and found.get("tokens"):
-        from hneurons_eval.report.token_heat_map import token_strip
+        from hneurons_eval.report.token_heat_map import token_heat_map
 
-        png = token_strip(text, [tuple(token) for token in found["tokens"]], found.get("span"))
+        png = token_heat_map(text, [tuple(token) for token in found["tokens"]], found.get("span"))
         parts.append(picture(png, "risk of each token, blue faithful to red hallucinated; the answer is underlined"))
     return "\n\n".join(parts)

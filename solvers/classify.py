@@ -63,7 +63,7 @@ def classify(
             if not found:
                 found.append(await identify(rows, settings, get_model()))
                 labels = [LABELS[row.label] for row in rows]
-                transcript().info(await anyio.to_thread.run_sync(_account, found[0], labels), source="probe")
+                transcript().info(await anyio.to_thread.run_sync(_summary, found[0], labels), source="probe")
         one = found[0]
         number = place[str(state.sample_id)]
         row, identified = rows[number], one.identified
@@ -98,7 +98,7 @@ class Found:
     Attributes:
         identified: all figures.
         variation: what other answers and labels would have given; None with `l2`.
-        summary: a short account for the log.
+        summary: a short summary for the log.
         selected: contributions of the probe's neurons, `[answers, selected]`.
         top_neurons: of each answer, those that weighed most: (layer, index, weight, contribution).
     """
@@ -306,10 +306,10 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
     return {f"{name}_{end}": float(value) for end, value in zip(ENDS, np.quantile(values, [0, 0.5, 1]), strict=True)}
 
 
-def _account(found: Found, labels: Sequence[int]) -> str:
-    from hneurons_eval.report.search_summary import probe_account
+def _summary(found: Found, labels: Sequence[int]) -> str:
+    from hneurons_eval.report.search_summary import search_summary
 
-    return probe_account(found.identified, labels, found.variation, found.summary["directory"])
+    return search_summary(found.identified, labels, found.variation, found.summary["directory"])
 
 
 def described_scores(scores: "Scores", number: int) -> dict[str, Any]:

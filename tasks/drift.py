@@ -138,17 +138,17 @@ def compare(
 
 
 def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]:
-    """What one sample carries: its mean rank, the account for its explanation, and a line for its answer."""
+    """What one sample carries: its mean rank, the summary for its explanation, and a line for its answer."""
     from hneurons_eval.analysis.drift_ranks import by_layer, short_names
     from hneurons_eval.report import drift_summary
 
     last = rankings[-1]
     if layer is None:
         figures = last.figures()
-        account = drift_summary.headline(last)
+        told = drift_summary.headline(last)
         several = len(rankings) > 1
         if several:
-            account = f"{drift_summary.timeline_account(rankings)}\n\n{account}"
+            told = f"{drift_summary.timeline_summary(rankings)}\n\n{told}"
             for name, one in zip(short_names([one.drift.checkpoint for one in rankings]), rankings, strict=True):
                 own = one.figures()
                 names = ("mean_rank", "mean_rank_low", "mean_rank_high", "p")
@@ -156,7 +156,7 @@ def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]
         return {
             "mean_rank": last.mean.estimate,
             "figures": figures,
-            "account": account,
+            "summary": told,
             "said": drift_summary.in_words(last.figures()),
         }
     here = by_layer(last)[layer]
@@ -167,6 +167,6 @@ def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]
         "mean_rank": rank,
         "mean_rank_others": float(here.mean_rank_others) if np.isfinite(here.mean_rank_others) else None,
         "neurons": len(here.neurons),
-        "account": drift_summary.layer_account(rankings, layer),
+        "summary": drift_summary.layer_summary(rankings, layer),
         "said": said,
     }

@@ -1,4 +1,4 @@
-"""What all sweeps over alpha share: the conditions, the samples, asking under each condition, and the account."""
+"""What all sweeps over alpha share: the conditions, the samples, asking under each condition, and the summary."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -252,14 +252,14 @@ class SweepSamples(SampleSource):
         if self._told or not self._done:
             return None
         self._told = True
-        account = await anyio.to_thread.run_sync(self._account)
-        return [Sample(id=SUMMARY, input=f"{self._title}: what all samples show together", metadata={SUMMARY: account})]
+        told = await anyio.to_thread.run_sync(self._summary)
+        return [Sample(id=SUMMARY, input=f"{self._title}: what all samples show together", metadata={SUMMARY: told})]
 
-    def _account(self) -> str:
-        from hneurons_eval.report.dose_response import account
+    def _summary(self) -> str:
+        from hneurons_eval.report.dose_response import summary
 
         rows = rows_of(self._done.values())
-        return account(self._title, figures_of(rows, self._headlines, self._order), self._headlines, self._scaled)
+        return summary(self._title, figures_of(rows, self._headlines, self._order), self._scaled)
 
 
 def swept_sample(sample: Sample, alpha: float, kinds: Sequence[str], series: str = "", cluster: str = "") -> Sample:
@@ -300,7 +300,7 @@ def sweep_task(
     Args:
         samples: as `swept_sample` makes them.
         under: the conditions.
-        title: of the account.
+        title: of the summary.
         headlines: outcomes that are reported in full; the first is the primary outcome.
         solver: default one turn.
         config: of the answers, beneath what the user sets; default greedy.

@@ -31,7 +31,7 @@ def test_the_page_loads_whole_and_quietly(browser: Browser, address: str, scheme
         seen.page.goto(address, wait_until="load")
         assert seen.complaints == []
         assert [one for one in seen.requests if not one.startswith("data:")] == [address]
-        for name in ("glance", "neurons", "detection", "scaling", "risk", "drift", "examples", "logs"):
+        for name in ("overview", "neurons", "detection", "scaling", "risk", "drift", "examples", "logs"):
             assert seen.page.locator(f"section#{name} h2").is_visible(), name
         broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
         assert seen.says(broken) == 0
@@ -52,7 +52,7 @@ def test_text_stands_out_in_light_and_dark(browser: Browser, address: str):
             seen.page.goto(address)
             back, text = (seen.says(f"getComputedStyle(document.body).{what}") for what in ("backgroundColor", "color"))
             found[scheme] = brightness(back), brightness(text)
-    assert found["light"][0] > 200 > 100 > found["light"][1]
+    assert found["status"][0] > 200 > 100 > found["status"][1]
     assert found["dark"][0] < 60 < 180 < found["dark"][1]
 
 

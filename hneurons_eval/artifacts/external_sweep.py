@@ -92,7 +92,7 @@ def external_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ExternalSweep
         if log.status != "success":
             raise SweepError(f"{log.location} ended with status {log.status}; finish it: inspect eval-retry")
         neurons, alpha = scaling_of(log.eval.model_args)
-        name = scorer or _first_scorer(log)
+        name = scorer or first_scorer(log)
         names.append(name)
         table = by_neurons.setdefault(neurons, {})
         if alpha in table:
@@ -139,7 +139,8 @@ def values_of(log: "EvalLog", scorer: str) -> dict[str, float]:
     return {item: math.fsum(values) / len(values) for item, values in found.items()}
 
 
-def _first_scorer(log: "EvalLog") -> str:
+def first_scorer(log: "EvalLog") -> str:
+    """The first scorer of a log that gives correct, incorrect or numbers from 0 to 1; empty without one."""
     for sample in log.samples or []:
         for name, score in (sample.scores or {}).items():
             number, refused = score_of(score.value)

@@ -31,8 +31,8 @@ def drift(
     from hneurons_eval.analysis.drift_ranks import follow
     from hneurons_eval.artifacts.references import resolve
     from hneurons_eval.models.controls import load_activity
-    from hneurons_eval.report.drift_section import KINDS
     from hneurons_eval.report.drift_summary import in_words, write_drift
+    from hneurons_eval.report.wording import KINDS
     from hneurons_eval.util.errors import usage_errors
 
     console = wide_console()

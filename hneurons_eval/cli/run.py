@@ -9,7 +9,6 @@ import click
 from hneurons_eval.analysis.sweep_parameters import ALPHAS, CONTROLS
 from hneurons_eval.artifacts.pipeline_steps import BEHAVIOURS, PipelineSteps
 from hneurons_eval.cli.console import DTYPE, wide_console
-from hneurons_eval.cli.report import summarise
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -138,6 +137,8 @@ def run(
     from inspect_ai import eval_retry
 
     from hneurons_eval.cli.run_plan import show_plan
+    from hneurons_eval.report.sources import summary_of
+    from hneurons_eval.report.terminal import print_report
     from hneurons_eval.util.errors import UsageError
 
     console = wide_console()
@@ -170,7 +171,7 @@ def run(
             model_roles={"grader": grader} if grader else None,
             **how,
         )
-    summarise(logs, console)
+    print_report(summary_of(logs), console)
     failed = [log for log in logs if log.status != "success"]
     if failed:
         raise click.ClickException(

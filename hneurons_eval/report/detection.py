@@ -1,22 +1,10 @@
-"""How well answers were told apart, as tables and sentences, from the figures of `evaluation.detection` alone."""
+"""How well answers were told apart, as tables and sentences, from the figures of `analysis.detection` alone."""
 
 import math
-from collections.abc import Mapping, Sequence
 
-from hneurons_eval.analysis.dose_response import series_of
+from hneurons_eval.analysis.dose_response import LEVEL, series_of
+from hneurons_eval.report.wording import KINDS, Cells, Figures, interval, listed, p_equals, p_value
 
-Figures = Mapping[str, float]
-Cells = tuple[list[str], list[list[str]]]
-"""Header and rows of a table."""
-LEVEL = 0.05
-
-KINDS = {
-    "uniform": "uniform",
-    "layer": "layer-matched",
-    "contribution": "contribution-matched",
-    "sd": "sd-matched",
-}
-"""Kinds of control sets, for people."""
 BASELINES = {
     "positive": "its positive weights alone (the H-neurons)",
     "negative": "its negative weights alone",
@@ -40,37 +28,17 @@ SCALARS = ("logprob", "sequence_logprob", "min_logprob", "entropy", "sequence_en
 """Baselines of one number, of which `scalars` is the joint classifier."""
 RIVALS = tuple(name for name in BASELINES if name not in (*PARTS, "dense"))
 """Baselines that use no contributions of the answer: a probe that does not beat them shows nothing of its own."""
-AUDITS = {
-    "balance": "one class is rare",
-    "calibration": "the probabilities are no better than a constant, or not calibrated",
-    "length": "length tells the label, part of what the probe tells is length, or its neurons follow length",
-    "relation": "the relation tells the label",
-    "leftover": "answers are to questions of relations that were trained on",
-    "span": "spans are missing, or nearly all are the whole response",
-    "template": "the other tokens are nearly all prompt and template",
-}
-
-
-def interval(figures: Figures, name: str, scale: float = 1.0, digits: int = 3, sign: bool = False) -> str:
-    """`0.787 [0.742, 0.829]`, or a dash where the figure is missing."""
-    if name not in figures:
-        return "—"
-    plus = "+" if sign else ""
-    text = f"{scale * figures[name]:{plus}.{digits}f}"
-    low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
-    if low is None or high is None or low != low or high != high:
-        return text
-    return f"{text} [{scale * low:{plus}.{digits}f}, {scale * high:{plus}.{digits}f}]"
-
-
-def p_text(figures: Figures, name: str, sets: float | None = None) -> str:
-    """A p-value; `≤ 0.010 (floor)` where no smaller one is possible with so many sets."""
-    if name not in figures:
-        return "—"
-    value = figures[name]
-    if sets and value <= 1 / (sets + 1) + 1e-12:
-        return f"≤ {math.ceil(1000 / (sets + 1) - 1e-9) / 1000:.3f} (floor)"
-    return f"{value:.3f}"
+GLOSSARY = (
+    "AUROC: probability that a hallucinated answer gets the higher value than a faithful one; 0.5 is chance.",
+    "probe minus it: difference of the AUROCs on the same answers; an interval above 0 favours the probe.",
+    "p: of the probe, by shuffling labels; of its neurons, one-sided against the random sets, over sets and answers; "
+    "(floor): so few shuffles or sets cannot show a smaller one.",
+    "relation: the kind of question, such as capital-of. Held out: each relation (else question) is judged by a probe "
+    "that was trained without it.",
+    "neurons minus sets: both selected or drawn on one half of the answers and refitted (L2) on the other.",
+    "Brier skill: 0 is a constant probability, 1 perfect.",
+)
+"""What the columns of the tables mean."""
 
 
 def probe_name(figures: Figures) -> str:
@@ -89,9 +57,8 @@ def by_question_set(figures: Figures) -> dict[str, dict[str, float]]:
 
 def detection_cells(figures: Figures) -> Cells:
     """The probe beside baselines, with 95 % intervals by question."""
-    rows = [
-        [probe_name(figures), interval(figures, "auroc"), "", p_text(figures, "auroc_p", figures.get("auroc_shuffles"))]
-    ]
+    p = p_value(figures.get("auroc_p"), _floor(figures.get("auroc_shuffles", 0)))
+    rows = [[probe_name(figures), interval(figures, "auroc"), "", p]]
     for name, label in BASELINES.items():
         if f"{name}_auroc" in figures:
             apart = interval(figures, f"{name}_difference", sign=True)
@@ -102,7 +69,7 @@ def detection_cells(figures: Figures) -> Cells:
 
 
 def sets_cells(figures: Figures) -> Cells:
-    """Neurons chosen on one half of the answers and fitted on the other, beside control sets of their size."""
+    """Neurons chosen on one half of the answers and refitted on the other, beside control sets of their size."""
     rows = []
     for selection, label in (("probe", "neurons with a weight"), ("positive", "positive ones (H-neurons)")):
         if f"{selection}_refit_auroc" not in figures:
@@ -111,43 +78,47 @@ def sets_cells(figures: Figures) -> Cells:
         for kind, name in KINDS.items():
             own = f"{selection}_{kind}"
             if f"{own}_auroc" in figures:
-                sets = figures.get(f"{own}_sets", 0)
-                title = f"  {int(sets)} {name} sets of that size"
+                sets = int(figures.get(f"{own}_sets", 0))
                 apart = interval(figures, f"{own}_difference", sign=True)
-                rows.append([title, interval(figures, f"{own}_auroc"), apart, p_text(figures, f"{own}_p", sets)])
-    return ["chosen on one half, fitted on the other", "AUROC", "neurons minus sets", "p"], rows
+                p = p_value(figures.get(f"{own}_p"), _floor(sets))
+                rows.append([f"  {sets} {name} sets of that size", interval(figures, f"{own}_auroc"), apart, p])
+    return ["selected on one half, refitted (L2) on the other", "AUROC", "neurons minus sets", "p"], rows
+
+
+def _floor(shuffles: float) -> float:
+    """The smallest one-sided p that so many shuffles or sets can show; 0 where their number is not known."""
+    return 1 / (shuffles + 1) if shuffles else 0.0
 
 
 def detection_note(figures: Figures) -> str:
     """Over what the figures of detection were taken, the calls, and the calibration."""
+    answers, pooled = int(figures.get("answers", 0)), interval(figures, "auroc_pooled")
     if "auroc" not in figures:
-        known = f"; pooled over relations {interval(figures, 'auroc_pooled')}" if "auroc_pooled" in figures else ""
-        return f"{int(figures.get('answers', 0))} answers, too few of one class within any relation for an AUROC{known}"
-    parts = []
+        known = f" Pooled over relations: {pooled}." if "auroc_pooled" in figures else ""
+        return f"{answers} answers: too few of one class within any relation for an AUROC.{known}"
+    over = "AUROC over all answers"
     if "relations" in figures:
-        parts.append(
-            f"AUROC is the mean within {int(figures['relations'])} relations "
-            f"({int(figures['answers_in_relations'])} answers); weighted by pairs {figures['auroc_weighted']:.3f}"
+        over = (
+            f"AUROC: mean within {int(figures['relations'])} relations ({int(figures['answers_in_relations'])} answers)"
+            f"; weighted by pairs {figures['auroc_weighted']:.3f}; pooled {pooled}"
         )
         if "auroc_relations_low" in figures:
-            parts.append(
-                f"over other relations [{figures['auroc_relations_low']:.3f}, {figures['auroc_relations_high']:.3f}]"
-            )
-        parts.append(f"pooled {interval(figures, 'auroc_pooled')}")
-    else:
-        parts.append("AUROC over all answers")
+            over += f"; over other relations {_ends(figures, 'auroc_relations')}"
     if figures.get("widening", 1.0) > 1:
-        parts.append(f"intervals are widened by {figures['widening']:.2f} for what refitting varies")
-    parts.append(
-        f"{int(figures['answers'])} answers, {int(figures.get('hallucinated', 0))} hallucinated: balanced accuracy "
-        f"{interval(figures, 'balanced_accuracy')}, accuracy {figures.get('accuracy', math.nan):.3f} "
-        f"(majority class {figures.get('majority_accuracy', math.nan):.3f})"
+        over += f"; intervals widened by {figures['widening']:.2f} for what refitting varies"
+    accuracy, majority, skill, error, null = (
+        figures.get(name, math.nan)
+        for name in ("accuracy", "majority_accuracy", "brier_skill", "calibration_error", "calibration_error_null")
     )
-    skill, error, null = (
-        figures.get(name, math.nan) for name in ("brier_skill", "calibration_error", "calibration_error_null")
+    return (
+        f"{over}. {answers} answers, {int(figures.get('hallucinated', 0))} hallucinated: balanced accuracy "
+        f"{interval(figures, 'balanced_accuracy')}, accuracy {accuracy:.3f} (majority class {majority:.3f}). "
+        f"Brier skill {skill:+.3f}, calibration error {error:.3f} (of perfect probabilities {null:.3f})."
     )
-    parts.append(f"Brier skill {skill:+.3f} (0: a constant), calibration error {error:.3f} (perfect: {null:.3f})")
-    return "; ".join(parts)
+
+
+def _ends(figures: Figures, name: str, form: str = ".3f") -> str:
+    return f"[{figures[f'{name}_low']:{form}}, {figures[f'{name}_high']:{form}}]"
 
 
 def hardest_kind(figures: Figures, selection: str = "probe") -> str | None:
@@ -175,50 +146,48 @@ def verdicts(figures: Figures) -> list[tuple[str, str]]:
 
 
 def _detects(figures: Figures) -> tuple[str, str]:
-    p = p_text(figures, "auroc_p", figures.get("auroc_shuffles"))
-    said = f"AUROC {interval(figures, 'auroc')}, p {p} with labels shuffled"
+    said = f"{p_equals(figures.get('auroc_p'), _floor(figures.get('auroc_shuffles', 0)))} with labels shuffled"
     if not figures.get("auroc_p", 1.0) <= LEVEL or not figures.get("auroc_low", math.nan) > 0.5:
         return "red", f"The probe is not shown to detect hallucinations ({said})."
     if figures.get("auroc_relations_low", 1.0) <= 0.5:
-        return "amber", f"The probe detects in these relations ({said}); for others the interval reaches .5."
+        return "amber", f"The probe detects hallucinations in these relations ({said}); for others it is not shown."
     return "green", f"The probe detects hallucinations ({said})."
 
 
 def _adds(figures: Figures) -> tuple[str, str]:
+    to = "to log-probability, entropy and length"
     said = f"AUROC {interval(figures, 'added', sign=True)}"
     if "added_relations_low" in figures:
-        said += f"; over relations [{figures['added_relations_low']:+.3f}, {figures['added_relations_high']:+.3f}]"
+        said += f"; over relations {_ends(figures, 'added_relations', '+.3f')}"
     best = max(SCALARS, key=lambda name: figures.get(f"{name}_auroc", 0.0))
     if figures.get(f"{best}_auroc", 0.0) >= figures.get("scalars_and_probe_auroc", 1.0):
         # A joint classifier may carry over badly to other relations, and is then no rival to be proud of.
         alone = f"{BASELINES[best]} alone reaches {figures[f'{best}_auroc']:.3f}"
-        return (
-            "amber",
-            f"It is not shown to add to log-probability, entropy and length: {alone} ({said} to them jointly).",
-        )
+        return "amber", f"It is not shown to add {to}: {alone} ({said} to them jointly)."
     if figures.get("added_low", math.nan) > 0:
         wide = figures.get("added_relations_low", 1.0) <= 0
-        more = ", in these relations; for others the interval holds 0" if wide else ""
-        return "amber" if wide else "green", f"It adds to log-probability, entropy and length{more} ({said})."
+        return "amber" if wide else "green", (
+            f"It adds {to}{' in these relations; for others it is not shown' if wide else ''} ({said})."
+        )
     if figures.get("added_high", math.nan) < 0:
         return "red", f"It makes log-probability, entropy and length worse ({said})."
-    return "amber", f"It is not shown to add to log-probability, entropy and length ({said})."
+    return "amber", f"It is not shown to add {to} ({said})."
 
 
 def _better_than_sets(figures: Figures, selection: str, who: str, kind: str) -> tuple[str, str]:
-    refit, p = figures.get(f"{selection}_refit_auroc", math.nan), figures[f"{selection}_{kind}_p"]
     own = f"{selection}_{kind}"
+    p = p_equals(figures[f"{own}_p"], _floor(figures.get(f"{own}_sets", 0)))
     said = (
-        f"AUROC {refit:.3f}, {KINDS[kind]} sets {interval(figures, f'{own}_auroc')}, "
-        f"p {p_text(figures, f'{own}_p', figures.get(f'{own}_sets'))}"
+        f"AUROC {figures.get(f'{selection}_refit_auroc', math.nan):.3f}, {KINDS[kind]} sets "
+        f"{interval(figures, f'{own}_auroc')}, {p}"
     )
-    if p <= LEVEL:
-        return "green", f"{who} tell more than others of equal size, even the hardest to beat ({said})."
-    return "amber", f"{who} are not shown to tell more than others of equal size ({said})."
+    if figures[f"{own}_p"] <= LEVEL:
+        return "green", f"{who} beat random sets of equal size, even the hardest kind ({said})."
+    return "amber", f"{who} are not shown to beat random sets of equal size ({said})."
 
 
-def better_and_not(figures: Figures, names: Sequence[str] = RIVALS) -> tuple[list[str], list[str]]:
-    """Baselines that the probe beats, and those that it is not shown to beat: by the paired interval."""
-    known = [name for name in names if f"{name}_difference_low" in figures]
-    beaten = [name for name in known if figures[f"{name}_difference_low"] > 0]
-    return [BASELINES[name] for name in beaten], [BASELINES[name] for name in known if name not in beaten]
+def unbeaten(figures: Figures) -> str:
+    """The baselines that the probe is not shown to beat, by the paired interval, in words; empty without any."""
+    known = [name for name in RIVALS if f"{name}_difference_low" in figures]
+    names = [BASELINES[name] for name in known if not figures[f"{name}_difference_low"] > 0]
+    return f"any of the {len(known)} baselines" if len(names) == len(known) > 1 else listed(names)

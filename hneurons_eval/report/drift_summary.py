@@ -6,28 +6,30 @@ from pathlib import Path
 
 import numpy as np
 
+from hneurons_eval.analysis.dose_response import LEVEL
 from hneurons_eval.analysis.drift_ranks import Ranking, by_layer, short_names
 from hneurons_eval.report import drift_figures
-from hneurons_eval.report.drift_section import KINDS, LEVEL
+from hneurons_eval.report.drift_section import tests_cells, vectors_cells
+from hneurons_eval.report.wording import KINDS, interval
 from hneurons_eval.util.files import write_atomically, write_text_atomically
 from hneurons_eval.util.markdown import picture, table
 
-MOST = 30
+MAX_NEURONS = 30
 """Neurons in a table."""
 CONVENTION = "Normalised rank: 0 changed most, 1 changed least, 0.5 is chance."
 
 
 def in_words(figures: Mapping[str, float]) -> str:
     """The main finding in one sentence, with its interval and p against the hardest kind of random sets."""
-    mean, p = figures["mean_rank"], figures["p"]
-    kinds = ", ".join(name.split("-matched")[0].split()[0] for kind, name in KINDS.items() if f"{kind}_p" in figures)
+    p = figures["p"]
+    kinds = ", ".join(kind for kind in KINDS if f"{kind}_p" in figures)
     if p <= LEVEL:
         way = "more" if figures["p_changed"] < figures["p_unchanged"] else "less"
         said = f"changed {way} than random neurons of every kind ({kinds})"
     else:
         said = f"are not shown to have changed otherwise than random neurons of every kind ({kinds})"
-    interval = f"[{figures['mean_rank_low']:.3f}, {figures['mean_rank_high']:.3f}]"
-    return f"mean normalised rank {mean:.3f} {interval}: they {said}; two-sided p = {p:.3g} against the hardest kind"
+    mean = interval(figures, "mean_rank")
+    return f"mean normalised rank {mean}: they {said}; two-sided p = {p:.3g} against the hardest kind"
 
 
 def headline(ranking: Ranking) -> str:
@@ -39,39 +41,13 @@ def headline(ranking: Ranking) -> str:
         f"{drift.base} to {drift.checkpoint}. {CONVENTION}",
         f"{100 * figures['changed']:.1f} % of them point elsewhere than before, "
         f"{100 * figures['changed_all']:.1f} % of all neurons do.",
-        tests_table(figures),
+        table(*tests_cells(figures)),
         picture(drift_figures.ranks_by_layer(ranking), "rank by layer, and mean rank among random sets"),
-        kinds_table(figures),
+        table(*vectors_cells(figures)),
         picture(drift_figures.distances_by_layer(ranking), "median 1 - cos by layer"),
         neurons_table(ranking, ranking.flat),
     ]
     return "\n\n".join(lines)
-
-
-def tests_table(figures: Mapping[str, float]) -> str:
-    """The mean rank beside that of each kind of random sets; one p for each."""
-    rows = [
-        [
-            f"{int(figures[f'{kind}_sets']):,} {name}",
-            f"{figures[f'{kind}_mean']:.3f} [{figures[f'{kind}_low']:.3f}, {figures[f'{kind}_high']:.3f}]",
-            *(f"{figures[f'{kind}_p{way}']:.3g}" for way in ("_changed", "_unchanged", "")),
-        ]
-        for kind, name in KINDS.items()
-        if f"{kind}_sets" in figures
-    ]
-    own = f"{figures['mean_rank']:.3f} [{figures['mean_rank_low']:.3f}, {figures['mean_rank_high']:.3f}]"
-    header = ["", "mean rank (95 %)", "p: changed more", "p: changed less", "p: two-sided"]
-    return table(header, [["these neurons", own, "", "", ""], *rows])
-
-
-def kinds_table(figures: Mapping[str, float]) -> str:
-    """Each kind of vector alone."""
-    rows = [
-        [kind, *(f"{figures[f'{kind}_{name}']:.3g}" for name in ("mean_rank", "median", "median_all"))]
-        for kind in ("up", "down", "gate")
-        if f"{kind}_mean_rank" in figures
-    ]
-    return table(["vectors", "mean rank", "median 1 - cos", "of all neurons"], rows)
 
 
 def neurons_table(ranking: Ranking, flat: np.ndarray) -> str:
@@ -86,13 +62,13 @@ def neurons_table(ranking: Ranking, flat: np.ndarray) -> str:
             f"{drift.rank[flat[k]]:.4f}",
             *(f"{distances[flat[k]]:.3g}" for distances in drift.distances.values()),
         ]
-        for k in order[:MOST].tolist()
+        for k in order[:MAX_NEURONS].tolist()
     ]
     shown = table(["layer", "neuron", "rank", *(f"1 - cos, {kind}" for kind in drift.distances)], rows)
-    return shown + (f"\n\n{len(flat) - MOST} more are not listed." if len(flat) > MOST else "")
+    return shown + (f"\n\n{len(flat) - MAX_NEURONS} more are not listed." if len(flat) > MAX_NEURONS else "")
 
 
-def layer_account(rankings: Sequence[Ranking], layer: int) -> str:
+def layer_summary(rankings: Sequence[Ranking], layer: int) -> str:
     """Markdown: one layer at each checkpoint, and its chosen neurons at the last one."""
     names = short_names([one.drift.checkpoint for one in rankings])
     rows = []
@@ -149,14 +125,14 @@ def write_drift(rankings: Sequence[Ranking], directory: Path) -> list[Path]:
     return [directory / name for name in ("drift.json", "drift.safetensors", *pictures)]
 
 
-def timeline_account(rankings: Sequence[Ranking]) -> str:
+def timeline_summary(rankings: Sequence[Ranking]) -> str:
     """Markdown: mean rank and distances over several checkpoints."""
     figures = [one.figures() for one in rankings]
     names = short_names([one.drift.checkpoint for one in rankings])
     rows = [
         [
             name,
-            f"{one['mean_rank']:.3f} [{one['mean_rank_low']:.3f}, {one['mean_rank_high']:.3f}]",
+            interval(one, "mean_rank"),
             f"{one['p']:.3g}",
             *(f"{one[f'{kind}_{which}']:.3g}" for kind in ("up", "down") for which in ("median", "median_all")),
         ]

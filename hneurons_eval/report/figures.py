@@ -1,4 +1,4 @@
-"""Figures as PNG: the path over C, where the neurons sit, how well and how honestly the probe tells.
+"""Figures as PNG: the path over C, neurons by layer, ROC and reliability, dose-response, risk and coverage.
 
 Each function takes plain numbers and returns the bytes of a PNG image; nothing is shown, no global state is used.
 """
@@ -50,23 +50,29 @@ def path_over_c(curve: Sequence[Mapping[str, float]], chosen: float) -> bytes:
 
 
 def neurons_by_layer(layers: ArrayLike, widths: Sequence[int], band: "LayerBand") -> bytes:
-    """How many neurons each layer has, over the band of what it has where the labels say nothing.
+    """How many neurons each layer has, over the band of what it has where the labels say nothing, if that says much.
 
     Args:
         layers: of each neuron.
         widths: neurons in each layer.
-        band: from `comparison.layer_band`; its label says what it is made of.
+        band: from `overlap.layer_band`; its label says what it is made of.
     """
     counts = np.bincount(np.asarray(layers, np.int64), minlength=len(widths))
     figure, (axes,) = canvas(6.4, 2.6, 1)
     at = np.arange(len(widths))
-    axes.fill_between(at, band.low, band.high, color=GREY, alpha=0.3, step="mid", label=band.label)
+    if is_informative(band):
+        axes.fill_between(at, band.low, band.high, color=GREY, alpha=0.3, step="mid", label=band.label)
+        axes.legend(fontsize=8, frameon=False)
     axes.bar(at, counts, color=BLUE, width=0.7)
     axes.set_xlabel("layer")
     axes.set_ylabel("neurons")
-    axes.legend(fontsize=8, frameon=False)
     axes.set_title(f"where the {int(counts.sum())} neurons sit", fontsize=10)
     return png(figure)
+
+
+def is_informative(band: "LayerBand") -> bool:
+    """Whether a band is more than `0 to 1 in every layer`, as it is with few neurons."""
+    return max(band.high) > 1 or max(band.low) > 0
 
 
 def detection(labels: ArrayLike, probabilities: ArrayLike) -> bytes:
@@ -123,7 +129,7 @@ def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> byte
         )  # fmt: skip
         axes.axvline(BASELINE_ALPHA, color="black", linewidth=0.8, linestyle=":")
         unit = "" if outcome in AMOUNTS else ", %"
-        caption(axes, outcome.replace("_", " "), "alpha (1: untouched)", f"{outcome.replace('_', ' ')}{unit}")
+        caption(axes, outcome.replace("_", " "), "alpha (1: baseline)", f"{outcome.replace('_', ' ')}{unit}")
         axes.legend(fontsize=7, frameon=False)
     return png(figure)
 

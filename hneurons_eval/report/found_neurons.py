@@ -18,6 +18,7 @@ from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.models.controls import ActivityError
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.report.figures import is_informative
 from hneurons_eval.util.packing import unpack
 
 MAX_NEURONS = 20
@@ -90,12 +91,15 @@ def identification(found: FoundNeurons, answers: Sequence[Mapping[str, Any]]) ->
         "C": found.C,
         "curve": [dict(p) for p in found.curve],
         "neurons": None,
+        "informative_band": False,
     }
     if neurons is None:
         return said
+    band = _band(found, neurons) if found.widths else None
     return said | {
         "widths": found.widths,
-        "band": asdict(_band(found, neurons)) if found.widths else None,
+        "band": asdict(band) if band else None,
+        "informative_band": band is not None and is_informative(band),
         "neurons": {
             "layers": neurons.layers.tolist(),
             "indices": neurons.indices.tolist(),
@@ -116,7 +120,10 @@ def _band(found: FoundNeurons, neurons: NeuronSet) -> LayerBand:
 
 
 def strongest(neurons: NeuronSet, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The neurons of the largest weights of either sign, with the answers that drive each most and its AUROC alone."""
+    """The neurons of the largest weights of either sign, with the answers that drive each most and its AUROC alone.
+
+    `contrary` is a neuron whose weight has the other sign than its AUROC alone.
+    """
     matrix, rows = _contributions(answers, len(neurons))
     labels = [LABELS[row["label"]] for row in rows]
     weights = neurons.weights if neurons.weights is not None else np.zeros(len(neurons))
@@ -131,13 +138,15 @@ def strongest(neurons: NeuronSet, answers: Sequence[Mapping[str, Any]]) -> list[
             driven.append({**kept, "contribution": float(matrix[row, place])})
             if len(driven) == MAX_ANSWERS:
                 break
+        alone = auroc(labels, matrix[:, place]) if len(set(labels)) == 2 else None
         found.append(
             {
                 "layer": int(neurons.layers[place]),
                 "neuron": int(neurons.indices[place]),
                 "weight": None if neurons.weights is None else float(neurons.weights[place]),
                 "stability": None if neurons.stability is None else float(neurons.stability[place]),
-                "auroc": auroc(labels, matrix[:, place]) if len(set(labels)) == 2 else None,
+                "auroc": alone,
+                "contrary": alone is not None and bool((alone - 0.5) * weights[place] < 0),
                 "answers": driven,
             }
         )

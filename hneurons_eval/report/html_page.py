@@ -12,15 +12,18 @@ from hneurons_eval.analysis.dose_response import BASELINE_ALPHA
 from hneurons_eval.analysis.overlap import LayerBand
 from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report import figures as draw
-from hneurons_eval.report.detection import BASELINES, KINDS, probe_name
+from hneurons_eval.report.detection import BASELINES, probe_name
+from hneurons_eval.report.detection import GLOSSARY as DETECTION_GLOSSARY
+from hneurons_eval.report.dose_response import GLOSSARY as SWEEP_GLOSSARY
 from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
-from hneurons_eval.report.html_overview import LIGHT_OF_VERDICT
+from hneurons_eval.report.wording import KINDS, STATUSES
+from hneurons_eval.util.markdown import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def page(content: Mapping[str, Any]) -> str:
-    """The HTML of what `html_content.content` says.
+    """The HTML of what `content.content` says.
 
     Everything in it is escaped, and control characters are shown as such: texts of models and names of files are
     not to be trusted.
@@ -31,19 +34,18 @@ def page(content: Mapping[str, Any]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_shown,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
     environment.filters["split_at"] = split_at
     drawn = {name: base64.b64encode(image).decode("ascii") for name, image in pictures(content).items()}
     return environment.get_template("report.html").render(
-        content=content, pictures=drawn, no_op=BASELINE_ALPHA, light_of_verdict=LIGHT_OF_VERDICT
+        content=content,
+        pictures=drawn,
+        baseline=BASELINE_ALPHA,
+        statuses=STATUSES,
+        detection_glossary=DETECTION_GLOSSARY,
+        sweep_glossary=SWEEP_GLOSSARY,
     )
-
-
-def _shown(value: Any) -> Any:
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in value)
 
 
 def split_at(text: str, span: Sequence[int] | None) -> tuple[str, str, str]:

@@ -2,17 +2,16 @@
 
 ```python
 risk_log = risk_log_of(read_log("LOG"), "a task")   # None where the log has no such scores
-section(risk_log), light(risk_log), picture(section(risk_log))
+section(risk_log), overview_line(risk_log), picture(section(risk_log))
 ```
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hneurons_eval.analysis.selective_prediction import ScoredAnswer
 from hneurons_eval.report import figures as draw
-from hneurons_eval.report.detection import interval
+from hneurons_eval.report.wording import Figures, Line, interval, line
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalScore
@@ -23,25 +22,18 @@ RIVALS = {
     "length_auroc": "the length of the response",
 }
 """What the risk is compared with; neither needs a probe."""
+MIN_PER_CLASS = 10
+"""Right and wrong answers below which an AUROC says too little for a verdict."""
 
 
-@dataclass(frozen=True)
-class RiskLog:
-    """A log with risks.
-
-    Attributes:
-        title: of the task, for people.
-        location, status: of the log.
-        model: that answered.
-        figures: of the risk, as `risk.risk_figures` gives them.
-        answers: those with a risk.
-    """
+class RiskLog(NamedTuple):
+    """A log with risks: what it is of, its figures (as `risk_figures` gives them), the answers that have a risk."""
 
     title: str
     location: str
     status: str
     model: str
-    figures: Mapping[str, float]
+    figures: Figures
     answers: tuple[ScoredAnswer, ...]
 
 
@@ -80,14 +72,14 @@ def section(one: RiskLog) -> dict[str, Any]:
         "title": one.title,
         "figures": dict(one.figures),
         "rows": _rows(one.figures),
-        "sentence": light(one)["sentence"],
+        "sentence": overview_line(one)["sentence"],
         "losses": [1.0 - float(answer.correct or 0.0) for answer in judged],
         "risks": [answer.risk for answer in judged],
         "threshold": judged[0].threshold if judged else None,
     }
 
 
-def _rows(figures: Mapping[str, float]) -> list[list[str]]:
+def _rows(figures: Figures) -> list[list[str]]:
     """What is known, as names with values."""
     named = {
         "mean_risk": "mean risk",
@@ -116,37 +108,38 @@ def _rows(figures: Mapping[str, float]) -> list[list[str]]:
     return rows + [[label, interval(figures, name)] for name, label in named.items() if name in figures]
 
 
-def light(one: RiskLog) -> dict[str, str]:
-    """The line of the glance: whether the risk tells wrong answers from right ones, better than what needs no probe."""
-    found = one.figures
-    line = {"light": "grey", "what": f"risk: {one.title}", "figure": "", "sentence": ""}
+def overview_line(one: RiskLog) -> Line:
+    """Whether the risk tells wrong answers from right ones, better than what needs no probe."""
+    found, what = one.figures, f"risk: {one.title}"
     answers = int(found.get("answers", 0))
     if not answers:
-        return line | {"sentence": "No answer has a risk; the explanations in the log say why."}
+        return line("grey", what, "", "No answer has a risk; the explanations in the log say why.")
     if "error" not in found:
-        said = (
-            f"{answers} answers have a risk, but the task says of none whether it is right: put the scorer behind it."
-        )
-        return line | {"sentence": said}
-    wrong = f"{100 * found['error']:.1f} % of the answers are wrong"
+        said = f"{answers} answers have a risk, but no score of the task; put its scorer before hallucination_risk."
+        return line("grey", what, "", said)
+    scored = int(found.get("scored_by_task", answers))
+    count = round(scored * found["error"])
+    wrong = f"{count} of {scored} answers are wrong ({100 * found['error']:.1f} %)"
     if "auroc" not in found:
-        return line | {"sentence": f"{wrong}: with one kind only there is nothing to tell apart."}
-    line |= {"figure": f"AUROC {interval(found, 'auroc')}"}
-    low = found.get("auroc_low", 0.0)
+        return line("grey", what, "", f"{wrong}: with one kind only there is nothing to tell apart.")
+    low, figure = found.get("auroc_low", 0.0), f"AUROC {interval(found, 'auroc')}"
+    if (fewer := min(count, scored - count)) < MIN_PER_CLASS:
+        said = f"{wrong}: {fewer} of the rarer kind are too few for a verdict ({MIN_PER_CLASS} are needed)."
+        return line("grey", what, "too few", said)
+    if low == found.get("auroc_high"):
+        return line("grey", what, figure, f"{wrong}; an interval without width allows no verdict: try more answers.")
     if not low > 0.5:
-        said = f"{wrong}, and the risk does not tell them from the right ones: its interval reaches .5."
-        return line | {"light": "red", "sentence": said}
-    near = [label for name, label in RIVALS.items() if found.get(name, 0.0) >= low]
-    if near:
+        return line("red", what, figure, f"{wrong}; the risk does not tell them from right ones (interval reaches .5).")
+    if near := [label for name, label in RIVALS.items() if found.get(name, 0.0) >= low]:
         said = f"{wrong}; the risk tells them better than chance, but not clearly better than {' or '.join(near)}."
-        return line | {"light": "amber", "sentence": said}
+        return line("amber", what, figure, said)
     saved = ""
     if "error_at_threshold" in found:
         saved = (
-            f" Of the {100 * found['coverage_at_threshold']:.1f} % that are not above the threshold "
+            f" {100 * found['coverage_at_threshold']:.1f} % are not above the threshold; of these "
             f"{100 * found['error_at_threshold']:.1f} % are wrong."
         )
-    return line | {"light": "green", "sentence": f"{wrong}; the risk tells them from the right ones.{saved}"}
+    return line("green", what, figure, f"{wrong}; the risk tells them from right ones.{saved}")
 
 
 def picture(said: Mapping[str, Any]) -> bytes | None:

@@ -11,11 +11,11 @@ from hneurons_eval.probe.variation import Variation
 from hneurons_eval.report import figures
 from hneurons_eval.util.markdown import picture, table
 
-MOST = 20
+MAX_NEURONS = 20
 """Neurons in the table of the most stable."""
 
 
-def probe_account(
+def search_summary(
     identified: Identified, labels: Sequence[int], variation: Variation | None = None, directory: str | None = None
 ) -> str:
     """The path over C, how well the probe tells, where its neurons sit and how stable they are.
@@ -40,7 +40,7 @@ def probe_account(
         weights, stability = probe.coef_[flat], variation.stability[flat]
         rows = [
             [str(neurons.layers[k]), str(neurons.indices[k]), f"{weights[k]:+.4g}", f"{stability[k]:.0%}"]
-            for k in np.lexsort((-np.abs(weights), -stability))[:MOST].tolist()
+            for k in np.lexsort((-np.abs(weights), -stability))[:MAX_NEURONS].tolist()
         ]
         parts.append(table(["layer", "neuron", "weight", "selected in half-samples"], rows))
     return "\n\n".join(parts)

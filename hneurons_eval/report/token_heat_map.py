@@ -29,7 +29,7 @@ class Cell(NamedTuple):
     inside: bool
 
 
-def token_strip(text: str, tokens: Sequence[tuple[int, int, float]], span: Sequence[int] | None) -> bytes:
+def token_heat_map(text: str, tokens: Sequence[tuple[int, int, float]], span: Sequence[int] | None) -> bytes:
     """A line of tokens from blue (faithful) over white to red (hallucinated), the answer's span underlined.
 
     The colour of a token is the probability that its log-odds stand for.

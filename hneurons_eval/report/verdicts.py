@@ -1,11 +1,10 @@
-"""What the slope of an outcome says, as one of a few verdicts and a sentence, from the figures of a sweep alone."""
+"""What the slope of an outcome says: one of a few verdicts and a sentence, from the figures of a sweep alone."""
 
 import math
-from collections.abc import Mapping
 
 from hneurons_eval.analysis.dose_response import AMOUNTS, LEVEL, SIGNED, alphas_of, sets_needed, smallest_p
+from hneurons_eval.report.wording import KINDS, Figures, interval, p_equals
 
-Figures = Mapping[str, float]
 SIDE = ("unparsed", "not_attempted", "truncated", "degenerate")
 """Outcomes that can make, or hide, an effect."""
 RIVALS = {
@@ -14,37 +13,25 @@ RIVALS = {
 }
 """Outcomes that explain an outcome where they change with it (1) or against it (-1); they stand in its sentence."""
 TITLES = {
-    "compliance": "compliance",
     "compliance_beyond_neutral": "compliance beyond a neutral re-ask",
     "neutral_change": "right answers that end wrong when merely asked again",
     "corrected": "wrong answers corrected",
-    "accuracy": "accuracy",
     "attempt_rate": "answers attempted",
     "hallucination_rate": "hallucinated answers",
-    "unparsed": "unparsed",
-    "not_attempted": "not attempted",
     "truncated": "stopped by the limit on tokens",
     "degenerate": "degenerate text",
     "response_tokens": "tokens in a response",
 }
-KIND_TITLES = {
-    "uniform": "uniform",
-    "layer": "layer-matched",
-    "contribution": "contribution-matched",
-    "sd": "sd-matched",
-    "random": "",
+VERDICTS = {
+    "effect": ("effect", "green"),
+    "spared": ("less than random sets", "amber"),
+    "shared": ("no more than random sets", "amber"),
+    "undecided": ("undecided", "amber"),
+    "artefact": ("doubtful", "amber"),
+    "none": ("no effect seen", "grey"),
+    "unknown": ("cannot tell", "grey"),
 }
-"""How random sets were drawn, in words; a kind that is not here has its own name."""
-MARKS = {
-    "effect": ("effect", "bold green"),
-    "spared": ("less than random sets", "yellow"),
-    "shared": ("no effect of these neurons", "yellow"),
-    "undecided": ("undecided", "yellow"),
-    "artefact": ("doubtful", "yellow"),
-    "none": ("none", "dim"),
-    "unknown": ("unknown", "dim"),
-}
-"""How a verdict on an outcome is named, and printed."""
+"""Words and status of each verdict."""
 
 
 def title_of(outcome: str) -> str:
@@ -59,8 +46,23 @@ def outcomes_of(figures: Figures) -> list[str]:
 
 
 def headlines_of(figures: Figures) -> list[str]:
-    """The outcomes that are reported in full: those with differences to the no-op."""
-    return [name for name in outcomes_of(figures) if alphas_of(figures, f"{name}_difference")]
+    """The outcomes that are reported in full: those with differences to baseline, but for what another one shows."""
+    names = [name for name in outcomes_of(figures) if alphas_of(figures, f"{name}_difference")]
+    return [name for place, name in enumerate(names) if not _is_shown(figures, name, names[:place])]
+
+
+def _is_shown(figures: Figures, name: str, before: list[str]) -> bool:
+    """Whether an outcome adds nothing to those before it: no answer changes, or it is 1 minus one of them."""
+    if not before or f"{name}_slope_primary" in figures:
+        return False
+    if f"{name}_slope_changeable" in figures:
+        return True
+    alphas = alphas_of(figures, name)
+    return any(
+        alphas == alphas_of(figures, other)
+        and all(abs(figures[f"{name}@{alpha:g}"] + figures[f"{other}@{alpha:g}"] - 1) < 1e-9 for alpha in alphas)
+        for other in before
+    )
 
 
 def kinds_of(figures: Figures) -> dict[str, int]:
@@ -74,15 +76,8 @@ def floor_of(figures: Figures) -> float:
     return smallest_p(min(kinds_of(figures).values(), default=0))
 
 
-def p_text(p: float, floor: float = 0.0) -> str:
-    """`= 0.123`, or `≤ 0.050 (floor)` where fewer sets than asked for could not show less."""
-    if floor and p <= floor + 1e-9:
-        return f"≤ {p:.3f} (floor)"
-    return "< 0.001" if p < 0.0005 else f"= {p:.3f}"
-
-
 def verdict(figures: Figures, outcome: str, scaled: str = "") -> tuple[str, str]:
-    """What the slope of an outcome says: one of `MARKS`, and a sentence.
+    """What the slope of an outcome says: one of `VERDICTS`, and a sentence.
 
     - `effect`: the interval of the slope leaves out 0, whatever unparsed answers count as, and so few random sets of
       any kind move the outcome as far in the same direction that p is at most .05, two-sided, on the hardest kind; of
@@ -107,29 +102,29 @@ def verdict(figures: Figures, outcome: str, scaled: str = "") -> tuple[str, str]
     bounds = {counted: f"{name}_missing{counted}" for counted in "01" if f"{name}_missing{counted}" in figures}
     signs = {own, *(_sign(figures, bound) for bound in bounds.values())}
     if len(signs) > 1:
-        low, high = (_ends(figures, bound) for bound in bounds.values())
+        low, high = (_slope(figures, bound) for bound in bounds.values())
         least = -1 if outcome in SIGNED else 0
         return "artefact", (
-            f"{said}, over the questions that could be judged at every alpha. If all other answers counted as {least} "
-            f"it would be {low}, as 1 {high}: it may be no more than answers that cannot be judged"
+            f"{said}, over the questions that could be judged at every alpha. Counting all other answers as {least} "
+            f"gives {low}, as 1 {high}: answers that cannot be judged may explain it"
         )
     if own and (sides := _sides(figures, outcome, value, bool(bounds))):
         names = " and ".join(title_of(side) for side in sides)
-        return "artefact", f"{said}, but so does the share of {names}: it may be no more than that"
+        return "artefact", f"{said}, but so does the share of {names}, which may explain it"
     if _is_spared(figures, name, value):
-        return "spared", f"{said}; random sets of the same size do more: {_sets(figures, name)}"
+        return "spared", f"{said}; random sets of the same size change it more: {_sets(figures, name)}"
     if not own:
-        return "none", f"{said}: no effect seen{_could(figures, name, outcome)}"
+        return "none", f"{said}{_detectable(figures, name, outcome)}"
     if f"{name}_p" not in figures:
-        return "unknown", f"{said}; without control sets it cannot be told from what any neurons would do"
+        return "unknown", f"{said}; without random sets nothing shows that other neurons would not do the same"
     return _against(figures, name, value, said)
 
 
 def _against(figures: Figures, name: str, value: float, said: str) -> tuple[str, str]:
-    """The verdict on a slope that is one, by the control sets."""
+    """The verdict on a slope whose interval leaves out 0, by the control sets."""
     p, over = figures[f"{name}_p"], int(figures.get(f"{name}_holm_over", 1))
     final = figures.get(f"{name}_p_holm", p)
-    after = f"; p {p_text(final)} after Holm over {over} other outcomes" if over > 1 else ""
+    after = f"; {p_equals(final)} after Holm over {over} other outcomes" if over > 1 else ""
     if final <= LEVEL:
         return "effect", f"{said}; {_sets(figures, name)}{after}"
     kinds = kinds_of(figures)
@@ -141,32 +136,36 @@ def _against(figures: Figures, name: str, value: float, said: str) -> tuple[str,
     if beyond_all and smallest > LEVEL:
         holm = f" after Holm over {over} outcomes" if over > 1 else ""
         return "undecided", (
-            f"{said}; no random set does as much ({_sets(figures, name)}), but it cannot be decided with {fewest} "
-            f"sets: the smallest p is {smallest:.3f}{holm}; controls={sets_needed(over)} can "
-            f"show {LEVEL}"
+            f"{said}; no random set does as much ({_sets(figures, name)}), but {fewest} sets cannot decide: the "
+            f"smallest p is {smallest:.3f}{holm}; controls={sets_needed(over)} can show {LEVEL}"
         )
     if p <= LEVEL:
-        return "undecided", f"{said}; {_sets(figures, name)}, but p {p_text(final)} after Holm over {over} outcomes"
-    return "shared", f"{said}; random sets of the same size do the like: {_sets(figures, name)}"
+        return "undecided", f"{said}; {_sets(figures, name)}, but {p_equals(final)} after Holm over {over} outcomes"
+    return "shared", f"{said}; random sets of the same size change it as much: {_sets(figures, name)}"
 
 
 def _said(figures: Figures, outcome: str, scaled: str) -> str:
     unit = "" if outcome in AMOUNTS else " points"
     role = " (primary outcome)" if f"{outcome}_slope_primary" in figures else ""
-    said = f"{title_of(outcome)}{role} changes by {_ends(figures, f'{outcome}_slope', unit)}"
+    slope = _slope(figures, f"{outcome}_slope").replace(" [", f"{unit} per unit of alpha [", 1)
     others = [name for name in RIVALS.get(outcome, ()) if f"{name}_slope" in figures]
-    beside = "; ".join(f"{title_of(name)}: {_ends(figures, f'{name}_slope')}" for name in others)
+    beside = "; ".join(f"{title_of(name)}: {_slope(figures, f'{name}_slope')}" for name in others)
+    said = f"{title_of(outcome)}{role} changes by {slope}"
     return said + (f", scaling {scaled}" if scaled else "") + (f" ({beside})" if beside else "")
 
 
-def _could(figures: Figures, name: str, outcome: str) -> str:
-    """What could have been seen where nothing was."""
+def _slope(figures: Figures, name: str) -> str:
+    return interval(figures, name, digits=2, sign=True)
+
+
+def _detectable(figures: Figures, name: str, outcome: str) -> str:
+    """The smallest slope that such a sample could show."""
     unit = "" if outcome in AMOUNTS else " points"
     seen, most = figures.get(f"{name}_detectable"), figures.get(f"{name}_changeable")
     none = f"; no answer changed, so at most {100 * most:.1f} % of items can change (95 %)" if most is not None else ""
     if seen is None:
-        return f"{none}; so few answers could not have shown any slope"
-    return f"{none}; a slope of {seen:.2f}{unit} would have been seen in four of five such samples"
+        return f"{none}; so few answers cannot show any slope"
+    return f"{none}; detectable with 80 % power: a slope of {seen:.2f}{unit}"
 
 
 def _sides(figures: Figures, outcome: str, value: float, bounded: bool) -> list[str]:
@@ -198,20 +197,17 @@ def _sets(figures: Figures, name: str) -> str:
     parts = []
     for kind, number in kinds_of(figures).items():
         low, high = figures[f"{name}_{kind}_low"], figures[f"{name}_{kind}_high"]
-        p = p_text(figures[f"{name}_p_{kind}"], smallest_p(number))
-        how = KIND_TITLES.get(kind, kind)
-        parts.append(f"{number} {how + ' ' if how else ''}random sets {low:+.2f} to {high:+.2f} (p {p})")
+        p = p_equals(figures[f"{name}_p_{kind}"], smallest_p(number))
+        parts.append(f"{number} {kind_title(kind)}random sets {low:+.2f} to {high:+.2f} ({p})")
     return ", ".join(parts)
+
+
+def kind_title(kind: str) -> str:
+    """`layer-matched `; empty for sets of which only the name says that they are random."""
+    return "" if kind == "random" else f"{KINDS.get(kind, kind)} "
 
 
 def _sign(figures: Figures, name: str) -> int:
     """The sign that both ends of an interval have; 0 where it holds 0, or is not known."""
     low, high = (round(figures.get(f"{name}_{end}", 0.0), 9) for end in ("low", "high"))
     return 1 if low > 0 else -1 if high < 0 else 0
-
-
-def _ends(figures: Figures, name: str, unit: str | None = None) -> str:
-    # A curve that is flat may have a slope of 1e-15 by rounding, which is none.
-    value, low, high = (round(figures.get(f"{name}{part}", math.nan), 9) + 0.0 for part in ("", "_low", "_high"))
-    per = "" if unit is None else f"{unit} per unit of alpha"
-    return f"{value:+.2f}{per} [{low:+.2f}, {high:+.2f}]"

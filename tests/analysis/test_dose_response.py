@@ -22,11 +22,11 @@ from hneurons_eval.analysis.dose_response import (
 )
 from hneurons_eval.analysis.paired import mean_change, mean_level
 from hneurons_eval.analysis.statistics import holm, mcnemar, wilson_interval
-from hneurons_eval.report.dose_response import account, headline_table, side_table
+from hneurons_eval.report.dose_response import headline_cells, side_cells, summary
 from hneurons_eval.report.figures import dose_response as draw
-from hneurons_eval.report.html_overview import LIGHT_OF_VERDICT
 from hneurons_eval.report.primary import primaries, sentence
-from hneurons_eval.report.verdicts import MARKS, outcomes_of, p_text, verdict
+from hneurons_eval.report.verdicts import headlines_of, outcomes_of, verdict
+from hneurons_eval.report.wording import p_equals, p_value
 
 ALPHAS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 ITEMS = [f"q{k}" for k in range(10)]
@@ -333,7 +333,7 @@ def test_too_few_sets_cannot_decide_and_the_verdict_says_how_few(sets: int, kind
     got, said = verdict(found, "compliance")
     assert got == kind
     if kind == "undecided":
-        assert f"cannot be decided with {sets} sets: the smallest p is {2 / (sets + 1):.3f}" in said
+        assert f"but {sets} sets cannot decide: the smallest p is {2 / (sets + 1):.3f}" in said
         assert "controls=39" in said
     else:
         assert "p ≤ 0.050 (floor)" in said
@@ -366,7 +366,7 @@ def test_neurons_that_do_less_than_every_set_are_spared_and_not_effective():
     assert found["compliance_slope_p_control"] == pytest.approx(0.05)
     kind, said = verdict(found, "compliance")
     assert kind == "spared"
-    assert "random sets of the same size do more" in said
+    assert "random sets of the same size change it more" in said
     # Neurons that do nothing where every set does much are spared too; those that do more are effective.
     still = dose_response(sweep_of([base, base, base], sets, ["contribution"] * 39), ["compliance"])
     assert verdict(still, "compliance")[0] == "spared"
@@ -375,11 +375,6 @@ def test_neurons_that_do_less_than_every_set_are_spared_and_not_effective():
     # A slope in the other direction is an effect of its own.
     against = dose_response(sweep_of([base, base, [1.0] * 32 + [0.0] * 8], sets, ["contribution"] * 39), ["compliance"])
     assert verdict(against, "compliance")[0] == "effect"
-
-
-def test_every_verdict_has_a_name_and_a_light():
-    assert set(MARKS) == set(LIGHT_OF_VERDICT)
-    assert LIGHT_OF_VERDICT["spared"] == LIGHT_OF_VERDICT["undecided"] == "amber"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05])
@@ -415,7 +410,7 @@ def test_where_nothing_changed_the_interval_says_how_many_could():
     kind, said = verdict(found, "compliance")
     assert kind == "none"
     assert "at most 5.8 % of items can change (95 %)" in said
-    assert "would have been seen in four of five" in said
+    assert "detectable with 80 % power" in said
 
 
 @pytest.mark.parametrize("items", [10, 50])
@@ -504,7 +499,7 @@ def test_what_is_scaled_stands_in_the_verdict():
     found = dose_response(sweep_of([base] * 3, kinds=["contribution"] * 39), ["compliance"])
     said = "scaling 6 positive of the probe's 17 neurons"
     assert said in verdict(found, "compliance", "6 positive of the probe's 17 neurons")[1]
-    told = account("A", found, ["compliance"], "6 positive of the probe's 17 neurons")
+    told = summary("A", found, "6 positive of the probe's 17 neurons")
     assert "Scaled: 6 positive of the probe's 17 neurons." in told
     assert said in told
 
@@ -514,10 +509,32 @@ def test_a_p_at_its_floor_says_so():
     found = dose_response(
         sweep_of([base, base, more], kinds=["contribution"] * 39, truncated=[base, base, more]), ["compliance"]
     )
-    assert "≤ 0.050 (floor)" in headline_table(found, "compliance")
-    assert "≤ 0.050 (floor)" in side_table(found, ["truncated"])
-    assert [p_text(p, 0.05) for p in (0.05, 0.1, 0.0001)] == ["≤ 0.050 (floor)", "= 0.100", "≤ 0.000 (floor)"]
-    assert p_text(0.0001) == "< 0.001"
+    assert "≤ 0.050 (floor)" in str(headline_cells(found, "compliance"))
+    assert "≤ 0.050 (floor)" in str(side_cells(found, ["truncated"]))
+    assert [p_value(p, 1 / 31) for p in (1 / 31, 0.1, 0.0001)] == ["≤ 0.033 (floor)", "0.100", "≤ 0.033 (floor)"]
+    assert [p_equals(p, 0.05) for p in (0.05, 0.1)] == ["p ≤ 0.050 (floor)", "p = 0.100"]
+    assert (p_value(0.0001), p_equals(0.0001), p_value(None)) == ("< 0.001", "p < 0.001", "—")
+
+
+def test_a_p_that_too_few_sets_cannot_show_is_left_out():
+    base, more = [1.0] * 20 + [0.0] * 20, [1.0] * 34 + [0.0] * 6
+    few = dose_response(sweep_of([base, base, more], kinds=["layer"] * 5, truncated=[base, base, more]), ["compliance"])
+    assert [row[4] for row in headline_cells(few, "compliance")[1]] == ["too few", "", "too few"]
+    assert side_cells(few, ["truncated"])[1][0][-1] == "too few"
+
+
+def test_an_outcome_that_repeats_another_or_never_changes_has_no_table_of_its_own():
+    base, more = [1.0] * 20 + [0.0] * 20, [1.0] * 34 + [0.0] * 6
+    turned = [[1 - value for value in row] for row in (base, base, more)]
+    names = ["accuracy", "attempt_rate", "hallucination_rate", "other"]
+    sweep = sweep_of(
+        [base, base, more], kinds=["layer"] * 39, name="accuracy", attempt_rate=[[1.0] * 40] * 3,
+        hallucination_rate=turned, other=[base, more, base],
+    )  # fmt: skip
+    found = dose_response(sweep, names)
+    assert headlines_of(found) == ["accuracy", "other"]
+    # The primary outcome is reported in full whatever it does.
+    assert "attempt_rate" in headlines_of(found | {"attempt_rate_slope_primary": 1.0})
 
 
 def test_an_amount_has_no_bound_and_no_added_observation():
@@ -532,7 +549,7 @@ def test_an_amount_has_no_bound_and_no_added_observation():
 # --- in words ------------------------------------------------------------------------------------------
 
 
-def test_the_account_names_every_alpha_and_every_outcome_and_draws_the_curve():
+def test_the_summary_names_every_alpha_and_every_outcome_and_draws_the_curve():
     own = [
         Row(
             row.item,
@@ -543,11 +560,11 @@ def test_the_account_names_every_alpha_and_every_outcome_and_draws_the_curve():
         for row in simulated(0.08, 1)
     ]
     found = dose_response(arrange(own)[""], ["compliance"])
-    text = account("A sweep", found, ["compliance"])
+    text = summary("A sweep", found)
     assert text.count("data:image/png;base64,") == 1
     for alpha in ALPHAS:
         assert f"\n| {alpha:g} |" in text
     assert "stopped by the limit on tokens, %" in text
     assert outcomes_of(found) == ["compliance", "truncated"]
-    assert "no-op" in headline_table(found, "compliance")
+    assert ["baseline", "", "", "", ""] in [row[2:] for row in headline_cells(found, "compliance")[1]]
     assert draw(found, ["compliance"]).startswith(b"\x89PNG")

@@ -12,8 +12,11 @@ from hneurons_eval import __version__
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.report.detection import interval
-from hneurons_eval.report.summary import StageFigures, print_summary
+from hneurons_eval.report.content import content
+from hneurons_eval.report.found_neurons import FoundNeurons
+from hneurons_eval.report.overview import StageFigures
+from hneurons_eval.report.terminal import print_report
+from hneurons_eval.report.wording import interval
 
 LAYOUT = NeuronLayout((50, 50))
 
@@ -129,7 +132,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments: tuple[str, ...]):
 def test_report_prints_what_every_stage_found(run: Run):
     done = hneurons("report", str(run.directory / "logs"))
     assert done.exit_code == 0, done.output
-    assert "hallucination neurons of hneurons/smollm2-135m-instruct" in done.output
+    assert "Hallucination neurons of hneurons/smollm2-135m-instruct" in done.output
     figures = {
         stage: {name: m.value for one in log.results.scores for name, m in one.metrics.items()}
         for stage, log in run.logs.items()
@@ -137,7 +140,7 @@ def test_report_prints_what_every_stage_found(run: Run):
     }
     collected, probed, swept = figures["collect"], figures["probe"], figures["closed_book"]
     assert f"{int(collected['right'])} right, {int(collected['wrong'])} wrong" in done.output
-    assert f"Neurons    {int(probed['neurons'])} of 46,080" in done.output
+    assert f"neurons ({int(probed['neurons'])}): {int(probed['neurons'])} of 46,080" in done.output
     assert f"{probed['auroc']:.3f} [{probed['auroc_low']:.3f}, {probed['auroc_high']:.3f}]" in done.output
     for alpha in "013":
         level, low, high = (100 * swept[f"accuracy{end}@{alpha}"] for end in ("", "_low", "_high"))
@@ -156,14 +159,14 @@ def test_report_takes_single_logs_and_the_newest_of_each_stage(run: Run, tmp_pat
     assert "2 faithful and 2 hallucinated" in done.output
     alone = hneurons("report", run.logs["collect"].location)
     assert alone.exit_code == 0, alone.output
-    assert "Yield" in alone.output
+    assert "questions (" in alone.output
     assert "AUROC" not in alone.output
 
 
 def test_report_refuses_what_is_no_log(tmp_path: Path):
     empty = hneurons("report", str(tmp_path))
     assert empty.exit_code == 1
-    assert "run the pipeline first" in empty.output
+    assert "nothing to report in" in empty.output
     (tmp_path / "x.eval").write_text("nothing")
     done = hneurons("report", str(tmp_path))
     assert done.exit_code == 1
@@ -190,5 +193,5 @@ def test_a_summary_of_stages_that_found_nothing_has_no_figures():
     stages = [
         StageFigures(name, {}, f"{name}.eval") for name in ("collect", "capture", "probe", "detect", "closed_book")
     ]
-    print_summary(stages, console)
-    assert "too few of one class" in console.export_text()
+    print_report(content(stages, {}, FoundNeurons()), console)
+    assert console.export_text().count("its status is success") == 5

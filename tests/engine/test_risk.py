@@ -32,7 +32,7 @@ from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.probe.classifier import Probe, ProbeError
 from hneurons_eval.report.figures import risk_coverage as picture
-from hneurons_eval.report.token_heat_map import COLUMNS, MAX_TOKENS, layout_cells, token_strip
+from hneurons_eval.report.token_heat_map import COLUMNS, MAX_TOKENS, layout_cells, token_heat_map
 
 MakeCheckpoint = Callable[..., Path]
 KINDS = ["llama", "gpt2", "mixtral", "qwen2_moe", "deepseek_v3"]
@@ -441,12 +441,12 @@ def test_a_long_answer_shows_what_is_around_the_span():
 @pytest.mark.parametrize("text", ["Paris", "$x_1$ \\frac", "\x00\x1b[31m", "日本語 😀 é\n\n", "a" * 999])
 def test_strips_are_pictures_whatever_the_text(text: str):
     tokens = [(at, at + 1, 5.0 - at) for at in range(len(text))]
-    assert token_strip(text, tokens, (0, 2)).startswith(PNG)
-    assert token_strip(text, tokens, None) == token_strip(text, tokens, (0, 0))
+    assert token_heat_map(text, tokens, (0, 2)).startswith(PNG)
+    assert token_heat_map(text, tokens, None) == token_heat_map(text, tokens, (0, 0))
 
 
 def test_the_colour_of_a_token_follows_its_log_odds():
-    calm, alarmed = (token_strip("Paris", [(0, 5, odds)], None) for odds in (-4.0, 4.0))
+    calm, alarmed = (token_heat_map("Paris", [(0, 5, odds)], None) for odds in (-4.0, 4.0))
     assert mean_colour(calm)[2] > mean_colour(calm)[0]  # blue
     assert mean_colour(alarmed)[0] > mean_colour(alarmed)[2]  # red
 

@@ -10,6 +10,7 @@ from inspect_ai.log import (
     EvalDataset,
     EvalLog,
     EvalMetric,
+    EvalPlan,
     EvalResults,
     EvalSample,
     EvalScore,
@@ -37,6 +38,7 @@ def write_log(
     model_args: Mapping[str, Any] | None = None,
     samples: Sequence[EvalSample] = (),
     status: Any = "success",
+    plan: EvalPlan | None = None,
 ) -> Path:
     """A log of a task with these figures, made at that minute; without figures it is of a run that has not ended."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,7 @@ def write_log(
             model_args=dict(model_args or {}),
             metadata=dict(metadata or {}),
         ),
+        plan=plan or EvalPlan(),
         results=results,
         samples=list(samples),
     )

@@ -28,7 +28,7 @@ from hneurons_eval.judging.refusal import declines
 from hneurons_eval.judging.rule import is_refusal, judge_by_rule, parse_choice, parse_verdict
 from hneurons_eval.judging.spans import answer_span
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.report import html_content
+from hneurons_eval.report import content
 from hneurons_eval.scorers.judge import VERDICT_TOOL
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.markdown import quoted as fenced
@@ -204,7 +204,7 @@ def report_on(directory: Path, texts: list[str], named: str) -> tuple[str, str, 
 
 
 def test_nothing_in_answers_or_names_becomes_an_element_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(html_content, "MAX_ANSWERS", 1_000)
+    monkeypatch.setattr(content, "MAX_ANSWERS", 1_000)
     short = [text[:400] for text in CLAIMS]
     plain, _, _ = report_on(tmp_path / "plain", ["words " * 10] * len(short), "facts")
     expected = {element for element, _ in Tags(plain).elements}

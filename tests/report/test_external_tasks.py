@@ -1,4 +1,4 @@
-"""Tasks of others, in all the ways in which they can be had with risks and with scaled neurons."""
+"""External tasks, in all the ways in which they can be had with risks and with scaled neurons."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreign_tasks import figures, make_probe, mock, run, scores, theirs, theirs_by_choice
+from external_suite import figures, make_probe, mock, run, scores, theirs, theirs_by_choice
 from inspect_ai import Task, score, task_with
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import Sample
@@ -306,7 +306,7 @@ def test_a_frame_of_risks_has_a_row_for_each_answer(tiny: Path, probe: str, tmp_
         frames.risks(run(theirs(), tiny, tmp_path / "plain"))
 
 
-def test_the_no_op_touches_no_neurons():
+def test_the_baseline_touches_no_neurons():
     assert scaling_of({}) == ("", 1.0)
     assert scaling_of({"neurons": "n.json"}) == ("", 1.0)
     assert scaling_of({"neurons": "n.json", "alpha": 1}) == ("", 1.0)

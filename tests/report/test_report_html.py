@@ -15,15 +15,17 @@ from inspect_ai.scorer import Score
 from report_logs import MODEL, scored, sweep_figures, write_log
 
 from hneurons_eval.analysis.detection import Detected, detection
+from hneurons_eval.analysis.overlap import LayerBand
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
+from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe
-from hneurons_eval.report.detection import detection_cells, p_text, verdicts
-from hneurons_eval.report.found_neurons import found_neurons
-from hneurons_eval.report.html_content import LABELS, content, examples
-from hneurons_eval.report.html_overview import glance
+from hneurons_eval.report.content import LABELS, content, examples
+from hneurons_eval.report.detection import detection_cells, verdicts
+from hneurons_eval.report.figures import is_informative
+from hneurons_eval.report.found_neurons import found_neurons, strongest
 from hneurons_eval.report.html_page import page, split_at
-from hneurons_eval.report.summary import StageFigures
+from hneurons_eval.report.overview import StageFigures, overview
 
 HOSTILE = "<script>alert(1)</script> **bold** [x](javascript:alert(2)) <img src=x onerror=alert(3)> {{ 7*7 }} \u202egnp"
 WIDTHS = (40, 40)
@@ -206,6 +208,7 @@ def test_the_strongest_neurons_stand_with_the_answers_that_drive_them_most(logs:
         (1, 10, 3.0, 0.9), (1, 11, 2.0, 0.6), (0, 3, 1.0, 0.2),
     ]  # fmt: skip
     assert first["auroc"] == 1.0  # its contribution is the label
+    assert [one["contrary"] for one in (first, second, third)] == [False, second["auroc"] < 0.5, False]
     assert {answer["label"] for answer in first["answers"]} == {"hallucinated"}
     assert [answer["question"] for answer in third["answers"]] == [
         f"What is the capital number {k}?" for k in (39, 38, 37)
@@ -224,9 +227,9 @@ def test_stages_and_files_that_are_missing_are_said(tmp_path: Path):
     assert len(said["missing"]) == 4
     assert all(sentence in shown for sentence in said["missing"])
     assert "picture-path" not in text
-    (line,) = said["glance"]
-    assert line["light"] == "grey"
-    assert "no effect seen" in line["sentence"]
+    (line,) = said["overview"]
+    assert line["status"] == "grey"
+    assert line["figure"] == "no effect seen"
 
 
 def test_an_unfinished_sweep_and_a_log_of_odd_samples_make_a_page(tmp_path: Path):
@@ -259,20 +262,20 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "light", "words"),
+    ("changed", "status", "words"),
     [
         ({}, "green", "The probe detects hallucinations"),
         ({}, "green", "It adds to log-probability, entropy and length (AUROC +0.050 [+0.010, +0.090])"),
-        ({}, "green", "The probe's neurons tell more than others of equal size, even the hardest to beat"),
+        ({}, "green", "The probe's neurons beat random sets of equal size, even the hardest kind"),
         ({"auroc_low": 0.49}, "red", "The probe is not shown to detect"),
         ({"auroc_p": 0.06}, "red", "The probe is not shown to detect"),
-        ({"auroc_relations_low": 0.48, "auroc_relations_high": 1.0}, "amber", "for others the interval reaches .5"),
+        ({"auroc_relations_low": 0.48, "auroc_relations_high": 1.0}, "amber", "for others it is not shown"),
         ({"length_difference_low": -0.01}, "amber", "Not shown to be better than response length"),
         ({"added_low": -0.01}, "amber", "It is not shown to add"),
         ({"added": -0.05, "added_low": -0.09, "added_high": -0.01}, "amber", "It makes log-probability"),
         ({"added_relations_low": -0.2, "added_relations_high": 0.3}, "amber", "over relations [-0.200, +0.300]"),
-        ({"probe_sd_p": 0.3}, "amber", "probe's neurons are not shown to tell more than others of equal size"),
-        ({"positive_sd_p": 0.3}, "amber", "positive neurons are not shown to tell more than others of equal size"),
+        ({"probe_sd_p": 0.3}, "amber", "probe's neurons are not shown to beat random sets of equal size"),
+        ({"positive_sd_p": 0.3}, "amber", "positive neurons are not shown to beat random sets of equal size"),
         (
             {"logprob_auroc": 0.9, "scalars_and_probe_auroc": 0.85},
             "amber",
@@ -282,7 +285,7 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
         ({"dense_auroc": 0.99, "dense_difference_low": -0.3}, "green", "The probe detects hallucinations"),
     ],
 )
-def test_detection_is_green_only_above_every_control_and_baseline(changed: dict[str, float], light: str, words: str):
+def test_detection_is_green_only_above_every_control_and_baseline(changed: dict[str, float], status: str, words: str):
     figures = {"auroc": 0.8, "auroc_low": 0.7, "auroc_high": 0.9, "auroc_p": 1 / 2001, "auroc_shuffles": 2000}
     figures |= {"added": 0.05, "added_low": 0.01, "added_high": 0.09}
     figures |= {"length_auroc": 0.6, "length_difference": 0.2, "length_difference_low": 0.1}
@@ -291,8 +294,8 @@ def test_detection_is_green_only_above_every_control_and_baseline(changed: dict[
         for kind in ("uniform", "sd"):
             own = f"{selection}_{kind}"
             figures |= {f"{own}_auroc": 0.6, f"{own}_p": 0.0099 if kind == "uniform" else 0.02, f"{own}_sets": 100}
-    (line,) = glance([StageFigures("detect", {**figures, **changed}, "x")])
-    assert line["light"] == light
+    (line,) = overview([StageFigures("detect", {**figures, **changed}, "x")])
+    assert line["status"] == status
     assert words in line["sentence"]
     if not changed:
         assert "p ≤ 0.001 (floor) with labels shuffled" in line["sentence"]
@@ -300,8 +303,8 @@ def test_detection_is_green_only_above_every_control_and_baseline(changed: dict[
 
 def test_a_detector_that_was_compared_with_nothing_is_not_green():
     figures = {"auroc": 0.8, "auroc_low": 0.7, "auroc_high": 0.9, "auroc_p": 0.001}
-    (line,) = glance([StageFigures("detect", figures, "x")])
-    assert line["light"] == "amber"
+    (line,) = overview([StageFigures("detect", figures, "x")])
+    assert line["status"] == "amber"
     assert "Compared with no baseline." in line["sentence"]
 
 
@@ -321,11 +324,38 @@ def test_a_detector_that_was_compared_with_nothing_is_not_green():
         ({"audit_leftover": 1.0, "leftover_share": 0.4}, "40 % of the answers are to questions of relations that were"),
     ],
 )
-def test_flagged_audits_have_a_light_and_a_sentence(figures: dict[str, float], words: str):
-    lines = glance([StageFigures("detect", figures, "x")])
-    (flagged,) = [line for line in lines if line["what"].startswith("audit:")]
-    assert flagged["light"] == "amber"
+def test_flagged_audits_have_a_status_and_a_sentence(figures: dict[str, float], words: str):
+    lines = overview([StageFigures("detect", figures, "x")])
+    (flagged,) = [line for line in lines if " audit, " in line["what"]]
+    assert flagged["status"] == "amber"
     assert words in flagged["sentence"]
+
+
+def test_neurons_whose_weight_has_another_sign_than_they_have_alone_are_marked():
+    chosen = NeuronSet.from_flat(CHOSEN, NeuronLayout(WIDTHS), np.array([1.0, -2.0, 3.0]))
+    rows = [
+        {"question": f"q{k}", "response": "", "span": None, "label": label, "probability": 0.5,
+         "selected": base64.b64encode(np.array([-y, y, y], "<f2").tobytes()).decode()}
+        for k, (label, y) in enumerate(LABELS.items())
+    ]  # fmt: skip
+    found = strongest(chosen, rows)
+    assert [(one["weight"], one["auroc"], one["contrary"]) for one in found] == [
+        (3.0, 1.0, False), (-2.0, 1.0, True), (1.0, 0.0, True),
+    ]  # fmt: skip
+
+
+def test_a_band_of_nought_to_one_is_not_drawn():
+    few, many = (LayerBand("b", (0.0, 0.0), (high, 1.0), True) for high in (1.0, 2.0))
+    assert not is_informative(few)
+    assert is_informative(many)
+
+
+def test_an_audit_names_the_log_that_it_is_of():
+    figures = {"auroc": 0.6, "audit_length": 1.0}
+    stages = [StageFigures("probe", figures, "a"), StageFigures("detect", figures, "b", title="detect on new")]
+    whats = [line["what"] for line in overview(stages)]
+    assert "length audit, held-out questions" in whats
+    assert "length audit, fresh answers on new" in whats
 
 
 def test_the_row_of_the_probe_counts_the_neurons_of_both_signs():
@@ -345,13 +375,10 @@ def test_the_row_of_the_probe_counts_the_neurons_of_both_signs():
     assert len(header) == len(rows[0]) == len(rows[1])
     assert "not shown" in verdicts({"auroc": 0.6, "auroc_low": 0.5, "auroc_p": 0.2})[0][1]
     assert verdicts({}) == []
-    assert p_text({"p": 0.05}, "p", 19) == "≤ 0.050 (floor)"
-    assert p_text({"p": 1 / 101}, "p", 100) == "≤ 0.010 (floor)"
-    assert p_text({"p": 0.06}, "p", 19) == "0.060"
 
 
 @pytest.mark.parametrize(
-    ("stage", "figures", "light"),
+    ("stage", "figures", "status"),
     [
         ("collect", {"questions": 300, "right": 0, "wrong": 300}, "red"),
         ("collect", {"questions": 300, "right": 9, "wrong": 200}, "amber"),
@@ -366,8 +393,8 @@ def test_the_row_of_the_probe_counts_the_neurons_of_both_signs():
         ("probe", {"auroc": 0.8}, "grey"),
     ],
 )
-def test_each_stage_has_the_light_that_its_figures_earn(stage: str, figures: dict[str, float], light: str):
-    assert glance([StageFigures(stage, figures, "x")])[0]["light"] == light
+def test_each_stage_has_the_status_that_its_figures_earn(stage: str, figures: dict[str, float], status: str):
+    assert overview([StageFigures(stage, figures, "x")])[0]["status"] == status
 
 
 def test_examples_are_the_surest_of_each_kind_and_each_question_stands_once(tmp_path: Path):
@@ -399,6 +426,6 @@ def test_a_span_splits_a_text_without_losing_a_character():
 
 def test_a_report_of_nothing_is_a_page():
     said = content([], {}, found_neurons({}, []))
-    assert said["glance"] == []
+    assert said["overview"] == []
     assert len(said["missing"]) == 5
     assert "No log of a sweep" in Page(page(said)).text

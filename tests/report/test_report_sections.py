@@ -32,9 +32,9 @@ THRESHOLD = 0.6
 
 
 def details_of(number: int, told: bool = True) -> dict[str, Any]:
-    """Every third answer is wrong; its risk is high where it can be told."""
+    """Every third answer is wrong; its risk is high where it can be told, but for one answer."""
     wrong = number % 3 == 0
-    risk = (0.5 + 0.4 * wrong if told else 0.5) + 0.002 * (number * 7 % 13)
+    risk = (0.5 + 0.4 * (wrong or number == 1) if told else 0.5) + 0.002 * (number * 7 % 13)
     return {
         "probability": risk,
         "threshold": THRESHOLD,
@@ -44,7 +44,9 @@ def details_of(number: int, told: bool = True) -> dict[str, Any]:
     }
 
 
-def write_risks(directory: Path, rows: list[dict[str, Any]], minute: int = 0, task: str = "their_task") -> Path:
+def write_risks(
+    directory: Path, rows: list[dict[str, Any]], minute: int = 0, task: str = "their_task", **model_args: Any
+) -> Path:
     """A log of a task of others, to which `inspect score` has added risks beside its own scores."""
     directory.mkdir(parents=True, exist_ok=True)
     usable = [row for row in rows if isinstance(row.get("probability"), float)]
@@ -72,6 +74,7 @@ def write_risks(directory: Path, rows: list[dict[str, Any]], minute: int = 0, ta
             task=task,
             dataset=EvalDataset(name="<b>theirs"),
             model="hneurons/a-model",
+            model_args=model_args,
             config=EvalConfig(),
         ),
         results=EvalResults(scores=[theirs, risks]),
@@ -131,16 +134,16 @@ def test_a_log_with_risks_has_a_section_with_its_figures_and_its_curve(tmp_path:
     (one,) = said["risk"]
     assert one["losses"] == [float(k % 3 == 0) for k in range(60)]
     assert one["threshold"] == THRESHOLD
-    assert one["figures"]["auroc"] == 1.0
+    assert 0.95 < one["figures"]["auroc"] < 1
     assert ["wrong, by the task's own scorer", f"0.333 [{one['figures']['error_low']:.3f}, "
             f"{one['figures']['error_high']:.3f}]"] in one["rows"]  # fmt: skip
     assert "accuracy" not in one["figures"]  # of their scorer
     assert {"id": "risk"} in [attrs for _, attrs in page.tags]
     assert {"id": "picture-risk-0"} in [attrs for _, attrs in page.tags]
     assert "#risk" in page.values("href")
-    assert [line["light"] for line in said["glance"]] == ["green"]
-    assert "33.3 % of the answers are wrong; the risk tells them" in page.text
-    assert "33.3 % of the answers are wrong; the risk tells them" in printed
+    assert [line["status"] for line in said["overview"]] == ["green"]
+    assert "20 of 60 answers are wrong (33.3 %); the risk tells them" in page.text
+    assert "20 of 60 answers are wrong (33.3 %); the risk tells them" in printed
     assert said["logs"][0]["location"].endswith(path.name)
     assert "<b>theirs" in page.text  # a name of theirs, as text
     assert "b" not in [tag for tag, _ in page.tags]
@@ -149,8 +152,8 @@ def test_a_log_with_risks_has_a_section_with_its_figures_and_its_curve(tmp_path:
 def test_risks_that_tell_nothing_are_red_and_so_are_none_of_the_answers(tmp_path: Path):
     write_risks(tmp_path / "logs", [details_of(k, told=False) for k in range(60)])
     _, said, _ = write(tmp_path / "logs", tmp_path)
-    (line,) = said["glance"]
-    assert line["light"] == "red"
+    (line,) = said["overview"]
+    assert line["status"] == "red"
     assert "does not tell them" in line["sentence"]
 
 
@@ -161,28 +164,38 @@ def test_of_two_logs_of_a_task_the_newer_counts_and_odd_samples_are_left_out(tmp
     write_risks(tmp_path / "logs", [details_of(k) for k in range(9)], minute=3, task="another_task")
     _, said, _ = write(tmp_path / "logs", tmp_path)
     assert sorted(len(one["risks"]) for one in said["risk"]) == [9, 60]
-    assert said["glance"][0]["light"] == "green"
+    assert said["overview"][0]["status"] == "green"
 
 
-def light_of(**figures: float) -> dict[str, str]:
-    return risk_section.light(RiskLog("t", "l", "success", "m", figures, ()))
+def test_risks_at_several_alphas_are_told_apart_by_alpha(tmp_path: Path):
+    for minute, alpha in enumerate((0, 1.0, "3")):
+        write_risks(tmp_path / "logs", [details_of(k) for k in range(30)], minute, alpha=alpha)
+    _, said, _ = write(tmp_path / "logs", tmp_path)
+    titles = [line["what"] for line in said["overview"]]
+    assert titles == [f"risk: their_task on <b>theirs at alpha {alpha}" for alpha in "013"]
+
+
+def line_of(**figures: float) -> dict[str, str]:
+    return risk_section.overview_line(RiskLog("t", "l", "success", "m", figures, ()))
 
 
 @pytest.mark.parametrize(
-    ("figures", "light", "words"),
+    ("figures", "status", "words"),
     [
         ({}, "grey", "No answer has a risk"),
-        ({"answers": 5}, "grey", "says of none whether it is right"),
-        ({"answers": 5, "error": 1.0}, "grey", "nothing to tell apart"),
-        ({"answers": 5, "error": 0.5, "auroc": 0.7, "auroc_low": 0.5}, "red", "reaches .5"),
-        ({"answers": 5, "error": 0.5, "auroc": 0.7, "auroc_low": 0.6, "length_auroc": 0.6}, "amber", "the length"),
-        ({"answers": 5, "error": 0.5, "auroc": 0.7, "auroc_low": 0.6, "logprob_auroc": 0.8}, "amber", "log-prob"),
-        ({"answers": 5, "error": 0.5, "auroc": 0.7, "auroc_low": 0.6, "length_auroc": 0.5}, "green", "tells them"),
+        ({"answers": 50}, "grey", "no score of the task"),
+        ({"answers": 50, "error": 1.0}, "grey", "nothing to tell apart"),
+        ({"answers": 10, "error": 0.2, "auroc": 1.0, "auroc_low": 1.0}, "grey", "2 of the rarer kind are too few"),
+        ({"answers": 50, "error": 0.5, "auroc": 1.0, "auroc_low": 1.0, "auroc_high": 1.0}, "grey", "without width"),
+        ({"answers": 50, "error": 0.5, "auroc": 0.7, "auroc_low": 0.5}, "red", "reaches .5"),
+        ({"answers": 50, "error": 0.5, "auroc": 0.7, "auroc_low": 0.6, "length_auroc": 0.6}, "amber", "the length"),
+        ({"answers": 50, "error": 0.5, "auroc": 0.7, "auroc_low": 0.6, "logprob_auroc": 0.8}, "amber", "log-prob"),
+        ({"answers": 50, "error": 0.5, "auroc": 0.7, "auroc_low": 0.6, "length_auroc": 0.5}, "green", "tells them"),
     ],
 )
-def test_risks_have_the_light_that_their_figures_earn(figures: dict[str, float], light: str, words: str):
-    found = light_of(**figures)
-    assert found["light"] == light
+def test_risks_have_the_status_that_their_figures_earn(figures: dict[str, float], status: str, words: str):
+    found = line_of(**figures)
+    assert found["status"] == status
     assert words in found["sentence"]
 
 
@@ -211,12 +224,12 @@ def test_a_log_of_drift_has_a_section_and_is_no_sweep(tmp_path: Path):
     assert one["rows"][3][0] == "2,000 contribution-matched random sets"
     assert "moved these neurons more than every kind of random sets (p = 0.002)" in page.text
     assert "from org/base to org/<i>chat</i>" in page.text
-    assert "moved these neurons more" in printed
-    assert [line["light"] for line in said["glance"]] == ["green"]
+    assert "moved these neurons more" in " ".join(printed.split())
+    assert [line["status"] for line in said["overview"]] == ["green"]
 
 
 @pytest.mark.parametrize(
-    ("changed", "light", "words"),
+    ("changed", "status", "words"),
     [
         ({"p": 0.3, **{f"{kind}_p": 0.3 for kind in ("uniform", "layer", "contribution", "sd")}}, "grey", "not shown"),
         ({"p": 0.3, "contribution_p": 0.3}, "amber", "than uniform and layer and sd random sets, but not than contri"),
@@ -224,20 +237,20 @@ def test_a_log_of_drift_has_a_section_and_is_no_sweep(tmp_path: Path):
         ({"p_changed": 1.0, "p_unchanged": 0.001}, "green", "less than every kind"),
     ],
 )
-def test_drift_has_the_light_that_its_figures_earn(changed: dict[str, float], light: str, words: str):
-    found = drift_section.light(DriftLog("d", "l", "success", "m", "b", ("c",), DRIFT | changed, ()))
-    assert found["light"] == light
+def test_drift_has_the_status_that_its_figures_earn(changed: dict[str, float], status: str, words: str):
+    found = drift_section.overview_line(DriftLog("d", "l", "success", "m", "b", ("c",), DRIFT | changed, ()))
+    assert found["status"] == status
     assert words in found["sentence"]
 
 
 def test_drift_without_matched_sets_or_without_figures_is_said_to_be_so():
     for kind, why in (("layer", "depth"), ("contribution", "strength")):
         fewer = {name: value for name, value in DRIFT.items() if not name.startswith(f"{kind}_")}
-        found = drift_section.light(DriftLog("d", "l", "success", "m", "b", (), fewer, ()))
-        assert found["light"] == "amber"
+        found = drift_section.overview_line(DriftLog("d", "l", "success", "m", "b", (), fewer, ()))
+        assert found["status"] == "amber"
         assert f"{kind}-matched sets could not be drawn, so {why} may be why" in found["sentence"]
     nothing = DriftLog("d", "l", "error", "m", "b", (), {}, ())
-    assert "status is error" in drift_section.light(nothing)["sentence"]
+    assert "status is error" in drift_section.overview_line(nothing)["sentence"]
     said = drift_section.section(nothing)
     assert said["rows"] == []
     assert drift_section.picture(said) is None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign_tasks import figures, make_probe, mock, run, scores, theirs, theirs_by_choice
+from external_suite import figures, make_probe, mock, run, scores, theirs, theirs_by_choice
 from inspect_ai import Task, score, task_with
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import EvalLog

@@ -18,10 +18,11 @@ from hneurons_eval.report.detection import by_question_set, detection_cells, det
 from hneurons_eval.report.dose_response import headline_cells, sets_in_words, side_cells
 from hneurons_eval.report.drift_section import DriftLog
 from hneurons_eval.report.found_neurons import FoundNeurons, identification
-from hneurons_eval.report.html_overview import audit_sentences, counted, glance, missing
+from hneurons_eval.report.overview import StageFigures, answer, audit_sentences, missing, overview
+from hneurons_eval.report.primary import primaries, sentence
 from hneurons_eval.report.risk_section import RiskLog
-from hneurons_eval.report.summary import StageFigures, over_sweeps
-from hneurons_eval.report.verdicts import MARKS, headlines_of, outcomes_of, title_of, verdict
+from hneurons_eval.report.verdicts import VERDICTS, headlines_of, outcomes_of, title_of, verdict
+from hneurons_eval.report.wording import Line
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -37,58 +38,52 @@ def content(
     notes: Sequence[str] = (),
     risks: Sequence[RiskLog] = (),
     drifts: Sequence[DriftLog] = (),
+    lines: Sequence[Line] = (),
 ) -> dict[str, Any]:
     """All that a report says; JSON, where a number that is not finite is null.
 
     Args:
-        stages: as `summary.print_summary` takes them.
+        stages: of each task and sweep its figures.
         answers: by the location of a log, what `answers_in` reads from it.
         found: what `found_neurons` reads.
         notes: sentences on logs that could not be read as a sweep.
         risks: logs whose answers have risks.
         drifts: logs of parameter drift.
+        lines: for the overview, on single logs of external tasks.
     """
     tried = [stage for stage in stages if stage.stage in ("probe", "detect") and stage.figures]
     last = answers.get(tried[-1].location, ()) if tried else ()
-    lights = glance(stages)
-    lights += [risk_section.light(one) for one in risks] + [drift_section.light(one) for one in drifts]
+    shown = overview(stages) + [risk_section.overview_line(one) for one in risks]
+    shown += [drift_section.overview_line(one) for one in drifts] + list(lines)
+    primary = primaries([(stage.name, series_of(stage.figures)) for stage in stages if stage.sweep])
     models = [stage.facts.get("model", "") for stage in stages] + [one.model for one in (*risks, *drifts)]
+    logs = [
+        (stage.stage, title, location, stage.status, stage.figures)
+        for stage in stages
+        for title, location in stage.logs or ((stage.name, stage.location),)
+    ]
+    logs += [
+        (name, one.title, one.location, one.status, one.figures)
+        for name, several in (("risk", risks), ("drift", drifts))
+        for one in several
+    ]
     said = {
         "format": "hneurons-report",
-        "version": 1,
+        "version": 2,
         "model": next((model for model in models if model), "the model"),
-        "glance": lights,
-        "lights": counted(lights),
+        "answer": answer(stages, primary),
+        "overview": shown,
         "missing": missing(stages),
         "notes": list(notes),
+        "files": {name: stage.facts[name] for stage in stages for name in ("neurons", "probe") if name in stage.facts},
         "identification": identification(found, last),
         "detection": [one for stage in tried for one in _detection(stage, answers.get(stage.location, ()))],
         "sweeps": [_sweep(stage) for stage in stages if stage.sweep],
-        "over_sweeps": over_sweeps([stage for stage in stages if stage.sweep]),
+        "over_sweeps": sentence(primary),
         "risk": [risk_section.section(one) for one in risks],
         "drift": [drift_section.section(one) for one in drifts],
         "examples": examples(last),
-        "logs": [
-            {
-                "stage": stage.stage,
-                "title": stage.name,
-                "location": stage.location,
-                "status": stage.status,
-                "figures": dict(stage.figures),
-            }
-            for stage in stages
-        ]
-        + [
-            {
-                "stage": stage,
-                "title": one.title,
-                "location": one.location,
-                "status": one.status,
-                "figures": dict(one.figures),
-            }
-            for stage, found in (("risk", risks), ("drift", drifts))
-            for one in found
-        ],
+        "logs": [dict(zip(("stage", "title", "location", "status", "figures"), one, strict=True)) for one in logs],
     }
     return _finite(said)
 
@@ -156,7 +151,7 @@ def examples(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _detection(stage: StageFigures, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    how = "fresh answers" if stage.stage == "detect" else "questions held out"
+    how = "fresh answers" if stage.stage == "detect" else "held-out questions"
     found = []
     for name, figures in by_question_set(stage.figures).items():
         own = [one for one in answers if not name or one["dataset"] == name]
@@ -191,13 +186,15 @@ def _sweep(stage: StageFigures) -> dict[str, Any]:
         outcomes = []
         for outcome in headlines:
             kind, sentence = verdict(own, outcome, stage.scaled)
+            mark, status = VERDICTS[kind]
             header, rows = headline_cells(own, outcome)
             outcomes.append(
                 {
                     "outcome": outcome,
                     "title": title_of(outcome),
                     "verdict": kind,
-                    "mark": MARKS[kind][0],
+                    "mark": mark,
+                    "status": status,
                     "sentence": sentence,
                     "header": header,
                     "rows": rows,
@@ -209,7 +206,7 @@ def _sweep(stage: StageFigures) -> dict[str, Any]:
                 "name": name,
                 "questions": int(own["items"]),
                 "control_sets": int(own.get("control_sets", 0)),
-                "sets": sets_in_words(own),
+                "sets": sets_in_words(own, bool(stage.logs)),
                 "outcomes": outcomes,
                 "others": {"header": header, "rows": rows},
                 "figures": own,
