@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from inspect_ai.log import EvalLog
-
 from hneurons_eval.analysis.sweep_parameters import Alphas, parse_alphas
 from hneurons_eval.artifacts.logs import LOG_PARAMETERS, fullest, headers_of_model, stage_of
 from hneurons_eval.data.presets import preset_named
 from hneurons_eval.util.errors import UsageError, usage_errors
 
 if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog
+
     from hneurons_eval.probe.nested_cv import Settings
 
 BEHAVIOURS = ("falseqa", "faitheval", "sycophancy")
@@ -34,7 +34,7 @@ class Step:
     name: str
     arguments: Mapping[str, Any]
 
-    def is_of(self, log: EvalLog) -> bool:
+    def is_of(self, log: "EvalLog") -> bool:
         """Whether a log is of this task with these parameters."""
         theirs = log.eval.task_args
         return stage_of(log) == self.name and all(
@@ -53,8 +53,8 @@ class Progress:
         left: stages that can be run now and have no log.
     """
 
-    finished: list[EvalLog]
-    interrupted: list[EvalLog]
+    finished: "list[EvalLog]"
+    interrupted: "list[EvalLog]"
     left: list[Step]
 
 

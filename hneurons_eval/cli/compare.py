@@ -152,7 +152,8 @@ def _risks(a: Reference, b: Reference, features: str) -> "RiskAgreement":
         store, keys, questions = _answers(features)
         probabilities = probabilities_of([first, second], store, keys)  # [probes, answers]
         calls = probabilities > np.array([[first.threshold_], [second.threshold_]])
-        return risk_agreement(*probabilities, calls[0].astype(int), calls[1].astype(int), questions)
+        calls_a, calls_b = calls.astype(int)
+        return risk_agreement(probabilities[0], probabilities[1], calls_a, calls_b, questions)
 
 
 def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":

@@ -81,7 +81,7 @@ def identification(found: FoundNeurons, answers: Sequence[Mapping[str, Any]]) ->
 
     Args:
         found: what `found_neurons` reads.
-        answers: classified ones, as `html_content.answers_in` reads them.
+        answers: classified ones, as `content.answers_in` reads them.
     """
     neurons = found.neurons
     if neurons is None and not found.curve:
