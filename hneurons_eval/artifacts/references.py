@@ -21,9 +21,10 @@ from hneurons_eval.artifacts.logs import check_same_model, is_log, model_layout,
 from hneurons_eval.artifacts.paths import artifact_root, is_key, kept_neurons
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.util.cards import is_hub_id
 from hneurons_eval.util.errors import UsageError, usage_errors
 from hneurons_eval.util.files import NEURONS, PROBE, PROBE_FILES
-from hneurons_eval.util.hub import fetch, is_hub_id
+from hneurons_eval.util.hub import fetch
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -229,7 +230,7 @@ def _of_probe(
     from hneurons_eval.probe.classifier import Probe
 
     probe, file = Probe.load(directory), directory / NEURONS
-    about = {**(summary or {"C": probe.C_}), "directory": str(directory)}
+    about = {"directory": "", **(summary or {"C": probe.C_})} | {"directory": str(directory)}
     found = Reference(name, name if log is None else str(file), None, probe, directory, log, about)
     if probe.penalty_ != "l1":
         return found

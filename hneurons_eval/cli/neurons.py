@@ -80,12 +80,9 @@ def push(source: str, repository: str, data: str | None, private: bool, revision
     """
     found = resolve(source)
     about = _about(found) if data is None else replace(_about(found), data=data)
-    options = {"private": private, "revision": revision}
+    thing, source = found.signed("both") if found.probe is None else found.probe, found.probe and found.directory
     with usage_errors():
-        if found.probe is not None:
-            click.echo(found.probe.push(repository, about, found.directory, **options))
-        else:
-            click.echo(found.signed("both").push(repository, about, **options))
+        click.echo(thing.push(repository, about, source, private=private, revision=revision))
 
 
 @neurons.command()

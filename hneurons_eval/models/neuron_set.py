@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.util.cards import About, repository_card
 from hneurons_eval.util.files import CARD, NEURONS, is_intact, sealed, write_text_atomically
 from hneurons_eval.util.frames import data_frame
-from hneurons_eval.util.hub import fetch, upload
+from hneurons_eval.util.hub import OnHub
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +48,7 @@ class NeuronSetError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class NeuronSet:
+class NeuronSet(OnHub):
     """Neurons of a model, sorted by layer and index, without repeats.
 
     Attributes:
@@ -293,53 +292,11 @@ class NeuronSet:
         return replace(self, provenance=kept)
 
     def save_pretrained(self, directory: str | Path, about: About | None = None, name: str | None = None) -> None:
-        """Write a directory as `push` uploads it: `neurons.json` and a card.
-
-        Args:
-            directory: where to.
-            about: what the card should say further.
-            name: of the repository, for the card; default the directory.
-        """
+        """Write `neurons.json` and a card, as `push` uploads them; arguments as of `OnHub.save_pretrained`."""
         self.save(Path(directory) / NEURONS)
-        text = repository_card(
-            "NeuronSet",
-            name or str(directory),
-            about or About(),
-            self.model,
-            self.widths,
-            self.facts,
-            self.provenance,
-            self.layers,
-        )
+        known = (self.model, self.widths, self.facts, self.provenance, self.layers)
+        text = repository_card("NeuronSet", name or str(directory), about or About(), *known)
         write_text_atomically(Path(directory) / CARD, text)
-
-    def push(self, repo_id: str, about: About | None = None, **options: Any) -> str:
-        """Upload to the Hub with a card.
-
-        Args:
-            repo_id: `owner/name`.
-            about: what the card should say further.
-            options: `private`, `revision` and `message`, as `hub.upload` takes them.
-
-        Returns:
-            Address of the commit.
-
-        Raises:
-            HubError: not the name of a repository, or the Hub refused.
-        """
-        with tempfile.TemporaryDirectory(prefix="hneurons-push-") as directory:
-            self.save_pretrained(directory, about, repo_id)
-            return upload(directory, repo_id, **{"message": "Upload neurons", **options})
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "NeuronSet":
-        """The neurons in a repository of the Hub, of neurons or of an L1 probe, or in a directory like one.
-
-        Raises:
-            HubError: no such directory or repository.
-            NeuronSetError: as `load`.
-        """
-        return cls.load(fetch(name, revision))
 
 
 def check_alpha(alpha: Any) -> float:

@@ -44,7 +44,7 @@ from hneurons_eval.util.files import (
     write_atomically,
     write_text_atomically,
 )
-from hneurons_eval.util.hub import copy_files, fetch, upload
+from hneurons_eval.util.hub import OnHub
 
 Floats = NDArray[np.float64]
 FORMAT = "hneurons-probe"
@@ -55,7 +55,7 @@ class ProbeError(ValueError):
     """A probe directory that cannot be read, a probe that is not fitted, or data that do not fit it."""
 
 
-class Probe:
+class Probe(OnHub):
     """L1 or L2 logistic regression on contributions, neither standardised nor centred (as in the paper).
 
     Args:
@@ -241,6 +241,12 @@ class Probe:
             for own, best in zip(picked, order, strict=True)
         ]
 
+    def _selects(self, neurons: NeuronSet) -> bool:
+        """Whether neurons are those of this probe, with its weights."""
+        own = self.neurons("both")
+        theirs, ours = (None if one.weights is None else one.weights.tolist() for one in (neurons, own))
+        return self.penalty_ == "l1" and neurons == own and theirs == ours
+
     def save(self, directory: str | FilePath, neurons: NeuronSet | None = None) -> None:
         """Write probe.json and weights.safetensors, and of an L1 probe neurons.json.
 
@@ -258,10 +264,9 @@ class Probe:
 
         if not hasattr(self, "coef_"):
             raise ProbeError("this probe is not fitted, so there is nothing to save.")
-        kept = self.neurons("both") if self.penalty_ == "l1" else None
-        if neurons is not None and neurons != kept:
+        if neurons is not None and not self._selects(neurons):
             raise ProbeError("the neurons to save are not those of the probe; leave them out.")
-        kept = neurons or kept
+        kept = self.neurons("both") if neurons is None and self.penalty_ == "l1" else neurons
         weights = save({"coef": self.coef_.astype(np.float64), "intercept": np.array([self.intercept_])})
         record = {
             "format": FORMAT,
@@ -349,74 +354,17 @@ class Probe:
         probe.coef_, probe.intercept_ = coef, float(intercept[0])
         return probe
 
-    def save_pretrained(
-        self,
-        directory: str | FilePath,
-        about: About | None = None,
-        name: str | None = None,
-        source: str | FilePath | None = None,
-    ) -> None:
-        """Write a directory as `push` uploads it: the probe, its neurons, and a card.
-
-        Args:
-            directory: where to.
-            about: what the card should say further.
-            name: of the repository, for the card; default the directory.
-            source: the probe's own directory, of which baselines, activity, selections on shuffled labels and the
-                neurons' stability are copied.
-
-        Raises:
-            ProbeError: as `save`.
-        """
-        target, neurons = FilePath(directory), None
-        if source is not None:
-            copy_files(FilePath(source), target)
-            neurons = NeuronSet.load(target / NEURONS) if (target / NEURONS).is_file() else None
-        self.save(target, neurons)
-        neurons = NeuronSet.load(target / NEURONS) if self.penalty_ == "l1" else None
+    def save_pretrained(self, directory: str | FilePath, about: About | None = None, name: str | None = None) -> None:
+        """Write the probe, its neurons and a card, as `push` uploads them; arguments as of `OnHub.save_pretrained`."""
+        target = FilePath(directory)
+        there = NeuronSet.load(target) if (target / NEURONS).is_file() else None
+        self.save(target, there if there is not None and self._selects(there) else None)
+        neurons = NeuronSet.load(target) if self.penalty_ == "l1" else None
         rows = [("penalty", self.penalty_), ("C", f"{self.C_:g}"), ("threshold", f"{self.threshold_:.4f}")]
-        text = repository_card(
-            "Probe",
-            name or str(directory),
-            about or About(),
-            self.model,
-            self.widths,
-            [*(neurons.facts if neurons is not None else ()), *rows],
-            self.metadata,
-            None if neurons is None else neurons.layers,
-        )
+        facts, layers = ([], None) if neurons is None else (neurons.facts, neurons.layers)
+        known = (self.model, self.widths, [*facts, *rows], self.metadata, layers)
+        text = repository_card("Probe", name or str(directory), about or About(), *known)
         write_text_atomically(target / CARD, text)
-
-    def push(
-        self, repo_id: str, about: About | None = None, source: str | FilePath | None = None, **options: Any
-    ) -> str:
-        """Upload to the Hub with a card.
-
-        Args:
-            repo_id: `owner/name`.
-            about, source: as in `save_pretrained`.
-            options: `private`, `revision` and `message`, as `hub.upload` takes them.
-
-        Returns:
-            Address of the commit.
-
-        Raises:
-            HubError: not the name of a repository, or the Hub refused.
-            ProbeError: as `save`.
-        """
-        with tempfile.TemporaryDirectory(prefix="hneurons-push-") as directory:
-            self.save_pretrained(directory, about, repo_id, source)
-            return upload(directory, repo_id, **{"message": "Upload probe", **options})
-
-    @classmethod
-    def from_pretrained(cls, name: str | FilePath, revision: str | None = None) -> "Probe":
-        """The probe in a repository of the Hub, or in a directory like one.
-
-        Raises:
-            HubError: no such directory or repository.
-            ProbeError: as `load`.
-        """
-        return cls.load(fetch(name, revision))
 
 
 def _calibration(given: Any) -> Platt:

@@ -15,14 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hneurons_eval.util.hub import is_hub_id
 from hneurons_eval.util.markdown import table
 
 TAGS = ("hneurons", "hallucination", "interpretability")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PAPER = "[Gao et al. 2025](https://arxiv.org/abs/2512.01797)"
 _LICENCE_KEYS = ("license", "license_name", "license_link")
 _LONGEST_VALUE = 200
 """Characters of a value of the provenance that a card shows."""
+
+
+def is_hub_id(name: str | None) -> bool:
+    """Whether a name has the form `owner/name` of the Hub."""
+    return name is not None and _HUB_ID.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)

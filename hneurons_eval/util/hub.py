@@ -2,27 +2,85 @@
 
 ```python
 directory = fetch("owner/name", revision="v1")  # a local directory is returned as it is
-url = upload(directory, "owner/name", message="Upload probe")
+url = probe.push("owner/name")                  # of a class that is `OnHub`
 ```
 """
 
 import os
-import re
 import shutil
+import tempfile
 from pathlib import Path
+from typing import Self
 
+from hneurons_eval.util.cards import About, is_hub_id
 from hneurons_eval.util.files import CARD, PROBE_FILES
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class HubError(ValueError):
     """A repository that cannot be read or written; the message says what to do."""
 
 
-def is_hub_id(name: str | None) -> bool:
-    """Whether a name has the form `owner/name` of the Hub."""
-    return name is not None and _HUB_ID.fullmatch(name) is not None
+class OnHub:
+    """Pushing to the Hub and loading from it, for a class with `save_pretrained` and `load`."""
+
+    def save_pretrained(self, directory: str | Path, about: About | None = None, name: str | None = None) -> None:
+        """Write a directory as `push` uploads it, with a card.
+
+        Args:
+            directory: where to.
+            about: what the card should say further.
+            name: of the repository, for the card; default the directory.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        raise NotImplementedError
+
+    def push(
+        self,
+        repo_id: str,
+        about: About | None = None,
+        source: str | Path | None = None,
+        *,
+        private: bool = False,
+        revision: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Upload to a repository of the Hub with a card; the repository is created if needed.
+
+        The token is that of `hf auth login`, or `HF_TOKEN`.
+
+        Args:
+            repo_id: `owner/name`.
+            about: what the card should say further.
+            source: the directory of a probe, whose further files are uploaded as well: baselines, activity, selections
+                on shuffled labels, and the stability of its neurons.
+            private: make a new repository private.
+            revision: branch to commit to; default main.
+            message: of the commit.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            HubError: not the name of a repository, or the Hub refused.
+        """
+        with tempfile.TemporaryDirectory(prefix="hneurons-push-") as directory:
+            if source is not None:
+                copy_files(Path(source), Path(directory))
+            self.save_pretrained(directory, about, repo_id)
+            return upload(directory, repo_id, message or f"Upload {type(self).__name__}", private, revision)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> Self:
+        """Load from a repository of the Hub, or from a directory like one.
+
+        Raises:
+            HubError: no such directory or repository.
+            ValueError: as `load`.
+        """
+        return cls.load(fetch(name, revision))
 
 
 def fetch(name: str | Path, revision: str | None = None) -> Path:
@@ -54,26 +112,8 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
         raise HubError(f"cannot get {text}{at} from the Hub: {_reason(error)}") from error
 
 
-def upload(
-    directory: str | Path, repo_id: str, *, message: str, private: bool = False, revision: str | None = None
-) -> str:
-    """Upload a directory to a repository of the Hub, which is created if needed.
-
-    The token is that of `hf auth login`, or `HF_TOKEN`.
-
-    Args:
-        directory: whose files are uploaded.
-        repo_id: `owner/name`.
-        message: of the commit.
-        private: make a new repository private.
-        revision: branch to commit to; default main.
-
-    Returns:
-        Address of the commit.
-
-    Raises:
-        HubError: not the name of a repository, or the Hub refused.
-    """
+def upload(directory: str, repo_id: str, message: str, private: bool, revision: str | None) -> str:
+    """Upload a directory to a repository of the Hub; arguments, result and errors as of `OnHub.push`."""
     import huggingface_hub
 
     if not is_hub_id(repo_id):

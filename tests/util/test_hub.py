@@ -105,7 +105,7 @@ def test_neurons_come_back_as_they_were(hub: FakeHub):
     assert url == "https://huggingface.co/me/neurons/commit/1"
     same(NeuronSet.from_pretrained("me/neurons"), neurons)
     assert sorted(hub.repositories["me/neurons"]["main"]) == ["README.md", "neurons.json"]
-    assert hub.messages == ["Upload neurons"]
+    assert hub.messages == ["Upload NeuronSet"]
 
 
 def test_a_probe_comes_back_as_it_was_and_its_neurons_too(hub: FakeHub):

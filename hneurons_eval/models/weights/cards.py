@@ -6,9 +6,8 @@ from typing import Any
 
 from hneurons_eval import __version__
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.util.cards import PAPER, TAGS, by_layer, card, facts, how_chosen, licence_in
+from hneurons_eval.util.cards import PAPER, TAGS, by_layer, card, facts, how_chosen, is_hub_id, licence_in
 from hneurons_eval.util.files import NEURONS
-from hneurons_eval.util.hub import is_hub_id
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `--max-lora-rank`."""
