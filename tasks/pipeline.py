@@ -7,7 +7,7 @@ from inspect_ai.log import EvalLog
 from inspect_ai.model import get_model
 
 from hneurons_eval.analysis.sweep_parameters import ALPHAS, CONTROLS, Alphas
-from hneurons_eval.artifacts.logs import check_hneurons_model
+from hneurons_eval.artifacts.logs import check_hneurons_model, stage_of
 from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.artifacts.pipeline_steps import BEHAVIOURS, PipelineSteps, Step
 from hneurons_eval.tasks.capture import capture
@@ -114,7 +114,7 @@ class Stages(TaskSource):
         return [_task(step) for step in progress.left]
 
     async def task_complete(self, log: EvalLog) -> list[Task] | None:
-        stage = log.eval.task.split("/")[-1]
+        stage = stage_of(log)
         steps = self.steps.after(stage, log.location)
         if not steps:
             return None
