@@ -23,7 +23,7 @@ SIGN: dict[str, Any] = {
 }
 NEURONS: dict[str, Any] = {
     "required": True,
-    "help": "A neuron file, a probe directory, the log of the probe task, or a digest.",
+    "help": "Neuron file, probe directory, log of the probe task, digest or Hub id.",
 }
 
 
