@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from inspect_ai.scorer import Metric, SampleScore, Score, metric
 from inspect_ai.solver import TaskState
@@ -11,6 +11,7 @@ from hneurons_eval.analysis.dose_response import Row, arrange, corrected, dose_r
 from hneurons_eval.analysis.statistics import headline_first
 from hneurons_eval.analysis.sweep_parameters import SUMMARY
 from hneurons_eval.judging.degeneration import is_degenerate
+from hneurons_eval.scorers.once import computed_once
 from hneurons_eval.util.markdown import quoted
 
 MAX_ALPHAS = 100
@@ -133,14 +134,9 @@ def dose_response_figures(headlines: Sequence[str] = ("compliance",), order: Seq
         headlines: outcomes that are reported in full; the first is the primary outcome, whose slope lists of logs show.
         order: series of which the first has the primary outcome; others follow by name.
     """
-    seen: dict[int, dict[str, float]] = {}
 
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        # Called after every sample while the task runs; worth its time only when something is new.
-        if len(scores) not in seen:
-            seen.clear()
-            figures = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines, order)
-            seen[len(scores)] = headline_first(thinned(figures, headlines), *(f"{name}_slope" for name in headlines))
-        return dict(seen[len(scores)])
+    def figures(scores: list[SampleScore]) -> dict[str, float]:
+        found = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines, order)
+        return headline_first(thinned(found, headlines), *(f"{name}_slope" for name in headlines))
 
-    return cast(Metric, compute)
+    return computed_once(figures)

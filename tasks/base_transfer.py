@@ -6,7 +6,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import get_model
 
-from hneurons_eval.artifacts.logs import check_hneurons_model, figures_of
+from hneurons_eval.artifacts.logs import figures_of, hneurons_model
 from hneurons_eval.artifacts.references import Reference, resolve_probe
 from hneurons_eval.data.presets import preset_named
 from hneurons_eval.scorers.judge import check_judge
@@ -46,7 +46,7 @@ def base_transfer(
         dataset, judge, preset, questions, split, part, seed: as in `detect`.
         prompt: `completion` (plain text), `chat` (as in `detect`), or `auto`: chat where the model has a chat template.
     """
-    check_hneurons_model()
+    hneurons_model()
     chosen = preset_named(preset)
     with usage_errors():
         check_judge(judge)

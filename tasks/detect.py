@@ -9,7 +9,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.artifacts.logs import check_hneurons_model
+from hneurons_eval.artifacts.logs import hneurons_model
 from hneurons_eval.artifacts.paths import check_writable, store_of
 from hneurons_eval.artifacts.references import Reference, resolve_probe
 from hneurons_eval.data.presets import preset_named
@@ -59,7 +59,7 @@ def detect(
             among them says little; the log flags them (`audit_leftover`).
         seed: of the answers and the choice of questions.
     """
-    check_hneurons_model()
+    hneurons_model()
     chosen = preset_named(preset)
     with usage_errors():
         check_judge(judge)

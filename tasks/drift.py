@@ -8,9 +8,10 @@ import anyio.to_thread
 import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig, ModelOutput, get_model
+from inspect_ai.model import GenerateConfig, ModelOutput
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from hneurons_eval.artifacts.logs import hneurons_model
 from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.models.controls import load_activity
@@ -97,9 +98,7 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
     names = [part.strip().removeprefix("hneurons/") for part in parts if part.strip()]
     if names:
         return names
-    model = get_model()
-    if not hasattr(model.api, "engine"):
-        raise UsageError(f"{model} keeps no weights here; use --model hneurons/MODEL, or name -T checkpoints=MODEL")
+    model = hneurons_model(instead=", or name -T checkpoints=MODEL")
     revision = model.model_args.get("revision")
     return [f"{model.name}@{revision}" if revision else model.name]
 

@@ -16,7 +16,7 @@ from inspect_ai.solver import Solver
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
 from hneurons_eval.analysis.sweep_parameters import SUMMARY, Alphas, parse_alphas
-from hneurons_eval.artifacts.logs import check_hneurons_model, model_layout
+from hneurons_eval.artifacts.logs import hneurons_model, model_layout
 from hneurons_eval.artifacts.paths import check_writable, save_neurons
 from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.engine.options import MAX_CONNECTIONS
@@ -73,7 +73,7 @@ def conditions(
     Raises:
         UsageError: another provider's model, or neurons, factors, a sign or controls that cannot be used.
     """
-    check_hneurons_model()
+    hneurons_model()
     factors = parse_alphas(alphas)
     if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
         raise UsageError(f"controls should be a number of neuron sets, at least 0, found {controls!r}")
