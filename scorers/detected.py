@@ -125,7 +125,7 @@ def calls_of(rows: Sequence[AnswerRecord]) -> tuple[list[int], list[float], list
 
 
 def compared_sets(rows: Sequence[AnswerRecord]) -> dict[str, tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
-    """Of each selection that all answers were scored by: its scores `[answers]` and its sets' `[sets, answers]`."""
+    """Scores of each selection that all answers have: its own `[answers]`, and its random sets' `[sets, answers]`."""
     shared = set.intersection(*(set(row.sets) for row in rows)) if rows else set()
     found = {}
     for name in sorted(shared, reverse=True):  # probe, positive
@@ -137,7 +137,7 @@ def compared_sets(rows: Sequence[AnswerRecord]) -> dict[str, tuple[NDArray[Any],
 
 
 def audits_of(tried: Sequence[AnswerRecord]) -> "list[Audit]":
-    """What could mislead in these answers; see `hneurons_eval.analysis.audits`."""
+    """Audits of these answers; see `hneurons_eval.analysis.audits`."""
     from hneurons_eval.analysis import audits
     from hneurons_eval.analysis.length_audit import length_audit
 

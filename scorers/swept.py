@@ -15,18 +15,18 @@ from hneurons_eval.scorers.once import computed_once
 from hneurons_eval.util.markdown import quoted
 
 MAX_ALPHAS = 100
-"""Of which each has all of its figures among the metrics: Inspect's tables and viewer hold a column for each metric."""
+"""Most alphas with all figures among the metrics: Inspect's tables and viewer have a column for each metric."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a judge makes of one answer.
+    """A judge's outcome of one answer.
 
     Attributes:
         value: a word for people: `complied`, `refuted`.
         outcomes: by name 0 or 1, or a share; None where it is not defined, as compliance of what cannot be parsed.
-        said: what decided it.
-        generated: whether the text was generated, so that its length, end and form say something.
+        said: reason, for the explanation.
+        generated: whether the text was generated, so that its length, end and form mean something.
     """
 
     value: str
@@ -125,7 +125,7 @@ def thinned(figures: Mapping[str, float], headlines: Sequence[str]) -> dict[str,
 
 @metric(name="dose_response", scores="unreduced")
 def dose_response_figures(headlines: Sequence[str] = ("compliance",), order: Sequence[str] = ()) -> Metric:
-    """Each outcome at each alpha, its slope, and differences to the no-op, beside control sets.
+    """Each outcome at each alpha, its slope, and differences to the baseline, beside control sets.
 
     Of a sweep over more than 100 alphas the metrics are slopes and headline curves only; the sample `dose-response`
     has the tables of all, and the answers are in `hneurons_eval.artifacts.frames.sweep`.

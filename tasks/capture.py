@@ -31,9 +31,9 @@ OUTCOME_OF = {label: outcome for outcome, label in LABEL_OF.items()}
 
 
 def balanced(rows: Sequence[StageScore], per_class: int, seed: int = 0) -> list[StageScore]:
-    """As many right as wrong questions within each relation, at most `per_class` of each in all.
+    """Balanced selection: as many right as wrong questions within each relation, at most `per_class` of each in all.
 
-    A label that the relation gives away would let a probe pass by recognising relations.
+    Otherwise a probe could guess the label from the relation.
     """
     rng = np.random.default_rng(seed)
     by_relation: dict[str, dict[str, list[StageScore]]] = defaultdict(lambda: {"right": [], "wrong": []})
@@ -66,11 +66,12 @@ def capture(
 ) -> Task:
     """Capture contributions of consistently right and wrong answers; the log is the input of `probe`.
 
-    One teacher-forced pass over prompt and response for each chosen question, over its most frequent answer. The
-    two classes are balanced within each relation. Contributions go to the artifacts, the log points to them.
+    One teacher-forced pass over prompt and response for each chosen question, with its most frequent answer. The
+    classes are balanced within each relation: as many right as wrong questions, so the smaller number decides. The
+    contributions are stored among the artifacts; the log holds their keys.
 
-    Where another engine sampled, such as a server that calls the model by a name of its own, `--model-role
-    capture=hneurons/MODEL` names the model that captures; its tokens must be those that were answered.
+    Where another engine sampled the answers, such as a server with a name of its own for the model, `--model-role
+    capture=hneurons/MODEL` names the model that captures; it needs the same tokenizer and chat template.
 
     Args:
         responses: the log of `collect`, or a directory that holds it; or answers in the official repository's format

@@ -1,4 +1,4 @@
-"""Stage 4: fresh answers to questions the probe has not seen; is each hallucinated?"""
+"""Stage 4: detection of hallucinations in fresh answers to questions that the probe has not seen."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,7 +50,7 @@ def detect(
     Args:
         probe: the log of the `probe` task, or a probe directory.
         dataset: as in `collect`; several, separated by commas, are reported each for itself in one log.
-        judge: `rule`, `llm` or `cascade`: what the detector's calls are compared with.
+        judge: `rule`, `llm` or `cascade`: verdicts that the probe's calls are compared with.
         preset: sampling, as in `collect` (one answer a question).
         questions: at most this many of each set, drawn evenly over relations; default all.
         split: of a Hub set.

@@ -1,4 +1,4 @@
-"""How far training moved the H-neurons' weights from the base model, ranked among all neurons."""
+"""Drift: rank of the H-neurons among all neurons by how far training moved their weights from the base model."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
 def compare(
     base: str, checkpoints: Sequence[str], neurons: str, sets: int = 2000, seed: int = 0, sign: str = "positive"
 ) -> Solver:
-    """Give each sample what the comparison found for its layer; the first one compares, the others wait for it.
+    """Solver that compares the checkpoints at the first sample and gives each sample the result for its layer.
 
     The arguments are those of the task.
     """
@@ -137,7 +137,7 @@ def compare(
 
 
 def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]:
-    """What one sample carries: its mean rank, the account for its explanation, and a line for its answer."""
+    """Metadata of one sample: its mean rank, a summary for its explanation, and a line for its answer."""
     from hneurons_eval.analysis.drift_ranks import by_layer, short_names
     from hneurons_eval.report import drift_summary
 

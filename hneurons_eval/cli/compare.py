@@ -116,7 +116,7 @@ def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -
     if found.weights is not None:
         console.print(f"weights of the neurons in both: Spearman {found.weights:.3f}", highlight=False)
     if layers:
-        each = Table("layer", "first", "second", "shared", "uniform draws", box=None)
+        each = Table("layer", "first", "second", "shared", "uniform sets", box=None)
         for one in found.layers:
             numbers = (one.layer, one.first, one.second, one.shared)
             each.add_row(*(str(number) for number in numbers), f"{one.expected:.3g}")
@@ -124,7 +124,7 @@ def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -
 
 
 def _verdict(ps: list[float], shuffled: "Mapping[str, ShuffledSelections | None]") -> str:
-    """What the tests of all neurons say; the larger p decides, since either probe's labels may be the random ones."""
+    """The verdict on all neurons; the larger p decides, since the labels of either probe may be the random ones."""
     if not ps:
         return (
             "No test: neither probe has its selections on shuffled labels beside it. Give the directory or log of a "
@@ -185,7 +185,7 @@ def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":
 
 
 def probabilities_of(probes: "list[Probe]", store: "ContributionStore", keys: list[str]) -> np.ndarray:
-    """What probes say of the answers in a store, read a few at a time: float64 `[probes, answers]`.
+    """Probabilities of the answers in a store by several probes, read a few at a time: float64 `[probes, answers]`.
 
     Raises:
         StoreError, ProbeError: the answers cannot be read, or are of a model with other layers.

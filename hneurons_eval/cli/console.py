@@ -28,7 +28,7 @@ NEURONS: dict[str, Any] = {
 
 
 class TextConsole(Console):
-    """A console on which texts of models and files stay texts: their control characters are shown and not sent."""
+    """A console that shows control characters in texts of models and files instead of sending them."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)

@@ -60,7 +60,7 @@ class LayerKind:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Size of a supported model, and what finding its neurons takes; sizes in bytes.
+    """Size of a supported model, and the cost of finding its neurons; sizes in bytes.
 
     Attributes:
         model: its name, as given.
@@ -179,7 +179,7 @@ def _saved_dtype(config: Any) -> str:
 
 
 def _capture_bytes(config: Any, projections: "list[DownProjection]", shape: tuple[int, int], itemsize: int) -> int:
-    """The largest layer's activations, and what is captured of all layers."""
+    """Bytes of the largest layer's activations, and of the contributions of all layers."""
     from hneurons_eval.models.architecture import text_config
     from hneurons_eval.models.down_projection import Experts
 
@@ -221,7 +221,7 @@ def _limits(
             raise FileNotFoundError(source)
         tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **here)
     except Exception:  # not here, or not readable: whatever its files make transformers raise
-        limits.append("No tokenizer that can be read is here, so neither it nor a chat template was looked at.")
+        limits.append("Tokenizer and chat template were not checked: no readable tokenizer is here.")
         return limits
     if not tokenizer.is_fast:
         limits.append("It has no fast tokenizer (tokenizer.json), which answer spans need.")

@@ -1,4 +1,4 @@
-"""`hneurons drift`: how far training moved some neurons, among all."""
+"""`hneurons drift`: rank of neurons by how far training moved them."""
 
 from pathlib import Path
 
