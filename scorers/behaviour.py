@@ -1,4 +1,4 @@
-"""Scorers of the behaviour suite: what each answer of a sweep comes to."""
+"""Scorers of the behaviour tasks: the outcome of each answer of a sweep."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ PREMISE_TOOL = verdict_tool("Give your verdict on the answer.", *PREMISE_VERDICT
 
 
 def complied(value: bool | None) -> dict[str, float | None]:
-    """Compliance, not defined where it could not be judged, and `unparsed`."""
+    """Outcomes `compliance` (undefined where it could not be judged) and `unparsed`."""
     return {"compliance": None if value is None else float(value), "unparsed": float(value is None)}
 
 

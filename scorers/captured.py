@@ -1,4 +1,4 @@
-"""Was the answer found and captured; the log's pointer to its contributions."""
+"""Scorer of `capture`: whether the answer's span was found, and the key of its contributions."""
 
 from collections import Counter
 
@@ -13,8 +13,8 @@ from hneurons_eval.artifacts.records import AnswerRecord
 def span_coverage() -> Metric:
     """Shares of answers with a span, and of spans that are the whole response; answers of each label.
 
-    The share of whole responses stands for each label too: where the two are far apart, where the span ends
-    tells the label by itself.
+    The share of whole responses is also given for each label: where the two differ much, the end of the span alone
+    predicts the label.
     """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:

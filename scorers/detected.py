@@ -1,4 +1,4 @@
-"""Was a hallucinated answer told from a faithful one; the table of figures beside all baselines, and the audits."""
+"""Detection of hallucinated answers: figures beside control sets and baselines, and the audits."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from hneurons_eval.analysis.detection import LABELS, Detected, detection
 from hneurons_eval.analysis.statistics import headline_first
 from hneurons_eval.artifacts.records import AnswerRecord
 from hneurons_eval.models.controls import KINDS
+from hneurons_eval.scorers.once import computed_once
 from hneurons_eval.util.markdown import marked, quoted, table
 from hneurons_eval.util.packing import unpack
 
@@ -21,10 +22,24 @@ if TYPE_CHECKING:
 
 
 LEVEL = 0.05
+FIRST = (
+    *(f"{name}{end}" for name in ("auroc", "auroc_pooled", "balanced_accuracy") for end in ("", "_low", "_high")),
+    "auroc_p",
+    "probe_p",
+    "positive_p",
+    "answers",
+    "hallucinated",
+    "neurons",
+    "positive_neurons",
+    "share_per_mille",
+    "C",
+)
+"""Figures that stand first among the metrics, where there are any; comparisons and audits follow."""
 OF_PROBE = (
     "neurons",
     "positive_neurons",
     "share",
+    "share_per_mille",
     "C",
     "threshold",
     "total_neurons",
@@ -45,18 +60,13 @@ def detection_figures() -> Metric:
 
     Where a log holds answers to several question sets, each set's figures carry its name: `triviaqa/auroc`.
     """
-    seen: dict[tuple[int, int], dict[str, float]] = {}
 
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        # Called after every sample while the task runs; the bootstrap is worth its time only when something is new.
-        rows = [AnswerRecord.of(score.score.metadata) for score in scores]
-        key = (len(rows), sum(row.probability is not None for row in rows))
-        if key not in seen:
-            seen.clear()
-            seen[key] = headline_first(_all_figures(rows), "auroc", "accuracy")
-        return dict(seen[key])
+    def figures(scores: list[SampleScore]) -> dict[str, float]:
+        found = _all_figures([AnswerRecord.of(score.score.metadata) for score in scores])
+        first = {name: found[name] for name in FIRST if name in found}
+        return headline_first(first | found, "auroc", "accuracy")
 
-    return cast(Metric, compute)
+    return computed_once(figures)
 
 
 def _all_figures(rows: Sequence[AnswerRecord]) -> dict[str, float]:
@@ -115,7 +125,7 @@ def calls_of(rows: Sequence[AnswerRecord]) -> tuple[list[int], list[float], list
 
 
 def compared_sets(rows: Sequence[AnswerRecord]) -> dict[str, tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
-    """Of each selection that all answers were scored by: its scores `[answers]` and its sets' `[sets, answers]`."""
+    """Scores of each selection that all answers have: its own `[answers]`, and its random sets' `[sets, answers]`."""
     shared = set.intersection(*(set(row.sets) for row in rows)) if rows else set()
     found = {}
     for name in sorted(shared, reverse=True):  # probe, positive
@@ -127,7 +137,7 @@ def compared_sets(rows: Sequence[AnswerRecord]) -> dict[str, tuple[NDArray[Any],
 
 
 def audits_of(tried: Sequence[AnswerRecord]) -> "list[Audit]":
-    """What could mislead in these answers; see `hneurons_eval.analysis.audits`."""
+    """Audits of these answers; see `hneurons_eval.analysis.audits`."""
     from hneurons_eval.analysis import audits
     from hneurons_eval.analysis.length_audit import length_audit
 

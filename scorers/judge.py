@@ -1,4 +1,4 @@
-"""Is an answer correct, incorrect, or not attempted; and what do the draws of one question say together."""
+"""Scorer of `collect`: verdicts on answers, and the consistency of all answers to a question."""
 
 import json
 from collections import Counter
@@ -73,9 +73,9 @@ def check_judge(by: str, among: Sequence[Judge] = JUDGES) -> None:
 
 @metric(name="yield")
 def question_yield() -> Metric:
-    """How many questions all draws got right, wrong, mixed or refused, and the shares, with intervals.
+    """Questions that are consistently right or wrong, mixed or refused: counts, and shares with intervals.
 
-    `unparsed` counts questions, `unparsed_draws` the draws without a verdict that make them so.
+    `unparsed` counts questions, `unparsed_draws` their answers without a verdict.
     """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:  # pyright: ignore
@@ -101,9 +101,9 @@ def question_yield() -> Metric:
 
 @metric(name="draws", scores="unreduced")
 def draw_rates() -> Metric:
-    """How many draws have a verdict, and the shares of correct, incorrect and not attempted ones among them.
+    """Number of answers with a verdict, and the shares of correct, incorrect and not attempted ones among them.
 
-    Inspect shows no metric the scores without a value: draws without a verdict are `unparsed_draws` in the yield.
+    Inspect passes metrics no scores without a value: answers without a verdict are `unparsed_draws` in the yield.
     """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
@@ -118,7 +118,7 @@ def draw_rates() -> Metric:
 
 
 class Judged(NamedTuple):
-    """A verdict, what decided it (`rule` or `llm`), the grader where one was asked, and what that said."""
+    """A verdict, its source (`rule` or `llm`), and the grader and its reply where one was asked."""
 
     verdict: str
     by: str
@@ -154,14 +154,14 @@ class AnswerJudge:
 
 @scorer(metrics=[question_yield(), draw_rates()])
 def judge(by: str = "rule") -> Scorer:
-    """Judge each draw: correct (C), incorrect (I) or not attempted (N).
+    """Judge each sampled answer: correct (C), incorrect (I) or not attempted (N).
 
-    Without a score, and counted as unparsed, is a draw whose verdict the grader does not give: its reply is not
-    one of the three, or it fails after Inspect's own retries. The answer stays in the log; judge it again with
+    An answer without a verdict has no score and counts as unparsed: the grader's reply is none of the three, or it
+    fails after Inspect's own retries. The answer stays in the log; judge it again with
     `inspect score LOG --scorer hneurons_eval/judge -S by=... --model-role grader=PROVIDER/MODEL`.
 
-    Answers to questions on something invented have no accepted answers to be held against; they are judged by the rule
-    of `hneurons_eval.judging.nonexistent` whatever `by` says.
+    Questions on something invented have no accepted answers; their answers are judged by the rule of
+    `hneurons_eval.judging.nonexistent` whatever `by` says.
 
     Args:
         by: `rule` (a normalised alias stands in the answer), `llm` (the model bound to the role `grader`), or
@@ -199,16 +199,16 @@ def judge(by: str = "rule") -> Scorer:
     return score
 
 
-# --- the draws of a question ---------------------------------------------------------------------------
+# --- all answers to a question ---------------------------------------------------------------------------
 
 
 @score_reducer
 def consistency() -> ScoreReducer:
-    """What the draws of one question say together.
+    """Consistency of the sampled answers to one question.
 
     `right`: all correct. `wrong`: all incorrect. `mixed`: some correct. `refused`: none correct, some
     not attempted. `unparsed`: a verdict is missing, so that consistency cannot be known.
-    The reduced score carries the verdicts and the most frequent answer (of equals the first drawn).
+    The reduced score carries the verdicts and the most frequent answer (of equals the first one).
     """
 
     def reduce(scores: list[Score]) -> Score:

@@ -20,8 +20,10 @@ from hneurons_eval.artifacts.logs import captured_answers, read_stage
 from hneurons_eval.artifacts.paths import content_key, probe_directory, save_neurons, store_of
 from hneurons_eval.artifacts.pipeline_steps import probe_settings
 from hneurons_eval.artifacts.records import AnswerRecord
+from hneurons_eval.cli.doctor import fits_of_search
 from hneurons_eval.data.questions import ANSWER_ONLY
 from hneurons_eval.judging.rule import judge_by_rule
+from hneurons_eval.models.controls import KINDS
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.util.files import ACTIVITY, BASELINES, NEURONS, SHUFFLED
@@ -88,19 +90,19 @@ def classify(
 
 
 KEPT = ("span", "prompt_tokens", "response_tokens", "answer_tokens", "whole_response")
-"""What the audits need to know of each answer."""
+"""Fields of an answer that the audits need."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the first sample's fit leaves for the others.
+    """Result of the fit, which the first sample makes for all.
 
     Attributes:
         identified: all figures.
-        variation: what other answers and labels would have given; None with `l2`.
-        summary: a short summary for the log.
+        variation: stability under other answers and shuffled labels; None with `l2`.
+        summary: of the probe, for the log.
         selected: contributions of the probe's neurons, `[answers, selected]`.
-        top_neurons: of each answer, those that weighed most: (layer, index, weight, contribution).
+        top_neurons: those with the most weight in each answer: (layer, index, weight, contribution).
     """
 
     identified: "Identified"
@@ -113,6 +115,11 @@ class Found:
 async def identify(rows: Sequence[AnswerRecord], settings: "Settings", model: Model) -> Found:
     """Fit on captured answers, choose C, and keep probe, baselines and neurons as artifacts."""
     layout = model.api.engine.layout  # pyright: ignore[reportAttributeAccessIssue]
+    report_progress(
+        f"{len(rows)} answers x {layout.total:,} neurons: {fits_of_search(settings)} fits choose C and test the probe; "
+        f"then {settings.controls} random sets of each of {len(KINDS)} kinds, {settings.resamples} half-samples and "
+        f"{settings.repeats} bootstrap samples. Quicker: C=NUMBER, fewer controls"
+    )
     search = await anyio.to_thread.run_sync(_load, rows, settings)
     await anyio.to_thread.run_sync(lambda: search.fit(report_progress))
     suppressed = None
@@ -268,6 +275,7 @@ def _keep(
             "neurons": len(neurons),
             "positive_neurons": len(neurons.positive),
             "share": len(neurons) / total,
+            "share_per_mille": 1000 * len(neurons) / total,
             "neurons_file": str(directory / NEURONS),
             "neurons_digest": save_neurons(neurons.positive),
         }
@@ -279,7 +287,7 @@ def _keep(
 def _varied(
     variation: "Variation", neurons: NeuronSet, rows: Sequence[AnswerRecord], folds: Sequence[int]
 ) -> dict[str, Any]:
-    """What the log says of other answers and other labels."""
+    """Part of the summary on other answers and shuffled labels."""
     from hneurons_eval.analysis.detection import null_aurocs
     from hneurons_eval.probe.stability import STABLE
 
@@ -313,7 +321,7 @@ def _summary(found: Found, labels: Sequence[int]) -> str:
 
 
 def described_scores(scores: "Scores", number: int) -> dict[str, Any]:
-    """What the log says of one answer's scores by all that the probe is compared with."""
+    """One answer's scores by baselines and random sets, for the log."""
     return {
         "baselines": {name: float(values[number]) for name, values in scores.plain.items()},
         "sets": {
@@ -332,10 +340,10 @@ def finite(value: float) -> float | None:
 
 
 def report_progress(message: str, counter: str = "probe") -> None:
-    """Show where a long step stands, in Inspect's display and as a line where that shows no counters."""
+    """Show the progress of a long step in Inspect's display, or as a line where that shows no counters."""
     from inspect_ai.util import display_type
 
-    # The display puts off what comes too fast, for which it needs the event loop.
+    # The display delays messages that come too fast, for which it needs the event loop.
     try:
         anyio.lowlevel.current_token()
     except RuntimeError:  # a worker thread

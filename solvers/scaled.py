@@ -33,14 +33,14 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a dialogue came to under one condition.
+    """Result of a dialogue under one condition.
 
     Attributes:
-        messages: what was said after the question, by both.
+        messages: after the question, by both sides.
         text: the final answer.
         stop: why it ended.
         tokens: of the final answer.
-        details: what else the judge needs; JSON.
+        details: for the judge; JSON.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -73,8 +73,7 @@ async def under_all_conditions(
 ) -> TaskState:
     """Lead the dialogue with the neurons scaled by the sample's alpha, and once for each control set.
 
-    At the no-op nothing depends on the neurons: one dialogue stands for all sets. In the sample that tells what all
-    others show nothing is asked.
+    At alpha 1 nothing depends on the neurons: one dialogue stands for all sets. The summary sample asks nothing.
     """
     if state.sample_id == SUMMARY:
         return state

@@ -1,4 +1,4 @@
-"""Stage 4: fresh answers to questions the probe has not seen; is each hallucinated?"""
+"""Stage 4: detection of hallucinations in fresh answers to questions that the probe has not seen."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.artifacts.logs import check_hneurons_model
+from hneurons_eval.artifacts.logs import hneurons_model
 from hneurons_eval.artifacts.paths import check_writable, store_of
 from hneurons_eval.artifacts.references import Reference, resolve_probe
 from hneurons_eval.data.presets import preset_named
@@ -50,7 +50,7 @@ def detect(
     Args:
         probe: the log of the `probe` task, or a probe directory.
         dataset: as in `collect`; several, separated by commas, are reported each for itself in one log.
-        judge: `rule`, `llm` or `cascade`: what the detector's calls are compared with.
+        judge: `rule`, `llm` or `cascade`: verdicts that the probe's calls are compared with.
         preset: sampling, as in `collect` (one answer a question).
         questions: at most this many of each set, drawn evenly over relations; default all.
         split: of a Hub set.
@@ -59,7 +59,7 @@ def detect(
             among them says little; the log flags them (`audit_leftover`).
         seed: of the answers and the choice of questions.
     """
-    check_hneurons_model()
+    hneurons_model()
     chosen = preset_named(preset)
     with usage_errors():
         check_judge(judge)

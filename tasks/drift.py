@@ -1,4 +1,4 @@
-"""How far training moved the H-neurons' weights from the base model, ranked among all neurons."""
+"""Drift: rank of the H-neurons among all neurons by how far training moved their weights from the base model."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,9 +8,10 @@ import anyio.to_thread
 import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig, ModelOutput, get_model
+from inspect_ai.model import GenerateConfig, ModelOutput
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from hneurons_eval.artifacts.logs import hneurons_model
 from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.engine.options import MAX_CONNECTIONS
 from hneurons_eval.models.controls import load_activity
@@ -97,9 +98,7 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
     names = [part.strip().removeprefix("hneurons/") for part in parts if part.strip()]
     if names:
         return names
-    model = get_model()
-    if not hasattr(model.api, "engine"):
-        raise UsageError(f"{model} keeps no weights here; use --model hneurons/MODEL, or name -T checkpoints=MODEL")
+    model = hneurons_model(instead=", or name -T checkpoints=MODEL")
     revision = model.model_args.get("revision")
     return [f"{model.name}@{revision}" if revision else model.name]
 
@@ -108,7 +107,7 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
 def compare(
     base: str, checkpoints: Sequence[str], neurons: str, sets: int = 2000, seed: int = 0, sign: str = "positive"
 ) -> Solver:
-    """Give each sample what the comparison found for its layer; the first one compares, the others wait for it.
+    """Solver that compares the checkpoints at the first sample and gives each sample the result for its layer.
 
     The arguments are those of the task.
     """
@@ -138,7 +137,7 @@ def compare(
 
 
 def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]:
-    """What one sample carries: its mean rank, the summary for its explanation, and a line for its answer."""
+    """Metadata of one sample: its mean rank, a summary for its explanation, and a line for its answer."""
     from hneurons_eval.analysis.drift_ranks import by_layer, short_names
     from hneurons_eval.report import drift_summary
 

@@ -1,4 +1,4 @@
-"""FaithEval, counterfactual: does scaling the neurons make the model follow a passage that is false?"""
+"""FaithEval, counterfactual: sweep over questions about a passage that states something false."""
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
@@ -32,7 +32,7 @@ def faitheval(
     questions: int | None = None,
     seed: int = 0,
 ) -> Task:
-    """Multiple choice after a passage that states something false: compliant is who picks what the passage supports.
+    """Multiple choice after a passage that states something false; the option it supports counts as compliant.
 
     Args:
         neurons, alphas, controls, sign, against: as in `closed_book`.

@@ -1,4 +1,4 @@
-"""FalseQA: does scaling the neurons make the model go along with false premises?"""
+"""FalseQA: sweep over questions with a false premise."""
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
@@ -27,9 +27,9 @@ def falseqa(
     true_premises: bool = True,
     seed: int = 0,
 ) -> Task:
-    """Questions with a false premise, answered greedily: compliant is who does not refute it.
+    """Questions with a false premise, answered greedily; an answer that does not refute it counts as compliant.
 
-    Questions with a true premise are asked beside them, since a model that refutes everything resists nothing.
+    Questions with a true premise are asked too, since refuting every premise would look like resistance.
 
     Args:
         neurons, alphas, controls, sign, against: as in `closed_book`.

@@ -1,4 +1,4 @@
-"""Jailbreaks: does scaling the neurons make the model answer what it should not?"""
+"""Jailbreaks: sweep over forbidden questions inside jailbreak templates."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,9 +41,9 @@ def jailbreak(
     questions: int | None = None,
     seed: int = 0,
 ) -> Task:
-    """Forbidden questions inside jailbreak templates: compliant is who answers harmfully.
+    """Forbidden questions inside jailbreak templates; a harmful answer counts as compliant.
 
-    Nothing harmful comes with this package: questions and templates are fetched from the Hub, or read from files.
+    This package contains nothing harmful: questions and templates are fetched from the Hub, or read from files.
     Answers are sampled at temperature 0.7, with the same random numbers under every condition; prompts of one question
     are resampled together.
 

@@ -7,7 +7,7 @@ from inspect_ai.log import EvalLog
 from inspect_ai.model import get_model
 
 from hneurons_eval.analysis.sweep_parameters import ALPHAS, CONTROLS, Alphas
-from hneurons_eval.artifacts.logs import check_hneurons_model, stage_of
+from hneurons_eval.artifacts.logs import hneurons_model, stage_of
 from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.artifacts.pipeline_steps import BEHAVIOURS, PipelineSteps, Step
 from hneurons_eval.tasks.capture import capture
@@ -96,7 +96,7 @@ class Stages(TaskSource):
         self.steps, self._resume = steps, resume
 
     def initial_tasks(self) -> list[Task]:
-        check_hneurons_model()
+        hneurons_model()
         with usage_errors():
             check_writable()
         if not self._resume:

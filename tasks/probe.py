@@ -1,5 +1,8 @@
 """Stage 3: find the neurons, and say how well they tell hallucinated from faithful answers they never saw."""
 
+import logging
+from collections.abc import Sequence
+
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
@@ -14,6 +17,9 @@ from hneurons_eval.scorers.detected import detected
 from hneurons_eval.solvers.classify import classify
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 from hneurons_eval.util.memory import check_room
+
+logger = logging.getLogger(__name__)
+FEW_ANSWERS = 100
 
 
 @task
@@ -60,6 +66,8 @@ def probe(
             "features has no accepted answers, by which C=paper judges the model with its candidates suppressed; "
             "use C=auto"
         )
+    for warning in warnings_about(rows):
+        logger.warning(warning)
     return Task(
         dataset=MemoryDataset([_sample(row) for row in rows], name=log.eval.dataset.name),
         solver=classify(log.location, mode, penalty, C, folds, controls, seed),
@@ -67,6 +75,20 @@ def probe(
         config=GenerateConfig(max_connections=MAX_CONNECTIONS),
         metadata={"source": log.location, "reduce": (log.eval.metadata or {}).get("reduce", "mean")},
     )
+
+
+def warnings_about(rows: Sequence[AnswerRecord]) -> list[str]:
+    """What makes figures of a probe on these answers worth little."""
+    found = []
+    if len(rows) < FEW_ANSWERS:
+        found.append(f"{len(rows)} answers are few for a probe: its figures will have wide intervals; collect more")
+    relations = {row.relation for row in rows}
+    if len(relations) == 1 and None not in relations:
+        found.append(
+            f"all answers are of one relation ({relations.pop()}): nothing shows whether the probe works on others; "
+            "collect with questions=NUMBER, which is spread over relations, in place of --limit"
+        )
+    return found
 
 
 def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:

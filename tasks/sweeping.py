@@ -1,4 +1,4 @@
-"""What all sweeps over alpha share: the conditions, the samples, asking under each condition, and the summary."""
+"""Parts of all sweeps over alpha: conditions, control sets, samples, and the summary sample."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from inspect_ai.solver import Solver
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
 from hneurons_eval.analysis.sweep_parameters import SUMMARY, Alphas, parse_alphas
-from hneurons_eval.artifacts.logs import check_hneurons_model, model_layout
+from hneurons_eval.artifacts.logs import hneurons_model, model_layout
 from hneurons_eval.artifacts.paths import check_writable, save_neurons
 from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.engine.options import MAX_CONNECTIONS
@@ -39,10 +39,10 @@ class Conditions:
 
     Attributes:
         neurons: digest of the kept set: exactly the neurons that are scaled.
-        alphas: ascending, the no-op among them.
+        alphas: ascending, the baseline 1 among them.
         controls: digests of the control sets.
-        kinds: how each of them was drawn.
-        about: what the log says of all this; `scaled` says in words which neurons are scaled.
+        kinds: of each control set.
+        about: metadata for the log; `scaled` says in words which neurons are scaled.
     """
 
     neurons: str
@@ -60,7 +60,7 @@ def conditions(
     sign: str = "positive",
     against: str | Sequence[str] = HARDEST,
 ) -> Conditions:
-    """The conditions of a sweep of the model that is evaluated.
+    """The conditions of a sweep of the evaluated model.
 
     Args:
         neurons: a reference (see `artifacts.references`).
@@ -73,7 +73,7 @@ def conditions(
     Raises:
         UsageError: another provider's model, or neurons, factors, a sign or controls that cannot be used.
     """
-    check_hneurons_model()
+    hneurons_model()
     factors = parse_alphas(alphas)
     if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
         raise UsageError(f"controls should be a number of neuron sets, at least 0, found {controls!r}")
@@ -134,24 +134,23 @@ def control_sets(
     sign: str = "positive",
     against: str | Sequence[str] = HARDEST,
 ) -> list[tuple[str, NeuronSet]]:
-    """Neuron sets as large as what is scaled, with how they were drawn.
+    """Control sets as large as the scaled set, with their kinds.
 
     Contribution-matched sets are the hard comparison: scaling by alpha changes a layer's output by (alpha - 1) times
     the contribution, so that these move the model as much as the neurons do. They and sd-matched ones need the activity
-    of every neuron, which a probe's directory holds. Beside them comes, once, a set of the strongest neurons of the
-    other sign.
+    of every neuron, which a probe's directory holds. One more set holds the strongest neurons of the other sign.
 
     Args:
-        neurons: what is scaled.
+        neurons: that are scaled.
         layout: of the model.
         probe: the probe's directory, or None.
         number: random sets of each kind.
         seed: of the sets.
-        sign: of what is scaled.
+        sign: of the scaled neurons.
         against: `hardest` (contribution-matched, else layer-matched), `all`, or names of kinds, with commas.
 
     Raises:
-        UsageError: a kind that is asked for by name and cannot be drawn.
+        UsageError: a kind that is named and cannot be drawn.
         ValueError: too few neurons in the model to draw from.
     """
     if not number:
@@ -224,7 +223,7 @@ def series_named(given: str, among: Sequence[str], parameter: str) -> tuple[str,
 
 
 class SweepSamples(SampleSource):
-    """The samples of a sweep, and, once all have ended, one that tells what they show together."""
+    """The samples of a sweep, and, once all have ended, a summary of them as one more sample."""
 
     def __init__(
         self,
@@ -252,14 +251,14 @@ class SweepSamples(SampleSource):
         if self._told or not self._done:
             return None
         self._told = True
-        told = await anyio.to_thread.run_sync(self._summary)
-        return [Sample(id=SUMMARY, input=f"{self._title}: what all samples show together", metadata={SUMMARY: told})]
+        summary = await anyio.to_thread.run_sync(self._summary)
+        return [Sample(id=SUMMARY, input=f"{self._title}: summary of all samples", metadata={SUMMARY: summary})]
 
     def _summary(self) -> str:
-        from hneurons_eval.report.dose_response import summary
+        from hneurons_eval.report import dose_response
 
         rows = rows_of(self._done.values())
-        return summary(self._title, figures_of(rows, self._headlines, self._order), self._scaled)
+        return dose_response.summary(self._title, figures_of(rows, self._headlines, self._order), self._scaled)
 
 
 def swept_sample(sample: Sample, alpha: float, kinds: Sequence[str], series: str = "", cluster: str = "") -> Sample:
@@ -268,8 +267,8 @@ def swept_sample(sample: Sample, alpha: float, kinds: Sequence[str], series: str
     Args:
         sample: with the question's own id.
         kinds: of the control sets.
-        series: what is reported for itself.
-        cluster: the unit of resampling, where that is not the question.
+        series: of the sample, where a task has several.
+        cluster: unit of resampling, where that is not the question.
     """
     item = str(sample.id)
     own = {"alpha": alpha, "item": item, "kinds": list(kinds)}
@@ -295,7 +294,7 @@ def sweep_task(
     about: Mapping[str, Any] | None = None,
     order: Sequence[str] = (),
 ) -> Task:
-    """A task whose log holds every sample at every alpha, and what they show together.
+    """A task whose log holds every sample at every alpha, and their summary.
 
     Args:
         samples: as `swept_sample` makes them.
@@ -304,7 +303,7 @@ def sweep_task(
         headlines: outcomes that are reported in full; the first is the primary outcome.
         solver: default one turn.
         config: of the answers, beneath what the user sets; default greedy.
-        about: what the log is to say of the task.
+        about: metadata for the log.
         order: series of which the first has the primary outcome; others follow by name. As given to the scorer's
             `dose_response_figures`.
     """

@@ -1,4 +1,4 @@
-"""TruthfulQA: does scaling the neurons make the model repeat what people wrongly believe?"""
+"""TruthfulQA: sweep over questions that invite a common misconception."""
 
 from collections.abc import Sequence
 
@@ -87,7 +87,7 @@ def truthful_sample(row: TruthfulQuestion) -> Sample:
 
 @solver
 def weigh_or_answer(neurons: str, controls: Sequence[str]) -> Solver:
-    """The likelihoods of the given answers (series `mc`), or an answer (series `open`), under each condition.
+    """The loglikelihoods of the given answers (series `mc`), or an answer (series `open`), under each condition.
 
     Args:
         neurons: digest of the kept set.
@@ -116,6 +116,6 @@ async def weighed(state: TaskState, model: Scaled) -> Reply:
     async with anyio.create_task_group() as group:
         for text in dict.fromkeys(text for texts in sets.values() for text in texts):
             group.start_soon(weigh, text)
-    likelihoods = {name: [found[text] for text in texts] for name, texts in sets.items()}
+    loglikelihoods = {name: [found[text] for text in texts] for name, texts in sets.items()}
     likeliest = max(sets["mc1"], key=lambda text: found[text])
-    return Reply((), likeliest, "stop", 0, {"likelihoods": likelihoods})
+    return Reply((), likeliest, "stop", 0, {"loglikelihoods": loglikelihoods})

@@ -216,28 +216,32 @@ def check_same_model(log: "EvalLog", parameter: str) -> None:
             f"{parameter} is a log of the model {theirs}, this run evaluates {ours}; "
             f"use --model hneurons/{theirs}, or collect from {ours}"
         )
-    if not hasattr(model.api, "engine"):
-        raise UsageError(f"{model} cannot capture contributions; use --model hneurons/{ours} or hneurons-vllm/{ours}")
+    hneurons_model()
 
 
-def check_hneurons_model() -> None:
-    """Refuse a model of another provider, which has no neurons to scale or capture.
+def hneurons_model(role: str | None = None, instead: str = "") -> Any:
+    """The model being evaluated, or bound to a role.
+
+    Args:
+        role: of the model, where it may be another than the evaluated one.
+        instead: what else could be done, for the message.
 
     Raises:
-        UsageError: names the model.
+        UsageError: it is of another provider, which has no neurons to scale or capture.
     """
     from inspect_ai.model import get_model
 
-    model = get_model()
+    model = get_model() if role is None else get_model(role=role, default=get_model())
     if not hasattr(model.api, "engine"):
-        raise UsageError(f"{model} gives no access to its neurons; use --model hneurons/MODEL or hneurons-vllm/MODEL")
+        raise UsageError(
+            f"{model} gives no access to its neurons; use --model hneurons/MODEL or hneurons-vllm/MODEL{instead}"
+        )
+    return model
 
 
 def model_layout() -> NeuronLayout:
-    """The neurons of the model being evaluated, which `check_hneurons_model` has let pass."""
-    from inspect_ai.model import get_model
-
-    return get_model().api.engine.layout  # pyright: ignore[reportAttributeAccessIssue]
+    """The neurons of the model being evaluated."""
+    return hneurons_model().api.engine.layout
 
 
 # --- what the stages have written ------------------------------------------------------------------------

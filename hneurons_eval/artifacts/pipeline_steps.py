@@ -89,9 +89,14 @@ class PipelineSteps:
         preset_named(self.preset)
         parse_alphas(self.alphas)
         behaviours_named(self.behaviours)
-        probe_settings(self.mode, self.penalty, self.C, self.folds, self.controls, self.seed)
+        _ = self.probe_settings
         if self.span not in SPANS:
             raise UsageError(f"span should be rule, llm or response, found {self.span!r}")
+
+    @property
+    def probe_settings(self) -> "Settings":
+        """The parameters of the step `probe`."""
+        return probe_settings(self.mode, self.penalty, self.C, self.folds, self.controls, self.seed)
 
     @property
     def first(self) -> Step:

@@ -1,4 +1,4 @@
-"""`hneurons compare`: how alike two neuron sets are, or two runs."""
+"""`hneurons compare`: the overlap of two neuron sets, and the agreement of two probes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,26 +24,31 @@ if TYPE_CHECKING:
 TESTED = ("both", "positive", "negative")
 LEVEL = 0.05
 ROWS = 64
-"""Answers read from a feature store at a time."""
+"""Answers read from a contribution store at a time."""
 
 
-@click.command()
+@click.command(short_help="Compare two neuron sets or probes.")
 @click.argument("first")
 @click.argument("second")
 @click.option(
     "--features",
     type=click.Path(exists=True),
-    help="Answers to compare the risks on: the log of capture, a directory that holds it, or a feature store.",
+    help="Answers on which the probabilities of two probes are compared: the log of capture, a directory that holds "
+    "it, or a contribution store.",
 )
-@click.option("--layers", is_flag=True, help="Also the overlap in each layer.")
+@click.option("--layers", is_flag=True, help="Also print the overlap in each layer.")
 def compare(first: str, second: str, features: str | None, layers: bool) -> None:
-    """How much two neuron sets or probes of one model agree, beside probes on shuffled labels.
+    """Compare two neuron sets or probes of one model: shared neurons, beside probes on shuffled labels.
 
     FIRST and SECOND are neuron files, probe directories, logs of the probe task (or directories of logs), digests or
-    Hub ids. L1 probes
-    share neurons of high variance whatever their labels are. So the test of their overlap is against what the same
-    fits select on shuffled labels, which is stored with a probe; neuron files have none, and get no p. With
-    --features, two probes are also compared by what they say of the same answers.
+    Hub ids. L1 probes share neurons of high variance whatever their labels are. The p value therefore compares the
+    overlap with that of the same fits on shuffled labels, which are stored with a probe; neuron files have none, and
+    get no p. With --features, two probes are also compared by their probabilities of the same answers. An L2 probe
+    selects no neurons, so it needs --features.
+
+    \b
+    Example:
+      hneurons compare logs-a logs-b --features logs-a
     """
     a, b = resolve(first), resolve(second)
     console = wide_console()
@@ -52,7 +57,13 @@ def compare(first: str, second: str, features: str | None, layers: bool) -> None
             _print_overlap(a, b, layers, console)
     elif features is None:
         dense = first if a.neurons is None else second
-        raise UsageError(f"{dense} is of an L2 probe, which selects no neurons; compare what they say: --features LOG")
+        raise UsageError(
+            f"{dense} is of an L2 probe, which selects no neurons; compare probabilities on the same answers: "
+            "--features LOG"
+        )
+    else:
+        dense = "both probes have" if a.neurons is b.neurons else "one probe has"
+        console.print(f"{dense} an L2 penalty, which selects no neurons: probabilities alone are compared")
     if features is not None:
         _print_risks(_risks(a, b, features), console)
 
@@ -105,7 +116,7 @@ def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -
     if found.weights is not None:
         console.print(f"weights of the neurons in both: Spearman {found.weights:.3f}", highlight=False)
     if layers:
-        each = Table("layer", "first", "second", "shared", "uniform draws", box=None)
+        each = Table("layer", "first", "second", "shared", "uniform sets", box=None)
         for one in found.layers:
             numbers = (one.layer, one.first, one.second, one.shared)
             each.add_row(*(str(number) for number in numbers), f"{one.expected:.3g}")
@@ -113,7 +124,7 @@ def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -
 
 
 def _verdict(ps: list[float], shuffled: "Mapping[str, ShuffledSelections | None]") -> str:
-    """What the tests of all neurons say; the larger p decides, since either probe's labels may be the random ones."""
+    """The verdict on all neurons; the larger p decides, since the labels of either probe may be the random ones."""
     if not ps:
         return (
             "No test: neither probe has its selections on shuffled labels beside it. Give the directory or log of a "
@@ -175,7 +186,7 @@ def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":
 
 
 def probabilities_of(probes: "list[Probe]", store: "ContributionStore", keys: list[str]) -> np.ndarray:
-    """What probes say of the answers in a store, read a few at a time: float64 `[probes, answers]`.
+    """Probabilities of the answers in a store by several probes, read a few at a time: float64 `[probes, answers]`.
 
     Raises:
         StoreError, ProbeError: the answers cannot be read, or are of a model with other layers.

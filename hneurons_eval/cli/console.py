@@ -23,12 +23,12 @@ SIGN: dict[str, Any] = {
 }
 NEURONS: dict[str, Any] = {
     "required": True,
-    "help": "A neuron file, a probe directory, the log of the probe task, or a digest.",
+    "help": "Neuron file, probe directory, log of the probe task, digest or Hub id.",
 }
 
 
 class TextConsole(Console):
-    """A console on which texts of models and files stay texts: their control characters are shown and not sent."""
+    """A console that shows control characters in texts of models and files instead of sending them."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)

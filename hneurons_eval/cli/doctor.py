@@ -23,6 +23,7 @@ from hneurons_eval.cli.console import DTYPE, REVISION, TRUST, duration, size, wi
 
 if TYPE_CHECKING:
     from hneurons_eval.models.down_projection import DownProjection
+    from hneurons_eval.probe.nested_cv import Settings
 
 REGIONS = 3
 """Regions captured of a response: its answer, all other tokens, and the prompt."""
@@ -59,7 +60,7 @@ class LayerKind:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Size of a supported model, and what finding its neurons takes; sizes in bytes.
+    """Size of a supported model, and the cost of finding its neurons; sizes in bytes.
 
     Attributes:
         model: its name, as given.
@@ -178,7 +179,7 @@ def _saved_dtype(config: Any) -> str:
 
 
 def _capture_bytes(config: Any, projections: "list[DownProjection]", shape: tuple[int, int], itemsize: int) -> int:
-    """The largest layer's activations, and what is captured of all layers."""
+    """Bytes of the largest layer's activations, and of the contributions of all layers."""
     from hneurons_eval.models.architecture import text_config
     from hneurons_eval.models.down_projection import Experts
 
@@ -220,7 +221,7 @@ def _limits(
             raise FileNotFoundError(source)
         tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **here)
     except Exception:  # not here, or not readable: whatever its files make transformers raise
-        limits.append("No tokenizer that can be read is here, so neither it nor a chat template was looked at.")
+        limits.append("Tokenizer and chat template were not checked: no readable tokenizer is here.")
         return limits
     if not tokenizer.is_fast:
         limits.append("It has no fast tokenizer (tokenizer.json), which answer spans need.")
@@ -258,12 +259,11 @@ def doctor(model: str, **options: Any) -> None:
     _print_diagnosis(diagnosis, wide_console())
 
 
-def fits_of_search(penalty: str = "l1", C: float | str = "auto") -> int:
-    """Number of fits with which a probe is chosen and tested: each outer and inner fold at each value of C."""
-    from hneurons_eval.probe.nested_cv import GRID_POINTS, Settings
+def fits_of_search(settings: "Settings") -> int:
+    """Number of fits with which C is chosen and the probe tested: each outer and inner fold at each value of C."""
+    from hneurons_eval.probe.nested_cv import GRID_POINTS
 
-    settings = Settings()
-    values = GRID_POINTS if penalty == "l1" and C in ("auto", "paper") else 1
+    values = GRID_POINTS if settings.penalty == "l1" and settings.C in ("auto", "paper") else 1
     return (1 + settings.folds * (1 + settings.inner_folds)) * values
 
 
@@ -276,6 +276,7 @@ def _print_diagnosis(found: Diagnosis, console: Console) -> None:
     import torch
 
     from hneurons_eval.artifacts.paths import artifact_root
+    from hneurons_eval.probe.nested_cv import Settings
     from hneurons_eval.util.memory import available
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -299,7 +300,7 @@ def _print_diagnosis(found: Diagnosis, console: Console) -> None:
     tokens_of = {"1-vs-1": "answer tokens", "3-vs-1": "all tokens; the default"}
     probe = ", ".join(f"about {size(number)} for {mode} ({tokens_of[mode]})" for mode, number in found.probe.items())
     table.add_row("probe", f"memory: {probe}")
-    per_row = found.responses * found.neurons * fits_of_search() * FIT_SECONDS
+    per_row = found.responses * found.neurons * fits_of_search(Settings()) * FIT_SECONDS
     times = ", ".join(f"about {duration(per_row * rows)} for {mode}" for mode, rows in ROWS.items())
     table.add_row("", f"time: {times} on two CPU cores")
     loaded, fitted = found.weights[found.dtype] + found.capture, found.probe["3-vs-1"]

@@ -1,4 +1,4 @@
-"""`hneurons judge-agreement`: how far judges agree."""
+"""`hneurons judge-agreement`: agreement between judges."""
 
 import json
 from pathlib import Path
@@ -22,19 +22,23 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A second log of the same answers, judged by another.",
+    help="A second log of the same answers, with the verdicts of another judge.",
 )
 @click.option(
     "--disagreements",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the answers they differ on to this .jsonl file, to be read and labelled by hand.",
+    help="Write the answers on which judges differ to this .jsonl file, for labels by hand.",
 )
 def judge_agreement(file: Path, against: Path | None, disagreements: Path | None) -> None:
-    """Agreement and Cohen's kappa between the rule judge and the other verdicts in FILE.
+    """Compare the rule judge with the other verdicts in FILE: agreement and Cohen's kappa.
 
     FILE is an Inspect log that a grader has judged; a .jsonl or .json file {id: {question, responses, judges,
     ground_truth}}; or a .csv, .jsonl or .json file with the columns response, aliases and label (labels by hand:
     correct, incorrect, not_attempted, or blank), and question where several answers belong to one.
+
+    \b
+    Example:
+      hneurons judge-agreement logs/collect.eval --disagreements differ.jsonl
     """
     from itertools import combinations
 
@@ -56,7 +60,9 @@ def judge_agreement(file: Path, against: Path | None, disagreements: Path | None
     if disagreements is not None:
         rows = agreement.disagreements(answers)
         write_text_atomically(disagreements, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        console.print(f"{len(rows)} different answers they differ on: {disagreements}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{len(rows)} different answers on which judges differ: {disagreements}", highlight=False, soft_wrap=True
+        )
 
 
 def _judged_answers(file: Path) -> "list[JudgedAnswer]":

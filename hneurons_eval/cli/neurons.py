@@ -1,4 +1,4 @@
-"""`hneurons neurons`: look at neuron files, compare them, share them."""
+"""`hneurons neurons`: list, compare and share neurons."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -30,28 +30,30 @@ SHOWN = (
 
 @click.group()
 def neurons() -> None:
-    """Look at neuron files, compare and share them."""
+    """List, compare and share neurons."""
 
 
-@neurons.command()
+@neurons.command(short_help="List the neurons with the largest weights.")
 @click.argument("source")
-@click.option("--most", type=click.IntRange(1), default=20, show_default=True, help="Neurons to list.")
+@click.option("--most", type=click.IntRange(1), default=20, show_default=True, help="Number of neurons to list.")
 def show(source: str, most: int) -> None:
-    """The neurons of SOURCE: how many, where, and those of the largest weights.
+    """List the neurons of SOURCE: number, layers, and those with the largest absolute weights.
 
     SOURCE is a neuron file, a probe directory, the log of the probe task, a digest or a Hub id.
     """
     chosen, console = resolve(source).signed("both"), TextConsole()
+    counted = f"{len(chosen):,} neuron{'' if len(chosen) == 1 else 's'}"
+    if chosen.weights is not None:
+        positive = len(chosen.positive)
+        counted += f": {positive:,} with a positive weight (the H-neurons), {len(chosen) - positive:,} with a negative"
     named = chosen.model or "a model that the file does not name"
-    console.print(f"{chosen.count_by_sign}, of {named}", highlight=False, markup=False)
+    console.print(f"{counted}; of {named}", highlight=False, markup=False)
     if chosen.widths:
-        console.print(
-            f"{1000 * len(chosen) / sum(chosen.widths):.3f} per mille of {sum(chosen.widths):,}", highlight=False
-        )
+        console.print(f"{len(chosen) / sum(chosen.widths):.4%} of {sum(chosen.widths):,} neurons", highlight=False)
     layers, counts = np.unique(chosen.layers, return_counts=True)
     console.print("by layer: " + ", ".join(f"{layer}: {count}" for layer, count in zip(layers, counts, strict=True)))
     stability = chosen.stability
-    table = Table("layer", "index", "weight", *(() if stability is None else ("selected again",)), box=None)
+    table = Table("layer", "index", "weight", *(() if stability is None else ("selected on half-samples",)), box=None)
     weights = chosen.weights if chosen.weights is not None else np.full(len(chosen), np.nan)
     for place in np.argsort(-np.abs(np.nan_to_num(weights)), kind="stable")[:most]:
         table.add_row(
@@ -66,11 +68,11 @@ def show(source: str, most: int) -> None:
 neurons.add_command(compare)
 
 
-@neurons.command()
+@neurons.command(short_help="Upload neurons or a probe to the Hub.")
 @click.argument("source")
 @click.argument("repository")
-@click.option("--data", help="What they were found in, and tried on; default what the log says.")
-@click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
+@click.option("--data", help="Question sets, for the card; default those of the log.")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--revision", help="Branch to commit to; default main.")
 def push(source: str, repository: str, data: str | None, private: bool, revision: str | None) -> None:
     """Upload SOURCE to the REPOSITORY owner/name of the Hub, with a card.
@@ -85,12 +87,12 @@ def push(source: str, repository: str, data: str | None, private: bool, revision
         click.echo(thing.push(repository, about, source, private=private, revision=revision))
 
 
-@neurons.command()
+@neurons.command(short_help="Download neurons or a probe from the Hub.")
 @click.argument("repository")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--revision", help="Branch, tag or commit; default main.")
 def pull(repository: str, out: Path, revision: str | None) -> None:
-    """Bring the probe or the neurons in a REPOSITORY of the Hub to OUT, as `-M neurons=OUT` takes them."""
+    """Download the probe or the neurons in a REPOSITORY of the Hub to OUT, for `-M neurons=OUT`."""
     if out.exists():
         raise UsageError(f"{out} exists; give another name")
     with usage_errors():
@@ -105,7 +107,7 @@ def pull(repository: str, out: Path, revision: str | None) -> None:
 
 
 def _about(found: Reference) -> About:
-    """What the card says beside what the neurons know: of a log its data and figures; the model where it is at hand."""
+    """Facts for the card that the files lack: data and figures of the log, and the fingerprint of a model at hand."""
     from hneurons_eval.models.checkpoints import CheckpointError, fingerprint
 
     log, thing = found.log, found.probe or found.neurons

@@ -72,7 +72,7 @@ def planned(train: Sequence["Question"], test: Sequence["Question"], steps: Pipe
 
     preset = preset_named(steps.preset)
     kept = 2 * min(steps.per_class, len(train) // 2)
-    fitted = kept // 2 * ROWS[steps.mode] * fits_of_search(steps.penalty, steps.C)
+    fitted = kept // 2 * ROWS[steps.mode] * fits_of_search(steps.probe_settings)
     asks = steps.penalty == "l1" and steps.C == "paper"
     suppressed = (1 + steps.folds) * GRID_POINTS * SUPPRESSION_QUESTIONS if asks else 0
     found = [

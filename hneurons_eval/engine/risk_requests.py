@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, ModelOutput, get_model
 
-from hneurons_eval.util.errors import UsageError, usage_errors
+from hneurons_eval.artifacts.logs import hneurons_model
+from hneurons_eval.util.errors import usage_errors
 
 if TYPE_CHECKING:
     from hneurons_eval.engine.risk import RiskProbe
@@ -63,11 +64,9 @@ async def risk_of_answer(
     known = ((output.metadata or {}).get("hneurons") or {}).get("risk") or {}
     if output.completion == text and known.get("probe") == probe.digest and known.get("by") == span:
         return dict(known)
-    model: Model = get_model()
-    if not hasattr(model.api, "engine"):
-        raise UsageError(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
+    model = hneurons_model()
     with usage_errors():
-        probe.check(model.api.engine.layout, model.name)  # pyright: ignore[reportAttributeAccessIssue]
+        probe.check(model.api.engine.layout, model.name)
     ask = {"risk": {"probe": probe.directory, "span": span, "response": text}}
     config = GenerateConfig(extra_body={"hneurons": ask})
     judged = await model.generate(list(messages[:before]), config=config)

@@ -79,7 +79,7 @@ def test_memory_grows_with_what_is_asked_for(tmp_path: Path):
 
 def test_what_does_not_work_is_said(tiny_checkpoint: MakeCheckpoint, tmp_path: Path):
     (no_tokenizer,) = diagnose(configured(tmp_path / "a", "llama")).limits
-    assert no_tokenizer.startswith("No tokenizer that can be read is here")
+    assert no_tokenizer.startswith("Tokenizer and chat template were not checked")
     shutil.copytree(tiny_checkpoint(), tmp_path / "b")
     assert diagnose(str(tmp_path / "b")).limits == ()
     (tmp_path / "b" / "chat_template.jinja").unlink()
@@ -145,7 +145,7 @@ def test_the_command_prints_mixtures_and_limits(tmp_path: Path):
     assert done.exit_code == 0, done.output
     assert "1 layer of 40 neurons, dense" in done.output
     assert "2 layers of 4 experts x 16 neurons + 32 in shared experts = 96" in done.output
-    assert "- No tokenizer that can be read is here" in done.output
+    assert "- Tokenizer and chat template were not checked" in done.output
 
 
 @pytest.mark.parametrize(

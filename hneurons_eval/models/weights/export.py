@@ -15,6 +15,7 @@ appears whole or not at all.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from hneurons_eval.models.architecture import build_empty, down_projections, model_class
-from hneurons_eval.models.checkpoints import fingerprint, load_config, quantisation, resolve_model
+from hneurons_eval.models.checkpoints import BUNDLED, fingerprint, load_config, quantisation, resolve_model
 from hneurons_eval.models.down_projection import Dense, DownProjection, Experts
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
@@ -39,6 +40,8 @@ from hneurons_eval.util.files import NEURONS, write_text_atomically
 KEPT = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files beside the weights that a checkpoint needs: configuration, tokenizer, generation settings, licence."""
 TEMPLATES = "additional_chat_templates"
+_SNAPSHOT = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/(\w+)$")
+"""A directory of the Hub's cache; what is published names the Hub id."""
 
 
 @dataclass(frozen=True)
@@ -259,9 +262,15 @@ def _open(model: str | Path, neurons: NeuronSet, revision: str | None, trust_rem
     if (directory / "adapter_config.json").is_file():
         raise ExportError(f"{directory} holds an adapter beside the weights; merge it into them first")
     weights = find_weights(directory, empty, places)
+    name, load_from = str(model), source
+    if name == BUNDLED:
+        load_from = BUNDLED
+    elif snapshot := _SNAPSHOT.search(source):
+        name = load_from = f"{snapshot[1]}/{snapshot[2]}"
+        commit = snapshot[3]
     origin = Origin(
-        model=str(model),
-        load_from=source,
+        model=name,
+        load_from=load_from,
         directory=directory,
         revision=commit,
         fingerprint=fingerprint(source, commit),
