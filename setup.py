@@ -1,4 +1,4 @@
-"""Lists the packages: those in hneurons_eval/, and the top-level ones that are imported as its subpackages."""
+"""The list of packages: hneurons_eval/ and the top-level folders that are installed as its subpackages."""
 
 from setuptools import find_packages, setup
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hneurons_eval.analysis.statistics import wilson_interval
+from hneurons_eval.analysis.bootstrap import wilson_interval
 from hneurons_eval.data.official import LABELS, OfficialAnswer, read_official
 from hneurons_eval.judging.spans import answer_span
 

@@ -17,8 +17,10 @@ import numpy as np
 from bench_probe import simulate
 
 from hneurons_eval.analysis.detection import Detected, detection
-from hneurons_eval.probe.nested_cv import Answers, Search, Settings
+from hneurons_eval.probe.nested_cv import Search
+from hneurons_eval.probe.settings import Settings
 from hneurons_eval.probe.stability import STABLE, stability
+from hneurons_eval.probe.training_sets import Answers
 
 ROOT = Path(__file__).resolve().parents[1]
 PLANTED = 30
@@ -33,8 +35,7 @@ def measure(rows: int, neurons: int, seed: int, shuffled: bool) -> dict[str, flo
     search = Search(Answers(X, y, np.arange(rows)), settings)
     search.fit()
     found = search.choose((neurons,), "simulated")
-    rows_of = (search.row_labels, search.row_answers, None, search.data.groups)
-    share = stability(X, *rows_of, found.probe.C_, found.probe.coef_, settings.resamples, seed)
+    share = stability(search.rows, found.probe.C_, found.probe.coef_, settings.resamples, seed)
     selected = np.flatnonzero(found.probe.coef_ > 0)
     stable = np.flatnonzero(share > STABLE)
     questions = [str(k) for k in range(rows)]

@@ -21,9 +21,11 @@ import validity_probe
 import validity_sets
 import validity_sweeps
 
+from hneurons_eval.analysis.bootstrap import wilson_interval
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import auroc, wilson_interval
-from hneurons_eval.probe.nested_cv import Answers, Search, TrainingSet, path_of
+from hneurons_eval.analysis.metrics import auroc
+from hneurons_eval.probe.nested_cv import Search
+from hneurons_eval.probe.training_sets import Answers, TrainingSet
 from hneurons_eval.util.markdown import table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "validity.md"
@@ -147,11 +149,11 @@ def _resampled(scene: str, seed: int, samples: int) -> dict[str, list[tuple[floa
         fit = TrainingSet(times > 0, inner, times.astype(float))
         fit.path, fit.inner_decisions = search.fit_one(fit, search.grid(fit.weights))
         accuracies, _, _ = search.held_out(fit)
-        usable = path_of(fit).n_positive > 0
+        usable = fit.fitted_path.n_positive > 0
         best = int(np.argmax(np.where(usable, accuracies, -np.inf)))
         for rule, k in zip(found, (search.best(fit, None), best), strict=True):
-            value = auroc(y[left_out], search.decisions(path_of(fit))[k, left_out])
-            found[rule].append((float(path_of(fit).n_nonzero[k]), value))
+            value = auroc(y[left_out], search.decisions(fit.fitted_path)[k, left_out])
+            found[rule].append((float(fit.fitted_path.n_nonzero[k]), value))
     return found
 
 

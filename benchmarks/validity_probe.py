@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hneurons_eval.analysis.detection import Detected, detection, null_aurocs
-from hneurons_eval.analysis.statistics import auroc
-from hneurons_eval.probe.baselines import Scores
-from hneurons_eval.probe.nested_cv import Answers, Identified, Search, Settings
+from hneurons_eval.analysis.metrics import auroc
+from hneurons_eval.probe.baseline_classifiers import Scores
+from hneurons_eval.probe.nested_cv import Identified, Search
+from hneurons_eval.probe.settings import Settings
+from hneurons_eval.probe.training_sets import Answers
 from hneurons_eval.probe.variation import label_null
 from hneurons_eval.report.detection import verdicts
 

@@ -14,24 +14,25 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hneurons_eval.analysis.audits import label_from_group
+from hneurons_eval.analysis.bootstrap import wilson_interval
 from hneurons_eval.analysis.drift import Drift
 from hneurons_eval.analysis.drift_ranks import mean_rank_interval, rank_neurons
 from hneurons_eval.analysis.length_audit import length_audit
 from hneurons_eval.analysis.overlap import against_shuffled, overlap, sd_matched_overlap
 from hneurons_eval.analysis.shuffled_labels import shuffled_labels
-from hneurons_eval.analysis.statistics import wilson_interval
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.l1_path import fit_paths
 from hneurons_eval.probe.l1_solver import smallest_useful_c
 from hneurons_eval.probe.stability import STABLE, shuffled_stability, stability
+from hneurons_eval.probe.training_sets import TrainingRows
 from hneurons_eval.probe.variation import shuffled_selections
 
 LAYOUT = NeuronLayout((500,) * 4)
@@ -95,7 +96,7 @@ def overlaps(trials: int) -> Iterator[Rate]:
         C = c_for(X, labels[0])
         first, second = (chosen(path.weights(0)) for path in fit_paths(X, labels, np.ones(labels.shape), [C]))
         shuffled = [
-            shuffled_selections(X, y, np.arange(ROWS), None, relation, C, SHUFFLES, 10_000 + 2 * trial + k)
+            shuffled_selections(TrainingRows.of_answers(X, y, relation), C, SHUFFLES, 10_000 + 2 * trial + k)
             for k, y in enumerate(labels)
         ]
         ps = [against_shuffled(first, second, shuffled[0]).p, against_shuffled(second, first, shuffled[1]).p]
@@ -121,7 +122,7 @@ def overlaps(trials: int) -> Iterator[Rate]:
         C = c_for(X[:ROWS], y[:ROWS])
         sets = [chosen(fit_paths(X[half], y[half], np.ones((1, ROWS)), [C])[0].weights(0)) for half in halves]
         stored = [
-            shuffled_selections(X[half], y[half], np.arange(ROWS), None, relation[half], C, SHUFFLES, trial)
+            shuffled_selections(TrainingRows.of_answers(X[half], y[half], relation[half]), C, SHUFFLES, trial)
             for half in halves
         ]
         ps = [against_shuffled(sets[k], sets[1 - k], stored[k]).p for k in (0, 1)]
@@ -208,11 +209,11 @@ def stabilities(trials: int) -> Iterator[Rate]:
     for trial in range(trials):
         X, relation = contributions(trial)
         y = balanced(relation, trial)[0]
-        rows = (X, y, np.arange(ROWS), None, relation)
+        rows = TrainingRows.of_answers(X, y, relation)
         C = c_for(X, y)
         coef = fit_paths(X, y, np.ones((1, ROWS)), [C])[0].weights(0)
-        own = int((stability(*rows, C, coef, RESAMPLES, trial)[coef != 0] > STABLE).sum())
-        null = shuffled_stability(*rows, C, SHUFFLES, RESAMPLES, 50_000 + trial)
+        own = int((stability(rows, C, coef, RESAMPLES, trial)[coef != 0] > STABLE).sum())
+        null = shuffled_stability(rows, C, SHUFFLES, RESAMPLES, 50_000 + trial)
         stable, total, foretold = stable + own, total + int((coef != 0).sum()), foretold + float(null.stable.mean())
         inside += own > null.stable.max()
         if trial < trials // 4:
@@ -220,7 +221,7 @@ def stabilities(trials: int) -> Iterator[Rate]:
             moved = X.copy()
             moved[:, planted] += y[:, None] * X[:, planted].std(axis=0)
             coef = fit_paths(moved, y, np.ones((1, ROWS)), [C])[0].weights(0)
-            share = stability(moved, *rows[1:], C, coef, RESAMPLES, trial)
+            share = stability(replace(rows, X=moved), C, coef, RESAMPLES, trial)
             planted_stable += int((share[planted] > STABLE).sum())
     yield Rate("stability, null: share of chosen neurons called stable", stable, total, "no error control")
     yield Rate("stability, null: the same, as shuffles foretell", round(foretold), total, "alike")

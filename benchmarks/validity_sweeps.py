@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hneurons_eval.analysis.bootstrap import wilson_interval
 from hneurons_eval.analysis.dose_response import Row, Sweep, arrange, corrected, dose_response
-from hneurons_eval.analysis.statistics import wilson_interval
 from hneurons_eval.report.verdicts import VERDICTS, verdict
 
 Floats = NDArray[np.float64]

@@ -7,8 +7,7 @@ with scaled(model, neurons, alpha=0.0):  # the neurons are off inside the block
     model.generate(...)
 ```
 
-Public names are loaded on first use, so that importing the package (which every
-`inspect` command does) loads neither torch nor transformers.
+Public names are loaded on first use: every `inspect` command imports this package, and should not load torch.
 """
 
 from importlib import import_module
@@ -47,9 +46,8 @@ _HOME = {
 }
 __all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
-# `hneurons_eval.tasks` and its siblings live at the top level of the repository. A wheel maps them
-# into the package; an editable install imports straight from the checkout, where the root, which
-# holds them, has to be on this package's search path.
+# `tasks`, `solvers` and `scorers` are at the top level of the repository. A wheel holds them as subpackages; an
+# editable install finds them through this package's search path.
 _ROOT = Path(__file__).resolve().parent.parent
 if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "tasks" / "__init__.py").is_file():
     __path__.append(str(_ROOT))

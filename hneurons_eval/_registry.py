@@ -1,43 +1,11 @@
-"""What Inspect discovers. Every `inspect` command imports this, so nothing heavy is imported here."""
+"""The components that Inspect discovers. Every `inspect` command imports this, so nothing heavy is imported here."""
 
 from inspect_ai.model import ModelAPI, modelapi
 
-from hneurons_eval import scorers, solvers
-from hneurons_eval.tasks import (
-    base_transfer,
-    capture,
-    closed_book,
-    collect,
-    detect,
-    drift,
-    faitheval,
-    falseqa,
-    jailbreak,
-    pipeline,
-    probe,
-    sycophancy,
-    truthfulqa,
-)
-
-__all__ = [
-    "base_transfer",
-    "capture",
-    "closed_book",
-    "collect",
-    "detect",
-    "drift",
-    "faitheval",
-    "falseqa",
-    "hneurons",
-    "hneurons_vllm",
-    "jailbreak",
-    "pipeline",
-    "probe",
-    "scorers",
-    "solvers",
-    "sycophancy",
-    "truthfulqa",
-]
+# Importing them registers their components.
+import hneurons_eval.scorers  # noqa: F401
+import hneurons_eval.solvers  # noqa: F401
+import hneurons_eval.tasks  # noqa: F401
 
 
 @modelapi(name="hneurons")
@@ -50,7 +18,7 @@ def hneurons() -> type[ModelAPI]:
 
 @modelapi(name="hneurons-vllm")
 def hneurons_vllm() -> type[ModelAPI]:
-    """`hneurons-vllm/<model>`: the same for models that vLLM runs."""
+    """`hneurons-vllm/<model>`: the same for models on vLLM."""
     from hneurons_eval.vllm.provider import HNeuronsVLLMAPI
 
     return HNeuronsVLLMAPI

@@ -10,7 +10,7 @@ from inspect_ai.solver import TaskState
 from numpy.typing import NDArray
 
 from hneurons_eval.analysis.detection import LABELS, Detected, detection
-from hneurons_eval.analysis.statistics import headline_first
+from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.artifacts.records import AnswerRecord
 from hneurons_eval.models.controls import KINDS
 from hneurons_eval.scorers.once import computed_once

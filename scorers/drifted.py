@@ -5,7 +5,7 @@ from typing import Any, cast
 from inspect_ai.scorer import NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.analysis.statistics import headline_first
+from hneurons_eval.analysis.metrics import headline_first
 
 
 @metric(name="drift")

@@ -21,7 +21,8 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.analysis.statistics import headline_first, wilson_interval
+from hneurons_eval.analysis.bootstrap import wilson_interval
+from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, by_calling, grader, verdict_tool
 from hneurons_eval.judging.nonexistent import judge_nonexistent
 from hneurons_eval.judging.rule import judge_by_rule

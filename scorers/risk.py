@@ -7,8 +7,8 @@ import anyio.to_thread
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
+from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.analysis.selective_prediction import ScoredAnswer, risk_figures, score_of
-from hneurons_eval.analysis.statistics import headline_first
 from hneurons_eval.engine.risk_requests import DECISIONS, answer_of, find_risk_probe, risk_of_answer
 from hneurons_eval.scorers.once import computed_once
 from hneurons_eval.util.errors import UsageError

@@ -8,7 +8,7 @@ from inspect_ai.scorer import Metric, SampleScore, Score, metric
 from inspect_ai.solver import TaskState
 
 from hneurons_eval.analysis.dose_response import Row, arrange, corrected, dose_response, with_series
-from hneurons_eval.analysis.statistics import headline_first
+from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.analysis.sweep_parameters import SUMMARY
 from hneurons_eval.judging.degeneration import is_degenerate
 from hneurons_eval.scorers.once import computed_once

@@ -31,8 +31,9 @@ from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
-    from hneurons_eval.probe.baselines import Scores
-    from hneurons_eval.probe.nested_cv import Identified, Search, Settings
+    from hneurons_eval.probe.baseline_classifiers import Scores
+    from hneurons_eval.probe.nested_cv import Identified, Search
+    from hneurons_eval.probe.settings import Settings
     from hneurons_eval.probe.variation import Variation
 
 
@@ -150,7 +151,8 @@ async def identify(rows: Sequence[AnswerRecord], settings: "Settings", model: Mo
 
 def _load(rows: Sequence[AnswerRecord], settings: "Settings") -> "Search":
     from hneurons_eval.probe.baselines import prompt_model, scalar_inputs
-    from hneurons_eval.probe.nested_cv import Answers, Search
+    from hneurons_eval.probe.nested_cv import Search
+    from hneurons_eval.probe.training_sets import Answers
 
     report_progress(f"reading contributions of {len(rows)} answers")
     keys = [row.contributions for row in rows]

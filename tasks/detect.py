@@ -27,7 +27,7 @@ from hneurons_eval.util.files import BASELINES
 from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
-    from hneurons_eval.probe.baselines import Baselines
+    from hneurons_eval.probe.baseline_classifiers import Baselines
 
 
 @task
@@ -182,7 +182,7 @@ def baselines_of(source: Reference) -> "Baselines | None":
     Raises:
         UsageError: it is there and cannot be read.
     """
-    from hneurons_eval.probe.baselines import Baselines
+    from hneurons_eval.probe.baseline_classifiers import Baselines
 
     path = Path(source.summary["directory"]) / BASELINES
     with usage_errors():

@@ -13,6 +13,7 @@ from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.artifacts.pipeline_steps import probe_settings
 from hneurons_eval.artifacts.records import AnswerRecord
 from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.probe.cost import fit_bytes, training_rows
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.solvers.classify import classify
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
@@ -97,13 +98,9 @@ def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
     Raises:
         NotEnoughMemoryError: says how much it would take.
     """
-    from hneurons_eval.cli.doctor import PATH_OVERHEAD, ROWS
-
-    rows = answers * ROWS.get(mode, 2) // 2  # of both classes together
-    needed = round(rows * neurons * 4 * (1 + PATH_OVERHEAD))  # float32
     less = "use mode=1-vs-1, which takes half, or " if mode == "3-vs-1" else ""
-    what = f"fitting {rows:,} rows of {neurons:,} neurons"
-    check_room(needed, what, f"{less}capture fewer answers (per_class)")
+    what = f"fitting {training_rows(answers, mode):,} rows of {neurons:,} neurons"
+    check_room(fit_bytes(answers, neurons, mode), what, f"{less}capture fewer answers (per_class)")
 
 
 def _sample(row: AnswerRecord) -> Sample:

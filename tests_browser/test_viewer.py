@@ -69,8 +69,8 @@ def test_a_score_is_explained(browser: Browser, viewer: str, run_logs: Path, tas
 @pytest.mark.parametrize(
     ("task", "sample", "words"),
     [
-        ("closed_book", "dose-response", "Alpha 1 is the untouched model"),
-        ("falseqa", "dose-response", "Alpha 1 is the untouched model"),
+        ("closed_book", "dose-response", "Alpha 1 is the baseline"),
+        ("falseqa", "dose-response", "Alpha 1 is the baseline"),
         ("drift", "all layers", "Normalised rank: 0 changed most"),
         ("easy_questions", "0", "Probability of hallucination"),
     ],

@@ -133,5 +133,5 @@ def test_what_vllm_would_run_past_the_hooks_is_refused_by_name(tmp_path: Path):
             get_vllm_engine(BUNDLED, options={name: value})
     with pytest.raises(ValueError, match="unknown model args threads"):
         get_vllm_engine(BUNDLED, options={"threads": 2})
-    with pytest.raises(ValueError, match="enforce_eager of vLLM is set by"):
+    with pytest.raises(ValueError, match="sets vLLM's enforce_eager itself"):
         get_vllm_engine(BUNDLED, options={"enforce_eager": False})

@@ -98,7 +98,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def served(url: str) -> ClientEngine:
+def client(url: str) -> ClientEngine:
     return get_client_engine(BUNDLED, url, KEY)
 
 
@@ -109,10 +109,10 @@ def caller(url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def completion(caller: httpx.Client, tokens: Any, fields: Any = None, **more: Any) -> httpx.Response:
+def completion(caller: httpx.Client, tokens: Any, extras: Any = None, **more: Any) -> httpx.Response:
     body = {"model": NAME, "prompt": tokens, "max_tokens": 16, "temperature": 0, "return_token_ids": True} | more
-    if fields is not None:
-        body["vllm_xargs"] = {"hneurons": fields if isinstance(fields, str | int) else fields.to_text()}
+    if extras is not None:
+        body["vllm_xargs"] = {"hneurons": extras if isinstance(extras, str | int) else extras.to_text()}
     return caller.post("/v1/completions", json=body)
 
 
@@ -153,12 +153,12 @@ def nothing_stays(caller: httpx.Client) -> bool:
 
 
 def test_given_responses_are_captured_as_in_process(
-    served: ClientEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, exact: Exact
+    client: ClientEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, exact: Exact
 ):
     requests = mixed(prompts, engine.tokenizer, some_neurons)
     watched = some_neurons(9, 20)
     requests += [replace(requests[0], watch=watched)]
-    found = results([served.capture(request) for request in requests])
+    found = results([client.capture(request) for request in requests])
     expected = results([engine.capture(request) for request in requests])
     assert_same(found, expected, requests, exact)
     own, start = exact.of(requests[-1].tokens), requests[-1].response_from
@@ -167,7 +167,7 @@ def test_given_responses_are_captured_as_in_process(
 
 
 def test_answers_are_captured_while_they_are_generated_as_in_process(
-    served: ClientEngine,
+    client: ClientEngine,
     engine: VLLMEngine,
     prompts: Prompts,
     some_neurons: Draw,
@@ -184,7 +184,7 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
     ]
     (whole,) = results([engine.generate(requests[0])])
     requests += sampled(prompts[:1], stop=(whole.text[5:8],))  # one that ends within a token
-    found = results([served.generate(request) for request in requests])
+    found = results([client.generate(request) for request in requests])
     expected = results([engine.generate(request) for request in requests])
     assert_same_answers(found, expected, requests, exact)
     own = exact.of(requests[9].prompt + found[9].tokens)
@@ -194,7 +194,7 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
 
 
 def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
-    served: ClientEngine,
+    client: ClientEngine,
     engine: VLLMEngine,
     reference: Engine,
     prompts: Prompts,
@@ -209,7 +209,7 @@ def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
         for prompt in prompts
     ]
     with ThreadPoolExecutor(len(prompts)) as others:
-        futures = [served.generate(request) for request in requests]
+        futures = [client.generate(request) for request in requests]
         plain = [others.submit(completion, caller, list(prompt)) for prompt in prompts]
         found = [answer.tokens for answer in results(futures)]
     for other in (engine, reference):
@@ -222,14 +222,14 @@ def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
 
 
 def test_a_seed_decides_what_is_sampled_here_and_there(
-    served: ClientEngine, engine: VLLMEngine, prompts: Prompts, exact: Exact
+    client: ClientEngine, engine: VLLMEngine, prompts: Prompts, exact: Exact
 ):
     # vLLM too divides probabilities by noise of the seed. Errors of 1e-4 change one of these 72 tokens with a
     # probability of about 0.01, so on some machine one text of six may differ.
     requests = [
         GenerateRequest(prompts[0], 12, SamplingOptions(1.0, 50, 0.9), seed=seed, top_logprobs=3) for seed in range(6)
     ]
-    found = results([served.generate(request) for request in requests])
+    found = results([client.generate(request) for request in requests])
     expected = results([engine.generate(request) for request in requests])
     pairs = list(zip(found, expected, strict=True))
     assert sum(ours.tokens != theirs.tokens for ours, theirs in pairs) <= 1
@@ -297,8 +297,8 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
     before, found = tokens_from_cache(caller), []
     for neurons, alpha in [*variants, *variants]:  # one after the other: each may find the prefixes of those before
         flat = () if neurons is None else tuple(neurons.flat(reference.layout).tolist())
-        fields = None if neurons is None else RequestExtras(neurons=flat, alpha=alpha)
-        found.append(said(completion(caller, list(prompt), fields, max_tokens=8)))
+        extras = None if neurons is None else RequestExtras(neurons=flat, alpha=alpha)
+        found.append(said(completion(caller, list(prompt), extras, max_tokens=8)))
     requests = [
         GenerateRequest(prompt, 8, SamplingOptions(0.0), neurons=neurons, alpha=alpha) for neurons, alpha in variants
     ]
@@ -315,13 +315,13 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
 
 def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons: Draw, caller: httpx.Client):
     neurons = some_neurons(7, 4000)
-    fields = RequestExtras(neurons=tuple(neurons.flat(reference.layout).tolist()), alpha=0.0)
+    extras = RequestExtras(neurons=tuple(neurons.flat(reference.layout).tolist()), alpha=0.0)
     body = {
         "model": NAME,
         "messages": [{"role": "user", "content": QUESTIONS[0]}],
         "max_tokens": 16,
         "temperature": 0,
-        "vllm_xargs": {"hneurons": fields.to_text()},
+        "vllm_xargs": {"hneurons": extras.to_text()},
     }
     answer = caller.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     request = GenerateRequest(prompts[0], 16, SamplingOptions(0.0), neurons=neurons, alpha=0.0)
@@ -332,8 +332,8 @@ def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons:
 
 def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: httpx.Client, exact: Exact):
     prompt = prompts[0]
-    fields = RequestExtras(key="mine", regions=(((0, len(prompt)),),), keep_from=len(prompt))
-    tokens = said(completion(caller, list(prompt), fields, max_tokens=4))
+    extras = RequestExtras(key="mine", regions=(((0, len(prompt)),),), keep_from=len(prompt))
+    tokens = said(completion(caller, list(prompt), extras, max_tokens=4))
     wanted = {"regions": [[0, []], [None, [[len(prompt), len(prompt) + 2]]]]}
     response = caller.post(f"{CAPTURES}/mine", json=wanted)
     assert response.status_code == 200
@@ -344,10 +344,10 @@ def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: h
 
 
 @pytest.mark.parametrize(
-    ("fields", "more", "status", "message"),
+    ("extras", "more", "status", "message"),
     [
-        ("{", {}, 400, "JSON text"),
-        (5, {}, 400, "JSON text"),
+        ("{", {}, 400, "Invalid JSON"),
+        (5, {}, 400, "JSON input should be string"),
         ("[]", {}, 400, "an object"),
         ('{"neurons": [46080], "alpha": 0}', {}, 400, "the model has 46080 neurons"),
         ('{"neurons": "abc", "alpha": 0}', {}, 404, "no neurons with the digest abc"),
@@ -357,9 +357,9 @@ def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: h
     ],
 )
 def test_what_the_workers_could_not_do_is_refused_and_the_server_goes_on(
-    fields: Any, more: dict[str, Any], status: int, message: str, caller: httpx.Client
+    extras: Any, more: dict[str, Any], status: int, message: str, caller: httpx.Client
 ):
-    response = completion(caller, [1, 2, 3], fields, **more)
+    response = completion(caller, [1, 2, 3], extras, **more)
     assert (response.status_code, message in response.text) == (status, True), response.text
     assert said(completion(caller, [1, 2, 3], max_tokens=1))
     assert nothing_stays(caller)
@@ -371,8 +371,8 @@ def test_routes_are_guarded_by_the_servers_own_key_and_refuse_what_is_wrong(url:
     assert caller.delete(f"{CAPTURES}/a").status_code == 404
     assert caller.put("/v1/hneurons/neurons/abc", content=b"[1]").status_code == 400
     assert caller.put("/v1/hneurons/neurons/abc", content=b" " * 2**20).status_code == 400
-    fields = RequestExtras(key="b", regions=(((0, 1),),))
-    said(completion(caller, [1, 2, 3], fields, max_tokens=1))
+    extras = RequestExtras(key="b", regions=(((0, 1),),))
+    said(completion(caller, [1, 2, 3], extras, max_tokens=1))
     response = caller.post(f"{CAPTURES}/b", json={"regions": [[1, []]]})
     assert (response.status_code, "region 1 is not one of the 1" in response.text) == (400, True)
     assert caller.delete(f"{CAPTURES}/b").status_code == 204
@@ -383,9 +383,9 @@ def test_routes_are_guarded_by_the_servers_own_key_and_refuse_what_is_wrong(url:
 
 
 def test_what_is_broken_off_or_never_fetched_does_not_stay(
-    served: ClientEngine, prompts: Prompts, caller: httpx.Client
+    client: ClientEngine, prompts: Prompts, caller: httpx.Client
 ):
-    futures = [served.generate(request) for request in sampled(prompts, max_tokens=400)]
+    futures = [client.generate(request) for request in sampled(prompts, max_tokens=400)]
     assert until(lambda: kept(caller)[1] == len(prompts))
     assert all(future.cancel() for future in futures)
     assert nothing_stays(caller)  # one that has not ended does not expire either

@@ -1,11 +1,11 @@
-"""What could make a probe look good without telling hallucination, measured and flagged.
+"""Audits: what could make a probe look good without detecting hallucinations.
 
 ```python
 for audit in [class_balance(y), label_from_group(y, relations, "relation"), ...]:
     print(audit.flagged, audit.sentence)
 ```
 
-An audit that is flagged does not refute a result; it says where a reviewer would look first. Length (see
+A flagged audit does not refute a result; it says where a reviewer would look first. Length (see
 `length_audit`) and relation are tests; balance, span, template and overlap describe the answers at hand, and are
 flagged at a threshold.
 """
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.analysis.shuffled_labels import shuffled_labels
-from hneurons_eval.analysis.statistics import auroc, permutation_p
+from hneurons_eval.analysis.tests import permutation_p
 
 LEVEL = 0.05
 SHUFFLES = 199
@@ -46,7 +47,7 @@ class Audit:
 
 
 def class_balance(labels: ArrayLike) -> Audit:
-    """How many answers are of either class."""
+    """Audit of the class balance."""
     y = np.asarray(labels)
     share = float(y.mean()) if len(y) else float("nan")
     flagged = not BALANCE <= share <= 1 - BALANCE
@@ -54,7 +55,7 @@ def class_balance(labels: ArrayLike) -> Audit:
         "balance",
         flagged,
         f"{int(y.sum())} of {len(y)} answers are hallucinated"
-        + ("; accuracy says little beside the commoner class, read the AUROC" if flagged else ""),
+        + ("; accuracy says little beside the majority class; read the AUROC" if flagged else ""),
         {"hallucinated_share": share},
     )
 
@@ -62,7 +63,7 @@ def class_balance(labels: ArrayLike) -> Audit:
 def label_from_group(
     labels: ArrayLike, groups: Sequence[Any], what: str, questions: ArrayLike | None = None, seed: int = 0
 ) -> Audit:
-    """Can the label be told from the relation, or the source, of the question alone?
+    """Audit of the group: can the label be predicted from the relation, or the source, of the question alone?
 
     Each answer is scored by the share of hallucinated answers among the others of its group; a group of one, by
     the share among all others. Leaving oneself out lowers the score of the hallucinated and raises that of the
@@ -103,7 +104,7 @@ def _left_out(y: NDArray[np.int64], member: NDArray[np.int64]) -> float:
 
 
 def spans(missing: int, whole_response: Sequence[bool]) -> Audit:
-    """How many answers have no span, and how many spans are the whole response.
+    """Audit of spans: missing ones, and those of the whole response.
 
     Args:
         missing: answers without a span.
@@ -120,7 +121,7 @@ def spans(missing: int, whole_response: Sequence[bool]) -> Audit:
 
 
 def template_share(prompt_tokens: ArrayLike, response_tokens: ArrayLike, answer_tokens: ArrayLike) -> Audit:
-    """How much of the 'other tokens' is prompt and template, not response.
+    """Audit of the 'other tokens': the share of prompt and template.
 
     Args:
         prompt_tokens, response_tokens, answer_tokens: of each answer, `[answers]`.
@@ -138,7 +139,7 @@ def template_share(prompt_tokens: ArrayLike, response_tokens: ArrayLike, answer_
 
 
 def overlap(trained: Sequence[str], tested: Sequence[str]) -> Audit:
-    """Questions, normalised, that stand on both sides.
+    """Audit of overlap: normalised questions in both training and test.
 
     Args:
         trained, tested: questions of the two sides.

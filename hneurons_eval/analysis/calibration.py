@@ -1,4 +1,4 @@
-"""Are probabilities what they say: calibration against its null, skill against a constant, and Platt's recalibration.
+"""Calibration of probabilities: calibration error against its null, Brier skill, and Platt scaling.
 
 ```python
 found = calibration(labels, probabilities)   # Brier score and skill, calibration error beside a perfect forecaster's
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from hneurons_eval.analysis.statistics import brier
+from hneurons_eval.analysis.metrics import brier
 
 Floats = NDArray[np.float64]
 NULL_DRAWS = 1000
@@ -37,7 +37,7 @@ class Platt:
 
 
 def fit_platt(labels: ArrayLike, decisions: ArrayLike) -> Platt:
-    """The slope and offset with the smallest log-loss on answers that the decisions were not trained on.
+    """Platt scaling: slope and offset of the smallest log-loss on answers that the decisions were not trained on.
 
     Labels are drawn in a little, to (n1 + 1) / (n1 + 2) and 1 / (n0 + 2), as by Platt (1999), eq. 4: no class is
     certain.
@@ -65,16 +65,16 @@ def fit_platt(labels: ArrayLike, decisions: ArrayLike) -> Platt:
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> list[tuple[float, float, int]]:
-    """Mean probability, share of label 1, and number of answers, in bins of equal numbers of answers."""
+    """Reliability curve: mean probability, share of label 1 and number of answers, in bins of equal size."""
     y, p = np.asarray(labels), np.asarray(probabilities, float)
     order = np.argsort(p, kind="stable")
     parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
     return [(float(p[part].mean()), float(y[part].mean()), len(part)) for part in parts]
 
 
-def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
+def calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Mean distance of probability and share over the bins of `reliability`, weighted by answers."""
-    found = reliability(labels, probabilities, bins)
+    found = reliability(labels, probabilities)
     total = sum(count for _, _, count in found)
     return sum(abs(mean - share) * count for mean, share, count in found) / total
 
@@ -90,7 +90,7 @@ def brier_skill(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
 
 def calibration(labels: ArrayLike, probabilities: ArrayLike, seed: int = 0) -> dict[str, float]:
-    """Brier score and skill, and the calibration error beside what perfectly calibrated probabilities would show.
+    """Brier score and skill, and the calibration error beside that of perfectly calibrated probabilities.
 
     The calibration error is above 0 even for perfect probabilities, since a bin's share is that of few answers. Its
     null is simulated: labels drawn from the probabilities themselves (the consistency test of Broecker & Smith 2007).

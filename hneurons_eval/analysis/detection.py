@@ -13,31 +13,29 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata, t
 
-from hneurons_eval.analysis.calibration import calibration
-from hneurons_eval.analysis.statistics import (
+from hneurons_eval.analysis.bootstrap import (
     RESAMPLES,
     Interval,
-    auroc_statistic,
     balanced_accuracy,
     flat,
     interval_if_known,
-    mean_statistic,
-    permutation_p,
     resample_weights,
-    stratified_auroc,
 )
+from hneurons_eval.analysis.calibration import calibration
+from hneurons_eval.analysis.metrics import auroc_statistic, mean_statistic, stratified_auroc
+from hneurons_eval.analysis.tests import permutation_p
 
 Floats = NDArray[np.float64]
 LABELS = {"faithful": 0, "hallucinated": 1}
-"""What a label of an answer is as a number."""
-SMALLEST_STRATUM = 5
+"""Numbers of the labels."""
+MIN_PER_CLASS = 5
 """Relations with fewer answers of either class are left out of the mean within relations."""
 PERMUTATIONS = 2000
 
 
 @dataclass(frozen=True)
 class Detected:
-    """What was detected, by answer.
+    """Labels, predictions and scores of each answer: the input of `detection`.
 
     Attributes:
         labels: 1 = hallucinated; `[answers]`.
@@ -46,15 +44,15 @@ class Detected:
         questions: of each answer; the unit of resampling.
         relations: of each answer, or None. With relations, AUROCs are the mean within relations that have at least
             five answers of either class.
-        baselines: scores by anything but the whole probe, by name: `[answers]` each.
-        sets: of each selection (`probe`, `positive`), probabilities by its neurons refitted `[answers]`, and by the
-            control sets of each kind `[sets, answers]`.
-        folds: the fold that each answer was tested in, where classifiers were fitted anew for each fold: their scores
-            are compared within a fold only. None: one classifier.
-        null: AUROCs of probes that were fitted to shuffled labels in the same folds (`null_aurocs`). With folds the
-            labels of some answers train the probes of others, so that AUROCs vary more than by the answers tested:
-            intervals are widened by as much as these vary more than with labels shuffled and nothing refitted. None
-            shuffles labels alone.
+        baselines: scores of the baselines and of parts of the probe, by name: `[answers]` each.
+        sets: for each selection (`probe`, `positive`), probabilities by an L2 refit on its neurons `[answers]`, and by
+            the control sets of each kind `[sets, answers]`.
+        folds: the test fold of each answer. Each fold has its own classifiers, so scores are compared within a fold
+            only. None: one classifier.
+        null: AUROCs of probes fitted to shuffled labels in the same folds (`null_aurocs`). Some answers train the
+            probes that are tested on others, so AUROCs vary more than by the answers tested: intervals are widened by
+            the ratio of this null's deviation to that of shuffled labels without a new fit. None: labels are shuffled
+            without a new fit.
     """
 
     labels: ArrayLike
@@ -68,19 +66,19 @@ class Detected:
     null: ArrayLike | None = None
 
 
-def usable_strata(labels: ArrayLike, strata: ArrayLike, least: int = SMALLEST_STRATUM) -> NDArray[np.bool_]:
-    """Rows whose stratum has at least `least` of either class: bool `[rows]`."""
+def usable_strata(labels: ArrayLike, strata: ArrayLike, minimum: int = MIN_PER_CLASS) -> NDArray[np.bool_]:
+    """Rows whose stratum has at least `minimum` rows of either class: bool `[rows]`."""
     y, members = np.asarray(labels), np.asarray(strata)
     keep = np.zeros(len(y), np.bool_)
     for stratum in np.unique(members):
         here = members == stratum
-        if min((y[here] == 0).sum(), (y[here] == 1).sum()) >= least:
+        if min((y[here] == 0).sum(), (y[here] == 1).sum()) >= minimum:
             keep |= here
     return keep
 
 
 def rank_within(scores: ArrayLike, folds: Sequence[Any] | None) -> Floats:
-    """Scores as ranks from 0 to 1 within each fold, so that classifiers of different scale can be pooled.
+    """Ranks from 0 to 1 within each fold, which pool classifiers of different scales.
 
     Args:
         scores: `[answers]`, or `[several, answers]`.
@@ -138,22 +136,20 @@ class StratifiedAuroc:
         total = np.zeros(len(scores))
         for rows in self._rows:
             y = self._labels[rows]
-            ones = int(y.sum())
-            ranks = rankdata(scores[:, rows], axis=1)
-            total += (ranks[:, y == 1].sum(axis=1) - ones * (ones + 1) / 2) / (ones * (len(rows) - ones))
+            total += _auroc_of_rank_sum(rankdata(scores[:, rows], axis=1)[:, y == 1].sum(axis=1), y)
         return total / len(self._rows)
 
     def above(self, scores: Floats, others: Floats) -> tuple[Interval, float]:
-        """How far the mean AUROC of a score lies above that of several others, on average.
+        """Difference of a score's mean AUROC and the mean over several others, with interval and p.
 
         Args:
             scores: `[answers]`.
             others: `[others, answers]`, of at least one other.
 
         Returns:
-            the difference with its 95 % interval, by the variance of DeLong et al. (1988), with answers to one question
-            taken together (Obuchowski 1997); and a one-sided p, the larger of two: that of the difference (other
-            answers might have been given), and the share of the others that do as well (others might have been drawn).
+            the difference with its 95 % interval, by the variance of DeLong et al. (1988) for clustered answers
+            (Obuchowski 1997); and a one-sided p: the larger of the p of the difference (over answers) and the share of
+            the others that do as well (over sets).
         """
         parts = self._influence(scores[None])[0] - self._influence(others).mean(axis=0)
         aurocs, own = self.means(others), float(self.means(scores[None])[0])
@@ -165,7 +161,7 @@ class StratifiedAuroc:
         return Interval(difference, difference - half, difference + half), max(p, permutation_p(own, aurocs))
 
     def _influence(self, scores: Floats) -> Floats:
-        """What each answer adds to the mean AUROC's deviation from its expectation, `[scores, answers]`."""
+        """Influence of each answer on the mean AUROC, `[scores, answers]`."""
         found = np.zeros(scores.shape)
         for rows in self._rows:
             y, own = self._labels[rows], scores[:, rows]
@@ -215,17 +211,21 @@ class StratifiedAuroc:
         total, observed = np.zeros(PERMUTATIONS), 0.0
         for rows in self._rows:
             y, ranks = self._labels[rows], rankdata(values[rows])
-            ones = int(y.sum())
-            least, pairs = ones * (ones + 1) / 2, ones * (len(rows) - ones)
             shuffled = rng.permuted(np.broadcast_to(ranks, (PERMUTATIONS, len(rows))), axis=1)
-            total += (shuffled[:, :ones].sum(axis=1) - least) / pairs
-            observed += float((ranks[y == 1].sum() - least) / pairs)
+            total += _auroc_of_rank_sum(shuffled[:, : int(y.sum())].sum(axis=1), y)
+            observed += float(_auroc_of_rank_sum(ranks[y == 1].sum(), y))
         total = np.where(np.abs(total - observed) < 1e-9, observed, total)
         return observed / len(self._rows), total / len(self._rows)
 
 
+def _auroc_of_rank_sum(ranks: Any, y: NDArray[np.int64]) -> Any:
+    """AUROC from the sum of the ranks of label 1 (Mann and Whitney 1947); labels `[rows]`."""
+    ones = int(y.sum())
+    return (ranks - ones * (ones + 1) / 2) / (ones * (len(y) - ones))
+
+
 def detection(found: Detected, seed: int = 0) -> dict[str, float]:
-    """How well hallucinated answers are told from faithful ones, and better than what.
+    """Metrics of detection: AUROC, calibration, and differences to baselines and control sets.
 
     Returns:
         Of the probe: `auroc` (within relations where there are relations; see `StratifiedAuroc.figures`),
@@ -235,13 +235,11 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
         `reliability.calibration` gives.
         Of each baseline: `<name>_auroc`, and `<name>_difference`: the probe's AUROC minus it, paired.
         `added`: AUROC of all scalars and the probe minus that of all scalars.
-        Of each selection (`probe`, `positive`): `<selection>_refit_auroc`; of each kind of control sets
-        `<selection>_<kind>_sets`, their mean AUROC and middle 95 % (`<selection>_<kind>_auroc`), the difference to that
-        mean (`<selection>_<kind>_difference`), and the one-sided `<selection>_<kind>_p`: the larger of the share of
-        sets that do as well (other sets might have been drawn) and of the p of the difference (other answers might
-        have been given). Sets resemble one another more than they resemble the neurons, so that neither is enough.
+        Of each selection (`probe`, `positive`): `<selection>_refit_auroc` (of the L2 refit); of each kind of control
+        sets `<selection>_<kind>_sets`, their mean AUROC and middle 95 % (`<selection>_<kind>_auroc`), the difference to
+        that mean (`<selection>_<kind>_difference`), and the one-sided `<selection>_<kind>_p` (`StratifiedAuroc.above`).
         `<selection>_p`: the largest of these p, which holds for all kinds at once.
-        Little more than counts where a class is missing.
+        Only counts where a class is missing.
     """
     y, p = np.asarray(found.labels), np.asarray(found.probabilities, np.float64)
     clusters = np.asarray(found.questions)
@@ -250,7 +248,7 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
         return figures
     grouped = all(relation is not None for relation in found.relations)
     strata = np.asarray([str(relation) for relation in found.relations]) if grouped else np.zeros(len(y), int)
-    keep = usable_strata(y, strata, SMALLEST_STRATUM if grouped else 1)
+    keep = usable_strata(y, strata, MIN_PER_CLASS if grouped else 1)
     pooled = interval_if_known(auroc_statistic(y, rank_within(p, found.folds)), clusters, seed=seed)
     if not keep.any():
         return figures | flat("auroc_pooled", pooled)
@@ -286,14 +284,14 @@ def detection(found: Detected, seed: int = 0) -> dict[str, float]:
 
 
 def widened(interval: Interval, factor: float, least: float = 0.0) -> Interval:
-    """An interval with either half multiplied, within `least` and 1; NaN stays."""
+    """An interval with both halves multiplied, clipped to `least` and 1; NaN stays."""
     middle = interval.estimate
     low, high = middle - factor * (middle - interval.low), middle + factor * (interval.high - middle)
     return Interval(middle, float(np.maximum(low, least)), float(np.minimum(high, 1.0)))
 
 
 def null_aurocs(labels: ArrayLike, scores: ArrayLike, relations: Sequence[Any], folds: Sequence[Any]) -> Floats:
-    """AUROCs as `detection` gives them, of probes that were fitted to shuffled labels: `[shuffles]`.
+    """AUROCs, as `detection` computes them, of probes fitted to shuffled labels: `[shuffles]`.
 
     Args:
         labels: as shuffled, `[shuffles, answers]`.
@@ -304,7 +302,7 @@ def null_aurocs(labels: ArrayLike, scores: ArrayLike, relations: Sequence[Any], 
     strata = np.asarray([str(relation) for relation in relations]) if grouped else np.zeros(len(relations), int)
     found = []
     for y, own in zip(np.asarray(labels), np.asarray(scores, np.float64), strict=True):
-        keep = usable_strata(y, strata, SMALLEST_STRATUM if grouped else 1)
+        keep = usable_strata(y, strata, MIN_PER_CLASS if grouped else 1)
         if keep.any():
             ranked = rank_within(own, folds)
             found.append(stratified_auroc(y[keep], ranked[keep], strata[keep]))

@@ -1,4 +1,4 @@
-"""What scaling neurons does to answers, as curves over alpha beside control sets, from outcomes of single answers.
+"""Dose-response of scaled neurons: curves over alpha, slopes, and comparison with control sets.
 
 ```python
 sweeps = arrange(rows)                       # by series: a prompt, a question set
@@ -6,9 +6,9 @@ figures = dose_response(sweeps[""], ["compliance"])
 figures["compliance_slope"]                  # points per unit of alpha, with _low and _high
 ```
 
-The untouched model (alpha 1, the no-op) is the reference of every difference. All comparisons are paired by item: a
-slope is the mean of the slopes of the items that have the outcome at every alpha. Whole clusters of items are the unit
-of every interval and test (`hneurons_eval.analysis.paired`).
+The baseline (alpha = 1) is the reference of every difference. All comparisons are paired by item: a slope is the mean
+of the slopes of the items that have the outcome at every alpha. Intervals and tests are over whole clusters of items
+(`hneurons_eval.analysis.paired`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,43 +18,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hneurons_eval.analysis.bootstrap import flat, wilson_interval
 from hneurons_eval.analysis.paired import Change, design_effect, mean_change, mean_level, sign_flip_p
-from hneurons_eval.analysis.statistics import (
-    flat,
-    holm,
-    minimum_detectable_effect,
-    permutation_p,
-    two_sided_p,
-    wilson_interval,
-)
+from hneurons_eval.analysis.tests import holm, minimum_detectable_effect, permutation_p, two_sided_p
 
 Floats = NDArray[np.float64]
 BASELINE_ALPHA = 1.0
-"""The factor that leaves the model as it is."""
+"""Alpha of the unscaled model."""
 AMOUNTS = frozenset({"response_tokens"})
-"""Outcomes that are no share: their slopes are in their own unit, all others' in points (hundredths)."""
+"""Outcomes other than shares: their slopes are in their own unit, all others' in points (hundredths)."""
 SIGNED = frozenset({"compliance_beyond_neutral"})
-"""Outcomes that are a difference of two shares, from -1 to 1; all others but amounts are from 0 to 1."""
+"""Differences of two shares, from -1 to 1; all other outcomes except amounts are from 0 to 1."""
 NOT_RANDOM = frozenset({"positive", "negative"})
-"""The kinds of a control set that is not drawn at random: the strongest neurons of the sign that is not scaled."""
+"""Control sets that are not random: the strongest neurons of the sign that is not scaled."""
 LEVEL = 0.05
 
 
 class SweepError(ValueError):
-    """Outcomes that do not fit together; says which."""
+    """Inconsistent outcomes; the message names them."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one item gave at one alpha.
+    """Outcomes of one item at one alpha.
 
     Attributes:
         item: the question; the same at each alpha.
         alpha: the factor.
         outcomes: by name, of the answer with the neurons scaled and then of each control set, in one order
-            throughout: 0 or 1, a share, or an amount; None where the outcome is not defined. At the no-op the first
-            stands for all.
-        series: what is reported for itself: a prompt, a question set.
+            throughout: 0 or 1, a share, or an amount; None where the outcome is not defined. At the baseline the
+            first stands for all.
+        series: reported separately: a prompt, a question set.
         cluster: the unit of resampling; None: the item.
         kinds: how each control set was drawn.
     """
@@ -76,7 +70,7 @@ class Sweep:
         items: of the rows.
         clusters: of each item.
         kinds: of each control set.
-        values: by outcome `[1 + control sets, alphas, items]`, the neurons first; NaN where there is none.
+        values: by outcome `[1 + control sets, alphas, items]`, the neurons first; NaN = missing.
     """
 
     alphas: tuple[float, ...]
@@ -87,7 +81,7 @@ class Sweep:
 
 
 def arrange(rows: Iterable[Row]) -> dict[str, Sweep]:
-    """Rows in any order as one array an outcome, by series.
+    """Sweeps by series, from rows in any order.
 
     Raises:
         SweepError: an item twice at one alpha, or control sets that differ between rows.
@@ -119,7 +113,7 @@ def _arranged(series: str, rows: list[Row]) -> Sweep:
         for name, given in row.outcomes.items():
             numbers = np.array([np.nan if value is None else float(value) for value in given])
             if row.alpha == BASELINE_ALPHA:
-                values[name][:, at, where] = numbers[0]  # all sets are the plain model there
+                values[name][:, at, where] = numbers[0]  # there all sets are the unscaled model
             elif len(numbers) == 1 + len(kinds):
                 values[name][:, at, where] = numbers
             else:
@@ -130,7 +124,7 @@ def _arranged(series: str, rows: list[Row]) -> Sweep:
 
 
 def dose_response(sweep: Sweep, headlines: Sequence[str]) -> dict[str, float]:
-    """Curves, differences to the no-op, slopes, and what control sets do, as flat figures.
+    """Metrics of a sweep: curves, differences to the baseline, slopes, and the same of control sets.
 
     Args:
         headlines: outcomes that are reported in full; of the others only curve, slope and the sets' slopes.
@@ -142,21 +136,21 @@ def dose_response(sweep: Sweep, headlines: Sequence[str]) -> dict[str, float]:
           Student's t over clusters), and `<outcome>_items@<alpha>` where items lack it.
         - `<outcome>_slope` with interval: the mean over items that have the outcome at every alpha (`_slope_items`) of
           the least-squares slope of the item's own curve, in points per unit of alpha; `_slope_p_own` of no change,
-          `_slope_detectable` (the slope that would be seen in 80 % of such samples) and, where no item changed,
+          `_slope_detectable` (the minimum detectable slope at 80 % power) and, where no item changed,
           `_slope_changeable`, the largest share of items that can change (95 %).
         - `<outcome>_slope_missing0` and `_slope_missing1` with intervals, where an item lacks the outcome at some
-          alphas: the slope if all that is missing counted as the least, and as the greatest value (Manski 1989).
-        - For each kind of random sets `_slope_<kind>` (median), `_slope_<kind>_low` and `_high` (least and greatest),
+          alphas: the slope with missing values counted as the minimum, and as the maximum (Manski 1989).
+        - For each kind of random sets `_slope_<kind>` (median), `_slope_<kind>_low` and `_high` (minimum and maximum),
           and `_slope_p_<kind>`, the two-sided rank p; of all kinds together `_slope_control` with `_low` and `_high`,
-          and `_slope_p_control`, the greatest p of any kind (Berger 1982: an intersection-union test, so that its level
+          and `_slope_p_control`, the largest p of any kind (Berger 1982: an intersection-union test, so that its level
           is that of one test).
-        - `_slope_p`: of an effect of these neurons: the greatest of `_slope_p_own`, those of both bounds, and the p
+        - `_slope_p`: of an effect of these neurons: the largest of `_slope_p_own`, those of both bounds, and the p
           against each kind of sets in the direction of the slope.
 
-        Of headlines also `<outcome>_difference@<alpha>` to the no-op (shares) with interval, `<outcome>_p@<alpha>`
+        Of headlines also `<outcome>_difference@<alpha>` to the baseline (shares) with interval, `<outcome>_p@<alpha>`
         (sign flips of clusters, which is McNemar's exact test where items stand alone; Holm's correction over alphas),
         `<outcome>_detectable@<alpha>`, and the sets' differences `<outcome>_control@<alpha>` with `_low`, `_high` and
-        `_p_control` (the greatest of the kinds, not corrected).
+        `_p_control` (the largest of the kinds, not corrected).
     """
     random = {
         kind: [place for place, one in enumerate(sweep.kinds, start=1) if one == kind]
@@ -245,7 +239,7 @@ class _Curves:
         return found
 
     def _slope(self, name: str, values: Floats, clusters: NDArray[np.int64]) -> Change:
-        """The mean slope of items whose curves `[alphas, items]` are whole."""
+        """Mean slope of complete curves `[alphas, items]`."""
         scale = 1.0 if name in AMOUNTS else 100.0
         of_items = np.round(scale * self.line @ values, 9)
         if name in AMOUNTS:
@@ -255,7 +249,7 @@ class _Curves:
         return mean_change(of_items, clusters, float(turned.max()), float((turned**2).sum() / turned.sum()))
 
     def _against(self, name: str, means: Floats, at: str = "") -> dict[str, float]:
-        """What random sets do, and how far out the neurons lie among those of each kind."""
+        """Median and range of random sets, and the two-sided rank p of the neurons among each kind."""
         found: dict[str, float] = {}
         tested = []
         for kind, places in self.random.items():
@@ -272,7 +266,7 @@ class _Curves:
         return found
 
     def differences(self, name: str) -> dict[str, float]:
-        """Each alpha against the no-op, paired by item."""
+        """Each alpha against the baseline, paired by item."""
         if self.base is None:
             return {}
         values = self.sweep.values[name]
@@ -302,7 +296,7 @@ class _Curves:
 
 
 def _range(name: str) -> tuple[float, float]:
-    """The least and the greatest value of an outcome that is no amount."""
+    """Minimum and maximum of an outcome."""
     return (-1.0, 1.0) if name in SIGNED else (0.0, 1.0)
 
 
@@ -318,7 +312,7 @@ def _spread(name: str, sets: Floats, at: str) -> dict[str, float]:
 def corrected(
     by_series: Mapping[str, Mapping[str, float]], headlines: Sequence[str], order: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """The figures of all series of a task, with its primary outcome named and the other headlines corrected.
+    """Mark the primary outcome of a task and correct the other headlines for multiple testing.
 
     The primary outcome is the first headline that has a slope, in the first series that has it; it is tested alone.
     Holm's correction (1979) goes over all other headlines of all series.
@@ -348,12 +342,12 @@ def corrected(
 
 
 def smallest_p(sets: float) -> float:
-    """The smallest two-sided p that so many random sets can show: 2 / (sets + 1)."""
+    """Smallest two-sided p with so many random sets: 2 / (sets + 1)."""
     return min(1.0, 2 / (sets + 1))
 
 
 def sets_needed(tests: int = 1, level: float = LEVEL) -> int:
-    """How many sets of a kind can show `level` after Holm's correction over so many tests: 39 for one at .05."""
+    """Number of sets of a kind that can show `level` after Holm's correction over so many tests: 39 for one at .05."""
     return round(2 * tests / level) - 1
 
 

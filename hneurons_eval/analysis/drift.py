@@ -1,4 +1,4 @@
-"""How far training moved each neuron's weights between two checkpoints.
+"""Parameter drift: the change of each neuron's weights between two checkpoints.
 
 ```python
 moved = measure("org/base", "org/chat")       # two checkpoints, read matrix by matrix; neither is loaded
@@ -30,11 +30,11 @@ from hneurons_eval.models.weights.vectors import KINDS, PartVectors, Vectors, ne
 
 Floats = NDArray[np.float64]
 _VECTORS = 256
-"""Vectors that are compared at once, in float64."""
+"""Vectors compared in one step, in float64."""
 
 
 class DriftError(ValueError):
-    """Checkpoints that cannot be compared; says what each of them has."""
+    """Checkpoints that cannot be compared; the message describes both."""
 
 
 def cosine_distances(first: Tensor, second: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def cosine_distances(first: Tensor, second: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far each neuron's vectors are between two checkpoints.
+    """Distances of each neuron's vectors between two checkpoints.
 
     Attributes:
         base, checkpoint: their names.
@@ -80,7 +80,7 @@ class Drift:
 
     @cached_property
     def changed(self) -> NDArray[np.bool_]:
-        """Whether up or down points elsewhere at all, `[neurons]`."""
+        """Whether the direction of up or down changed, `[neurons]`."""
         return (self.distances["up"] > 0) | (self.distances["down"] > 0)
 
 
@@ -90,7 +90,7 @@ def _standardised(values: Floats) -> Floats:
 
 
 def normalised_rank(values: Floats) -> Floats:
-    """0 for the greatest value, 1 for the least, equals the mean of theirs: float64 `[values]`; NaN stays NaN."""
+    """Ranks from 0 (largest value) to 1 (smallest), mean ranks for ties: float64 `[values]`; NaN stays NaN."""
     from scipy.stats import rankdata
 
     found = np.full(len(values), np.nan)
@@ -150,7 +150,7 @@ def measure(
 
 
 def opened(checkpoint: str | Path | WeightFiles) -> WeightFiles:
-    """The weight files that a name means; what is open is returned as it is."""
+    """The weight files of a checkpoint; open ones are returned as they are."""
     return checkpoint if isinstance(checkpoint, WeightFiles) else WeightFiles(checkpoint)
 
 

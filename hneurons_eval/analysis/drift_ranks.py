@@ -15,20 +15,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import Interval
 from hneurons_eval.analysis.drift import Drift, DriftError, Floats, check_comparable, measure, normalised_rank
-from hneurons_eval.analysis.statistics import Interval, permutation_p
+from hneurons_eval.analysis.tests import permutation_p
 from hneurons_eval.models.architecture import neuron_layout
-from hneurons_eval.models.controls import contribution_matched_sets, layer_matched_sets, random_sets, sd_matched_sets
+from hneurons_eval.models.controls import Activity, layer_matched_sets, matched_sets, random_sets
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.models.weights.reader import WeightFiles
 
 SETS = 2000
 """Random sets of each kind: the smallest p they can show is 1 / 2001."""
-Activity = tuple[ArrayLike, ArrayLike]
-"""Mean and standard deviation of every neuron's contribution, `[neurons]` each, as `controls.load_activity` gives."""
 
 
-def mean_rank_interval(ranks: ArrayLike, level: float = 0.95) -> Interval:
+def mean_rank_interval(ranks: ArrayLike) -> Interval:
     """Mean of some normalised ranks with an interval: Student's t for its log-odds.
 
     With few neurons a percentile bootstrap is too narrow: it covers .88 at 6 neurons and .91 at 13. On the log-odds,
@@ -37,7 +36,6 @@ def mean_rank_interval(ranks: ArrayLike, level: float = 0.95) -> Interval:
 
     Args:
         ranks: of the neurons, from 0 to 1, `[chosen]`, at least one.
-        level: of the interval.
     """
     from scipy.special import expit, logit
     from scipy.stats import t
@@ -49,7 +47,7 @@ def mean_rank_interval(ranks: ArrayLike, level: float = 0.95) -> Interval:
     spread = float(values.std(ddof=1))
     if not spread:
         return Interval(mean, mean, mean)
-    half = float(t.ppf((1 + level) / 2, len(values) - 1)) * spread / np.sqrt(len(values)) / (mean * (1 - mean))
+    half = float(t.ppf(0.975, len(values) - 1)) * spread / np.sqrt(len(values)) / (mean * (1 - mean))
     return Interval(mean, float(expit(logit(mean) - half)), float(expit(logit(mean) + half)))
 
 
@@ -173,14 +171,13 @@ def rank_neurons(
     if (2 * counts <= np.asarray(widths)).all():
         drawn["layer"] = layer_matched_sets(flat, widths, sets, seed)
     if activity is not None:
-        contribution, deviation = (np.asarray(one) for one in activity)
-        if not contribution.shape == deviation.shape == (drift.layout.total,):
+        if len(activity.mean) != drift.layout.total:
             raise DriftError(
-                f"the probe's activity is of {len(contribution)} neurons, the checkpoints have {drift.layout.total}; "
+                f"the probe's activity is of {len(activity.mean)} neurons, the checkpoints have {drift.layout.total}; "
                 "train the probe again"
             )
-        drawn["contribution"] = contribution_matched_sets(flat, contribution, sets, seed)
-        drawn["sd"] = sd_matched_sets(flat, deviation, sets, seed)
+        drawn["contribution"] = matched_sets(flat, activity.mean, sets, seed)
+        drawn["sd"] = matched_sets(flat, activity.deviation, sets, seed)
     tests = {}
     for kind, own in drawn.items():
         means = rank[np.stack(own)].mean(axis=1)

@@ -1,4 +1,4 @@
-"""How far judges agree with one another, and with labels by hand.
+"""Agreement of judges with one another and with labels by hand.
 
 ```python
 answers = judged_by_rule(read_judged(Path("labels.csv")))   # columns response, aliases, label
@@ -16,7 +16,8 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hneurons_eval.analysis.statistics import Interval, bootstrap_interval, cohens_kappa, mean_statistic
+from hneurons_eval.analysis.bootstrap import Interval, bootstrap_interval, cohens_kappa
+from hneurons_eval.analysis.metrics import mean_statistic
 from hneurons_eval.data.questions.loading import read_records
 from hneurons_eval.data.questions.records import ANSWER_COLUMNS, normalise_question, record_to_question
 from hneurons_eval.judging.rule import Verdict, judge_by_rule
@@ -31,7 +32,7 @@ WORDS = {
     "not_attempted": ("not_attempted", "not attempted", "not-attempted", "uncertain"),
     UNPARSED: ("", "unparsed", "error"),
 }
-"""How files write a verdict, in small letters. A blank label is one that has not been given."""
+"""Spellings of each verdict, in lower case. A blank label means none."""
 VERDICT_OF = {word: verdict for verdict, words in WORDS.items() for word in words}
 FORMATS = (
     "a .jsonl or .json file of {id: {question, responses, judges, ground_truth}}, where judges has a label for each "
@@ -42,7 +43,7 @@ FORMATS = (
 
 @dataclass(frozen=True)
 class JudgedAnswer:
-    """An answer and what judges said of it.
+    """An answer with the verdicts of judges.
 
     Attributes:
         id: of the answer in its file or log.
@@ -61,7 +62,7 @@ class JudgedAnswer:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two judges on the answers that both gave a verdict on.
+    """Comparison of two judges on the answers that both judged.
 
     Attributes:
         first: name of a judge.
@@ -208,7 +209,7 @@ def judges_of(answers: Sequence[JudgedAnswer]) -> list[str]:
     return list(dict.fromkeys(judge for answer in answers for judge in answer.verdicts))
 
 
-def compare(answers: Sequence[JudgedAnswer], first: str, second: str, *, seed: int = 0) -> Comparison:
+def compare(answers: Sequence[JudgedAnswer], first: str, second: str) -> Comparison:
     """Confusion, agreement and Cohen's kappa of two judges; intervals by bootstrap, clustered by question.
 
     Raises:
@@ -228,10 +229,10 @@ def compare(answers: Sequence[JudgedAnswer], first: str, second: str, *, seed: i
     np.add.at(table, tuple(codes), 1)
 
     def agreement(one: NDArray[Any], other: NDArray[Any]) -> tuple[Interval, Interval | None]:
-        share = bootstrap_interval(mean_statistic(one == other), clusters, seed=seed)
+        share = bootstrap_interval(mean_statistic(one == other), clusters)
         # Undefined on the data or, of a few rows, in most resamples.
         try:
-            return share, cohens_kappa(one, other, clusters, seed=seed)
+            return share, cohens_kappa(one, other, clusters)
         except ValueError:
             return share, None
 

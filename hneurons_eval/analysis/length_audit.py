@@ -1,4 +1,4 @@
-"""Is it response length that the probe tells? Tests, each with an interval over questions.
+"""Length audit: does the probe detect response length? Three tests, each with an interval over questions.
 
 ```python
 audit = length_audit(labels, lengths, questions, probabilities, contributions)
@@ -21,24 +21,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.analysis.audits import Audit
-from hneurons_eval.analysis.statistics import (
-    RESAMPLES,
-    Interval,
-    Statistic,
-    auroc_statistic,
-    bootstrap_interval,
-    flat,
-    holm,
-    resample_weights,
-)
+from hneurons_eval.analysis.bootstrap import RESAMPLES, Interval, bootstrap_interval, flat, resample_weights
+from hneurons_eval.analysis.metrics import Statistic, auroc_statistic
+from hneurons_eval.analysis.tests import holm
 
 Floats = NDArray[np.float64]
 LEVEL = 0.98
 MAX_STRATA = 10
 MIN_STRATUM = 20
-"""Answers of about one length, at least, that are compared with one another."""
+"""Minimum number of answers in a stratum of like lengths."""
 MIN_CELL = 10
-"""Answers, at least, that are short or long and faithful or hallucinated, where single neurons are looked at."""
+"""Minimum number of answers in each of the four cells (short or long, faithful or hallucinated)."""
 
 
 def length_audit(
@@ -49,7 +42,7 @@ def length_audit(
     contributions: NDArray[np.floating] | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Does length tell the label, is the probe's score that of length, do its neurons follow length?
+    """Audit of length: as a predictor of the label, in the probe's score, and in single neurons.
 
     Flagged where length alone tells the label (its interval excludes .5), where the score tells answers of one length
     apart less well than it tells all answers apart (the interval of the difference excludes 0) or not at all (the
@@ -73,7 +66,7 @@ def length_audit(
     if alone is not None:
         figures |= flat("length_alone_auroc", alone)
         flags.append(not alone.low <= 0.5 <= alone.high)
-        said.append(f"length alone tells the label with AUROC {_text(alone)}")
+        said.append(f"length alone tells the label with AUROC {alone.text('.2f')}")
     if probabilities is not None:
         found, flagged, sentence = _score(y, np.asarray(probabilities, np.float64), size, questions, seed)
         figures |= found
@@ -96,10 +89,6 @@ def _interval(statistic: Statistic, questions: ArrayLike, seed: int) -> Interval
         return None  # too few answers for it
 
 
-def _text(found: Interval) -> str:
-    return f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
-
-
 # ---- the score ------------------------------------------------------------------------------------
 
 
@@ -115,7 +104,7 @@ def _score(
         return {}, False, "too few answers of one length to compare the score within lengths"
     figures = flat("auroc_given_length", within) | flat("auroc_through_length", through)
     sentence = (
-        f"the probe's score tells answers of one length apart with AUROC {_text(within)}, "
+        f"the probe's score tells answers of one length apart with AUROC {within.text('.2f')}, "
         f"all answers with {pooled.estimate:.2f}"
     )
     if pooled.low <= 0.5:
@@ -123,7 +112,7 @@ def _score(
     if within.low <= 0.5:
         return figures, True, f"{sentence}: not shown to tell more than length"
     if through.low > 0:
-        return figures, True, f"{sentence}: part of what it tells is length ({_text(through)})"
+        return figures, True, f"{sentence}: part of what it tells is length ({through.text('.2f')})"
     return figures, False, sentence
 
 
@@ -139,7 +128,7 @@ def length_strata(lengths: ArrayLike) -> NDArray[np.int64]:
 def pair_weighted_statistic(labels: ArrayLike, scores: ArrayLike, strata: ArrayLike) -> Statistic:
     """AUROC over pairs of one stratum, as a function of row weights, for `bootstrap_interval`.
 
-    Equals `stratified_auroc(..., weighted=True)` at weights of 1; NaN where no stratum has both classes.
+    NaN where no stratum has both classes.
 
     Args:
         labels: 0 or 1, `[rows]`.
@@ -187,7 +176,7 @@ class NeuronEffects:
 def neuron_effects(
     contributions: NDArray[np.floating], labels: ArrayLike, long: ArrayLike, questions: ArrayLike, seed: int = 0
 ) -> NeuronEffects:
-    """Does truth or length move a neuron's contribution more?
+    """Test whether truth or length has the larger effect on each neuron's contribution.
 
     |truth| and |length| differ where truth - length and truth + length are both other than 0, so p is the larger of
     their two p-values (an intersection-union test, Berger 1982), from standard errors by bootstrap over questions. It

@@ -1,9 +1,9 @@
-"""How alike two neuron sets are, and two probes: shared neurons beside their nulls, weights, and risks of answers.
+"""Overlap of two neuron sets and agreement of two probes, with null distributions.
 
 ```python
 found = overlap(first, second)                     # found.shared, found.jaccard, found.layers, found.weights
-shuffled = ShuffledSelections.load(directory)      # what the first probe's fit selects on shuffled labels
-against_shuffled(first, second, shuffled).p        # is it more than the variance of neurons alone makes?
+shuffled = ShuffledSelections.load(directory)      # selections of the first probe's fit
+against_shuffled(first, second, shuffled).p        # overlap beyond that of variable neurons
 risks = risk_agreement(p_first, p_second, calls_first, calls_second, questions)
 ```
 """
@@ -16,16 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import Interval, bootstrap_interval, cohens_kappa
+from hneurons_eval.analysis.metrics import Statistic, mean_statistic
 from hneurons_eval.analysis.shuffled_labels import ShuffledSelections
-from hneurons_eval.analysis.statistics import (
-    Interval,
-    Statistic,
-    bootstrap_interval,
-    cohens_kappa,
-    mean_statistic,
-    permutation_p,
-)
-from hneurons_eval.models.controls import load_activity, sd_matched_sets
+from hneurons_eval.analysis.tests import permutation_p
+from hneurons_eval.models.controls import load_activity, matched_sets
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 
@@ -33,14 +28,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SD_SETS = 200
 SD_NEIGHBOURS = 10
-"""Neurons that one is drawn from; with 50 the sets fall short of the most variable neurons, where L1 selects."""
+"""Neighbours in rank; with 50 the sets miss the most variable neurons, which L1 selects."""
 MIN_FOR_RANKS = 3
-"""With fewer pairs a rank correlation says nothing."""
+"""Minimum number of pairs of a rank correlation."""
 
 
 @dataclass(frozen=True)
 class LayerOverlap:
-    """One layer in which either set has neurons.
+    """Overlap within one layer.
 
     Attributes:
         layer: its number.
@@ -57,7 +52,7 @@ class LayerOverlap:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much two neuron sets share.
+    """Overlap of two neuron sets.
 
     Attributes:
         first, second: neurons of the first set, and of the second.
@@ -86,7 +81,7 @@ class Overlap:
 
 
 def overlap(first: NeuronSet, second: NeuronSet) -> Overlap:
-    """What two neuron sets of one model share.
+    """Overlap of two neuron sets of one model.
 
     Raises:
         NeuronSetError: sets of models with other layers, or whose layers are not known.
@@ -117,7 +112,7 @@ def overlap(first: NeuronSet, second: NeuronSet) -> Overlap:
 
 
 def layout_of(first: NeuronSet, second: NeuronSet) -> NeuronLayout:
-    """The layout of the model that both sets are of.
+    """Layout of the model of both sets.
 
     Raises:
         NeuronSetError: sets of models with other layers, or whose layers are not known.
@@ -148,15 +143,16 @@ def _jaccard(shared: int, first: int, second: int) -> float:
 
 @dataclass(frozen=True)
 class AgainstShuffled:
-    """The overlap of two probes beside that of one's selections on shuffled labels with the other's neurons.
+    """Overlap of a probe's selections on shuffled labels with another probe's neurons.
 
     Attributes:
-        shuffles: how many.
-        size: neurons selected on shuffled labels, on average.
-        shared: of those the other probe has as well, on average; `low` and `high` are the middle 95 %.
-        jaccard: the same as a Jaccard index, on average.
+        shuffles: their number.
+        size: mean number of neurons selected on shuffled labels.
+        shared: mean number of those in the other probe; `low` and `high` are the middle 95 %.
+        jaccard: mean Jaccard index.
         p: share of shuffles whose Jaccard index is as large as the observed one, (1 + k) / (1 + shuffles). It is
-            1 / (1 + shuffles) at least. Small: the labels, not the variance of neurons alone, make the overlap.
+            at least 1 / (1 + shuffles). A small p means that the labels make the overlap, not the variance of neurons
+            alone.
     """
 
     shuffles: int
@@ -171,7 +167,7 @@ class AgainstShuffled:
 def against_shuffled(
     own: NeuronSet, other: NeuronSet, shuffled: ShuffledSelections, sign: str = "both"
 ) -> AgainstShuffled:
-    """Is the overlap of two probes more than one's selections on shuffled labels have with the other's neurons?
+    """Test the overlap of two probes against selections on shuffled labels.
 
     The null is that `own`'s labels are random: then its neurons are exchangeable with those selected, at the same C,
     on shuffled labels. Both prefer the same neurons of high variance, so that this preference earns nothing. The
@@ -213,7 +209,7 @@ def against_shuffled(
 
 
 def sd_matched_overlap(own: NeuronSet, other: NeuronSet, deviation: ArrayLike, seed: int = 0) -> Interval:
-    """Neurons that sets of the same standard deviations as `own` share with `other`: mean, and the middle 95 %.
+    """Overlap of sd-matched sets of `own` with `other`: mean, and the middle 95 %.
 
     An approximation to the null of an L1 probe, to be read without p: it knows a neuron's variance, but not how neurons
     move together. The sets may hold `own`'s neurons, and signs are not compared.
@@ -232,7 +228,7 @@ def sd_matched_overlap(own: NeuronSet, other: NeuronSet, deviation: ArrayLike, s
         raise NeuronSetError(
             f"the deviations are of {len(np.asarray(deviation))} neurons, the model has {layout.total}"
         )
-    sets = sd_matched_sets(own.flat(layout), deviation, SD_SETS, seed, neighbours=SD_NEIGHBOURS, own=True)
+    sets = matched_sets(own.flat(layout), deviation, SD_SETS, seed, neighbours=SD_NEIGHBOURS, own=True)
     shared = np.isin(np.stack(sets), other.flat(layout)).sum(axis=1)
     low, high = np.quantile(shared, [0.025, 0.975])
     return Interval(float(shared.mean()), float(low), float(high))
@@ -240,25 +236,23 @@ def sd_matched_overlap(own: NeuronSet, other: NeuronSet, deviation: ArrayLike, s
 
 @dataclass(frozen=True)
 class LayerBand:
-    """How many neurons each layer has where the labels say nothing: the middle 95 %.
+    """Middle 95 % of the neurons in each layer under a null.
 
     Attributes:
-        label: what the band is made of.
+        label: name of the null.
         low, high: neurons, for each layer.
-        is_null: whether a layer above it is a finding; uniform draws are no null for an L1 probe.
     """
 
     label: str
     low: tuple[float, ...]
     high: tuple[float, ...]
-    is_null: bool
 
 
 def layer_band(flat: ArrayLike, widths: Sequence[int], directory: str | Path | None = None) -> LayerBand:
-    """The band for a histogram of neurons by layer, from what a probe's directory has.
+    """Null band for a histogram of neurons by layer, from the files of a probe's directory.
 
     Selections on shuffled labels where they are stored (scaled to as many neurons), else sd-matched sets where the
-    deviations are, else uniform draws, labelled as what they are.
+    deviations are, else uniform draws.
 
     Args:
         flat: flat indices of the neurons that are shown, of both signs.
@@ -275,20 +269,20 @@ def layer_band(flat: ArrayLike, widths: Sequence[int], directory: str | Path | N
     activity = load_activity(directory) if directory is not None else None
     if shuffled is not None and shuffled.total == layout.total and any(len(one) for one in shuffled.sets()):
         sets, label = [one for one in shuffled.sets() if len(one)], f"{len(shuffled)} shuffles of the labels, 95 %"
-    elif activity is not None and len(activity[1]) == layout.total and 0 < 2 * len(neurons) <= layout.total:
+    elif activity is not None and len(activity.deviation) == layout.total and 0 < 2 * len(neurons) <= layout.total:
         sets, label = (
-            sd_matched_sets(neurons, activity[1], SD_SETS, neighbours=SD_NEIGHBOURS, own=True),
+            matched_sets(neurons, activity.deviation, SD_SETS, neighbours=SD_NEIGHBOURS, own=True),
             "sd-matched, 95 %",
         )
     else:
         draws = [hypergeom(layout.total, width, len(neurons)) for width in layout.widths]
         low, high = ([float(one.ppf(at)) for one in draws] for at in (0.025, 0.975))
-        return LayerBand("uniform draws, 95 % (no null for L1)", tuple(low), tuple(high), False)
+        return LayerBand("uniform draws, 95 % (no null for L1)", tuple(low), tuple(high))
     counts = np.stack(
         [np.bincount(layout.unflatten(one)[0], minlength=len(layout.widths)) * len(neurons) / len(one) for one in sets]
     )
     ends = np.quantile(counts, [0.025, 0.975], axis=0)
-    return LayerBand(label, tuple(ends[0].tolist()), tuple(ends[1].tolist()), True)
+    return LayerBand(label, tuple(ends[0].tolist()), tuple(ends[1].tolist()))
 
 
 def _weights(first: NeuronSet, second: NeuronSet, at_first: np.ndarray, at_second: np.ndarray) -> float | None:
@@ -305,10 +299,10 @@ def _weights(first: NeuronSet, second: NeuronSet, at_first: np.ndarray, at_secon
 
 @dataclass(frozen=True)
 class RiskAgreement:
-    """What two probes say of the same answers.
+    """Agreement of two probes on the same answers.
 
     Attributes:
-        answers, questions: how many.
+        answers, questions: their numbers.
         risky: shares of answers that the first calls hallucinated, and the second.
         spearman: correlation of the ranks of their probabilities.
         same_calls: share of answers that both call alike.
@@ -329,7 +323,6 @@ def risk_agreement(
     first_calls: ArrayLike,
     second_calls: ArrayLike,
     questions: Sequence[str],
-    seed: int = 0,
 ) -> RiskAgreement:
     """Agreement of two probes on answers, with 95 % bootstrap intervals over questions.
 
@@ -337,7 +330,6 @@ def risk_agreement(
         first, second: probability that each answer is hallucinated, `[answers]` each.
         first_calls, second_calls: 1 where it is above the probe's threshold, `[answers]` each.
         questions: of each answer; the unit of resampling.
-        seed: of the resamples.
 
     Raises:
         ValueError: no answers, lengths that differ, or a probability that is not finite.
@@ -355,9 +347,9 @@ def risk_agreement(
         answers=len(a),
         questions=len(np.unique(clusters)),
         risky=(float(calls[0].mean()), float(calls[1].mean())),
-        spearman=bootstrap_interval(spearman_statistic(a, b), clusters, seed=seed) if spread else None,
-        same_calls=bootstrap_interval(mean_statistic(calls[0] == calls[1]), clusters, seed=seed),
-        kappa=cohens_kappa(calls[0], calls[1], clusters, seed=seed) if called else None,
+        spearman=bootstrap_interval(spearman_statistic(a, b), clusters) if spread else None,
+        same_calls=bootstrap_interval(mean_statistic(calls[0] == calls[1]), clusters),
+        kappa=cohens_kappa(calls[0], calls[1], clusters) if called else None,
     )
 
 

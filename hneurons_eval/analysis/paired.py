@@ -1,14 +1,14 @@
-"""Mean changes of outcomes measured twice or more on the same items: intervals and tests that hold for few changes.
+"""Intervals and tests for mean paired changes, valid also where few items change.
 
 ```python
 change = mean_change(slopes_of_items, clusters, largest=42.9)   # Change(estimate, low, high, p, detectable, ...)
 sign_flip_p(after - before, clusters)                           # exact McNemar where each item stands alone
 ```
 
-Most items of a sweep do not change at all. A bootstrap of such data has intervals that are too short, and of width 0
-where nothing changed. Here the interval is Student's t over clusters with two observations added, one in either
-direction, as large as a change is (Agresti & Min 2005 add the same to paired proportions); where nothing changed it is
-the exact bound on how many items can change (Clopper & Pearson 1934).
+Most items of a sweep do not change. Bootstrap intervals are too short for such data, and of width 0 where nothing
+changed. The interval here is Student's t over clusters with two observations added, one in either direction, as large
+as a change is (Agresti & Min 2005 add the same to paired proportions); where nothing changed it is the exact bound on
+the share of items that can change (Clopper & Pearson 1934).
 """
 
 import math
@@ -18,16 +18,17 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.analysis.statistics import Interval, mcnemar
+from hneurons_eval.analysis.bootstrap import Interval
+from hneurons_eval.analysis.tests import mcnemar
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05
 POINT = 0.8416212335729143
 """z(.80): four of five samples lie above the effect less so many standard errors."""
 ADDED = 2
-"""Observations that the interval adds to the data."""
+"""Observations added to the data for the interval."""
 EXACT_FLIPS = 14
-"""Clusters that changed up to which all sign flips are enumerated."""
+"""All sign flips are enumerated up to so many clusters that changed."""
 FLIPS = 9999
 
 
@@ -60,7 +61,7 @@ class Change:
 
 
 def mean_change(values: ArrayLike, clusters: ArrayLike, largest: float | None, typical: float | None = None) -> Change:
-    """The mean of one value for each item, with what can be said about it from so many clusters.
+    """Mean change over items, with interval, p and minimum detectable change.
 
     Args:
         values: `[items]`, finite: a difference, or the slope of an item's own curve; 0 is no change.
@@ -96,7 +97,7 @@ def mean_change(values: ArrayLike, clusters: ArrayLike, largest: float | None, t
 
 
 def mean_level(values: ArrayLike, clusters: ArrayLike, bounds: tuple[float, float] | None = (0.0, 1.0)) -> Interval:
-    """The mean of one value for each item, with a 95 % interval: Student's t over clusters.
+    """Mean over items with a 95 % interval: Student's t over clusters.
 
     Args:
         values: `[items]`, finite.
@@ -120,8 +121,8 @@ def mean_level(values: ArrayLike, clusters: ArrayLike, bounds: tuple[float, floa
     return Interval(estimate, min(estimate, max(low, centre - reach)), max(estimate, min(high, centre + reach)))
 
 
-def sign_flip_p(values: ArrayLike, clusters: ArrayLike, seed: int = 0) -> float:
-    """Two-sided p of no change on average, where clusters change as often one way as the other.
+def sign_flip_p(values: ArrayLike, clusters: ArrayLike) -> float:
+    """Two-sided p of no change on average, by flipping the signs of clusters.
 
     The exact test of McNemar where every item is a cluster and changes by -1, 0 or 1. Else the signs of whole clusters
     are flipped, in all ways for up to 14 clusters that changed and at random (9,999 times) for more.
@@ -143,12 +144,12 @@ def sign_flip_p(values: ArrayLike, clusters: ArrayLike, seed: int = 0) -> float:
     if moved.size <= EXACT_FLIPS:
         flips = 1 - 2 * ((np.arange(2**moved.size)[:, None] >> np.arange(moved.size)) & 1)
         return float((np.abs(flips @ moved) >= seen).mean())
-    flips = np.random.default_rng(seed).integers(0, 2, (FLIPS, moved.size), np.int8) * 2.0 - 1.0
+    flips = np.random.default_rng(0).integers(0, 2, (FLIPS, moved.size), np.int8) * 2.0 - 1.0
     return float((1 + (np.abs(flips @ moved) >= seen).sum()) / (FLIPS + 1))
 
 
 def design_effect(values: ArrayLike, clusters: ArrayLike) -> float:
-    """By how much clustering multiplies the variance of a mean change, at least 1.
+    """Design effect: the factor by which clustering multiplies the variance of a mean change, at least 1.
 
     One cluster that changed as a whole is added, so that without any change it is the mean size of the clusters.
 
@@ -182,7 +183,7 @@ def _added_square(squares: float, changed: float, largest: float) -> float:
 
 
 def _detectable(groups: int, square: float, changed: int, largest: float, typical: float) -> float:
-    """The mean change that `mean_change` shows with a power of .8.
+    """Minimum detectable mean change of `mean_change` at a power of .8.
 
     A mean change of d takes d / typical of the items, which add d * typical to the mean square that was seen. It is
     shown in four of five samples when a sample at the 20 % point of the estimate is still told from 0.

@@ -1,4 +1,4 @@
-"""How good the risk of answers is: does it tell wrong answers from right ones, and what is won by withholding some.
+"""Selective prediction: detection of wrong answers by their risk, and risk-coverage curves.
 
 ```python
 risk_coverage(losses, risks)               # coverage [n], error among the answers that are given [n]
@@ -23,18 +23,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import flat, interval_if_known
 from hneurons_eval.analysis.calibration import calibration
-from hneurons_eval.analysis.statistics import Statistic, auroc_statistic, flat, interval_if_known, mean_statistic
+from hneurons_eval.analysis.metrics import Statistic, auroc_statistic, mean_statistic
 
 Floats = NDArray[np.float64]
 LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5}
-"""What Inspect's scorers say for correct, incorrect and partial; `N` is no answer."""
+"""Scores of Inspect's letters for correct, incorrect and partial; `N` is no answer."""
 WRONG = 0.5
-"""A task's score below this says that an answer is wrong, where wrong and right are all there may be."""
+"""An answer is wrong if its task score is below this, in metrics that need two classes."""
 
 
 def risk_coverage(losses: ArrayLike, risks: ArrayLike) -> tuple[Floats, Floats]:
-    """Coverage and selective error where the 1, 2, ..., n least risky answers are given: `[answers]` each.
+    """Risk-coverage curve: coverage and selective error of the 1, 2, ..., n answers of lowest risk, `[answers]` each.
 
     Args:
         losses: of each answer, `[answers]`.
@@ -96,7 +97,7 @@ def score_of(value: Any) -> tuple[float | None, bool]:
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """One answer, its risk, and what the task's own scorer says of it.
+    """One answer with its risk and its task score.
 
     Attributes:
         question: the unit of resampling; answers of one sample in several epochs share it.
@@ -134,8 +135,8 @@ class ScoredAnswer:
         )
 
 
-def risk_figures(answers: Sequence[ScoredAnswer], seed: int = 0) -> dict[str, float]:
-    """Figures of risks beside what they are to be compared with; intervals are 95 %, bootstrapped by question.
+def risk_figures(answers: Sequence[ScoredAnswer]) -> dict[str, float]:
+    """Metrics of risks and of what they are compared with; 95 % intervals are bootstrapped over questions.
 
     Answers that were withheld, and those that attempt nothing, are counted and take no part in the comparison with
     the task's scores.
@@ -145,57 +146,51 @@ def risk_figures(answers: Sequence[ScoredAnswer], seed: int = 0) -> dict[str, fl
         acted. Where the task scored answers: `scored_by_task`, `not_attempted`, `error` (mean loss) and, at the
         probe's threshold, `coverage_at_threshold` and `error_at_threshold`. With right and wrong ones: `auroc`,
         `logprob_auroc` and `length_auroc` (of the negative mean log-probability and of the length), and what
-        `reliability.calibration` gives; `aurc`, `aurc_oracle`, `aurc_random`, `aurc_excess` above the oracle, and
+        `calibration.calibration` gives; `aurc`, `aurc_oracle`, `aurc_random`, `aurc_excess` above the oracle, and
         `aurc_gain` below random order.
     """
     found: dict[str, float] = {"answers": len(answers)}
     if not answers:
         return found
     risks = np.array([answer.risk for answer in answers])
-    found |= flat(
-        "mean_risk", interval_if_known(mean_statistic(risks), [answer.question for answer in answers], seed=seed)
-    )
+    found |= flat("mean_risk", interval_if_known(mean_statistic(risks), [answer.question for answer in answers]))
     found["above_threshold"] = float(np.mean([answer.risk > answer.threshold for answer in answers]))
     if any(answer.done for answer in answers):
         found["abstained"] = sum(answer.done == "abstained" for answer in answers)
         found["answered_again"] = sum(answer.done == "answered again" for answer in answers)
     judged = [answer for answer in answers if answer.correct is not None and answer.done != "abstained"]
     found["not_attempted"] = sum(answer.refused and answer.done != "abstained" for answer in answers)
-    return found | (_against_task(judged, seed) if judged else {})
+    return found | (_against_task(judged) if judged else {})
 
 
-def _against_task(answers: Sequence[ScoredAnswer], seed: int) -> dict[str, float]:
+def _against_task(answers: Sequence[ScoredAnswer]) -> dict[str, float]:
     losses = np.array([1.0 - float(answer.correct or 0.0) for answer in answers])
     risks = np.array([answer.risk for answer in answers])
     questions = [answer.question for answer in answers]
     given = np.array([answer.risk <= answer.threshold for answer in answers])
     found: dict[str, float] = {"scored_by_task": len(answers)}
-    found |= flat("error", interval_if_known(mean_statistic(losses), questions, seed=seed))
+    found |= flat("error", interval_if_known(mean_statistic(losses), questions))
     found["coverage_at_threshold"] = float(given.mean())
     if given.any():
         within = [question for question, kept in zip(questions, given, strict=True) if kept]
-        found |= flat("error_at_threshold", interval_if_known(mean_statistic(losses[given]), within, seed=seed))
+        found |= flat("error_at_threshold", interval_if_known(mean_statistic(losses[given]), within))
     wrong = (losses > 1.0 - WRONG).astype(int)
     if len(set(wrong.tolist())) < 2:
         return found
-    found |= flat("auroc", interval_if_known(auroc_statistic(wrong, risks), questions, seed=seed))
+    found |= flat("auroc", interval_if_known(auroc_statistic(wrong, risks), questions))
     logprobs = [answer.logprob for answer in answers]
     if all(value is not None for value in logprobs):
         surprise = -np.array(logprobs, np.float64)
-        found |= flat("logprob_auroc", interval_if_known(auroc_statistic(wrong, surprise), questions, seed=seed))
+        found |= flat("logprob_auroc", interval_if_known(auroc_statistic(wrong, surprise), questions))
     lengths = np.array([answer.length for answer in answers], np.float64)
-    found |= flat("length_auroc", interval_if_known(auroc_statistic(wrong, lengths), questions, seed=seed))
-    found |= calibration(wrong, risks, seed)
+    found |= flat("length_auroc", interval_if_known(auroc_statistic(wrong, lengths), questions))
+    found |= calibration(wrong, risks)
     area, oracle, mean = area_statistic(losses, risks), area_statistic(losses, losses), mean_statistic(losses)
-    found |= flat("aurc", interval_if_known(area, questions, seed=seed))
+    found |= flat("aurc", interval_if_known(area, questions))
     found["aurc_oracle"] = area_under_risk_coverage(losses, losses)
     found["aurc_random"] = float(losses.mean())
-    found |= flat(
-        "aurc_excess", interval_if_known(lambda weights: area(weights) - oracle(weights), questions, seed=seed)
-    )
-    return found | flat(
-        "aurc_gain", interval_if_known(lambda weights: mean(weights) - area(weights), questions, seed=seed)
-    )
+    found |= flat("aurc_excess", interval_if_known(lambda weights: area(weights) - oracle(weights), questions))
+    return found | flat("aurc_gain", interval_if_known(lambda weights: mean(weights) - area(weights), questions))
 
 
 def _block_starts(ordered: Floats) -> NDArray[np.int64]:

@@ -1,14 +1,14 @@
 """Probes on shuffled labels: what L1 selection finds where there is nothing to find.
 
 ```python
-shuffled = shuffled_selections(X, row_labels, row_answers, questions, groups, C, count=39)
+shuffled = shuffled_selections(rows, C, count=39)        # probe/variation.py
 shuffled.save(directory / SHUFFLED)
 ShuffledSelections.load(directory).sets(sign="positive")    # one array of flat indices for each shuffle
 ```
 
-An L1 fit on raw columns chooses neurons of high variance whatever the labels are, so two probes share neurons, and
-prefer layers, for no reason. Selections on shuffled labels have that preference and nothing else: they are the null of
-overlap (`comparison.against_shuffled`), of the number of neurons in a layer, and of stability.
+An L1 fit on raw columns prefers neurons of high variance whatever the labels are, so any two probes share neurons and
+layers. Selections on shuffled labels have only that preference: they are the null distribution of overlap
+(`overlap.against_shuffled`), of the number of neurons in a layer, and of stability.
 """
 
 from dataclasses import dataclass
@@ -170,26 +170,3 @@ def shuffled_labels(labels: ArrayLike, questions: ArrayLike | None, groups: Arra
             rows = np.stack([members[unit] for unit in units])  # [questions, answers to each]
             shuffle[rows] = y[rows[rng.permutation(len(rows))]]
     return found
-
-
-def row_labels_of(labels: Ints, row_labels: ArrayLike, row_answers: ArrayLike) -> Ints:
-    """Labels of the rows that a probe is trained on, for each shuffle: int64 `[count, rows]`.
-
-    The first row of each answer is that of its answer tokens and has the answer's label; later ones (the other tokens,
-    in mode 3-vs-1) keep theirs.
-
-    Args:
-        labels: `[count, answers]`.
-        row_labels: `[rows]`, as they are without a shuffle.
-        row_answers: the answer of each row, `[rows]`.
-    """
-    rows = np.tile(np.asarray(row_labels, np.int64), (len(labels), 1))
-    answers, first = np.unique(np.asarray(row_answers), return_index=True)
-    rows[:, first] = labels[:, answers]
-    return rows
-
-
-def answer_labels(row_labels: ArrayLike, row_answers: ArrayLike) -> Ints:
-    """Label of each answer: that of its first row."""
-    _, first = np.unique(np.asarray(row_answers), return_index=True)
-    return np.asarray(row_labels, np.int64)[first]

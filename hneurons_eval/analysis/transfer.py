@@ -1,4 +1,4 @@
-"""The probe of one checkpoint on another: what it still tells, and what a shifted threshold hides.
+"""Transfer of a probe to another checkpoint: AUROC, and accuracy at the old and at refitted thresholds.
 
 Gao et al. 2025, section 4 (backward transfer): the classifier of the instruct model, unchanged, on its base model. The
 probabilities of another checkpoint lie elsewhere, so the old threshold may fail where the order of the answers is as
@@ -10,16 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hneurons_eval.analysis.bootstrap import RESAMPLES, bootstrap_interval, flat
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import (
-    RESAMPLES,
-    balanced_statistic,
-    best_threshold,
-    bootstrap_interval,
-    flat,
-    mean_statistic,
-    permutation_p,
-)
+from hneurons_eval.analysis.metrics import balanced_statistic, best_threshold, mean_statistic
+from hneurons_eval.analysis.tests import permutation_p
 
 FOLDS = 5
 ANSWER_CUE = "\nAnswer:"
@@ -27,7 +21,7 @@ ANSWER_CUE = "\nAnswer:"
 
 
 def refitted(
-    labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLike, folds: int = FOLDS, seed: int = 0
+    labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLike, folds: int = FOLDS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Calls at thresholds that were each chosen without the answers they are used on.
 
@@ -36,7 +30,6 @@ def refitted(
         probabilities: `[answers]`.
         groups: of each answer, its question: never on both sides.
         folds: parts; each is called at the threshold of greatest balanced accuracy on the others.
-        seed: of the folds.
 
     Returns:
         calls `[answers]`, 1 = hallucinated; and the thresholds `[folds]`.
@@ -47,7 +40,7 @@ def refitted(
     y, p = np.asarray(labels), np.asarray(probabilities, np.float64)
     calls = np.zeros(len(y), np.int64)
     thresholds = []
-    parts = grouped_folds(y, groups, min(folds, len(np.unique(np.asarray(groups)))), seed)
+    parts = grouped_folds(y, groups, min(folds, len(np.unique(np.asarray(groups)))))
     for part in parts:
         rest = np.setdiff1d(np.arange(len(y)), part)
         thresholds.append(best_threshold(y[rest], p[rest]))
@@ -61,7 +54,6 @@ def transfer_figures(
     predictions: Sequence[int],
     questions: Sequence[str],
     controls: Mapping[str, ArrayLike] | None = None,
-    seed: int = 0,
 ) -> dict[str, float]:
     """Accuracy at the old and at refitted thresholds, plain and balanced, beside random neuron sets refitted alike.
 
@@ -71,7 +63,6 @@ def transfer_figures(
         predictions: at the probe's own threshold.
         questions: of each answer; the unit of resampling and of folds.
         controls: probabilities by other neuron sets, by kind: `[sets, answers]` each.
-        seed: of folds and resamples.
 
     Returns:
         `balanced_accuracy` at the old threshold, `accuracy_refit` and `balanced_accuracy_refit`, each with interval;
@@ -82,7 +73,7 @@ def transfer_figures(
     y, units = np.asarray(labels), np.asarray(questions)
     if len(set(y.tolist())) < 2 or len(np.unique(units)) < 10:
         return {}
-    calls, thresholds = refitted(y, probabilities, units, seed=seed)
+    calls, thresholds = refitted(y, probabilities, units)
     wanted = {
         "balanced_accuracy": balanced_statistic(y, predictions),
         "accuracy_refit": mean_statistic((calls == y).astype(float)),
@@ -90,14 +81,11 @@ def transfer_figures(
     }
     found = {"threshold_refit": float(thresholds.mean())}
     for name, statistic in wanted.items():
-        found |= flat(name, bootstrap_interval(statistic, units, n=RESAMPLES, seed=seed))
+        found |= flat(name, bootstrap_interval(statistic, units, n=RESAMPLES))
     once = np.ones((1, len(y)))
     for kind, sets in (controls or {}).items():
         levels = np.array(
-            [
-                float(balanced_statistic(y, refitted(y, own, units, seed=seed)[0])(once)[0])
-                for own in np.asarray(sets, float)
-            ]
+            [float(balanced_statistic(y, refitted(y, own, units)[0])(once)[0]) for own in np.asarray(sets, float)]
         )
         name = f"{kind}_balanced_accuracy_refit"
         found |= {

@@ -20,7 +20,7 @@ from hneurons_eval.util.errors import UsageError, usage_errors
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
-    from hneurons_eval.probe.nested_cv import Settings
+    from hneurons_eval.probe.settings import Settings
 
 BEHAVIOURS = ("falseqa", "faitheval", "sycophancy")
 """Behaviour tasks that bring their own data."""
@@ -167,7 +167,7 @@ def probe_settings(mode: str, penalty: str, C: float | str, folds: int, controls
     Raises:
         UsageError: one of them is out of range.
     """
-    from hneurons_eval.probe.nested_cv import Mode, Penalty, Settings
+    from hneurons_eval.probe.settings import Mode, Penalty, Settings
 
     with contextlib.suppress(ValueError):
         C = float(C)

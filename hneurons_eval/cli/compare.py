@@ -15,9 +15,9 @@ from hneurons_eval.cli.console import wide_console
 from hneurons_eval.util.errors import UsageError, usage_errors
 
 if TYPE_CHECKING:
+    from hneurons_eval.analysis.bootstrap import Interval
     from hneurons_eval.analysis.overlap import RiskAgreement
     from hneurons_eval.analysis.shuffled_labels import ShuffledSelections
-    from hneurons_eval.analysis.statistics import Interval
     from hneurons_eval.artifacts.contribution_store import ContributionStore
     from hneurons_eval.probe.classifier import Probe
 
@@ -101,8 +101,7 @@ def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -
             activity = None if one.directory is None else load_activity(one.directory)
             if activity is not None and len(sets[name]):
                 matched = sd_matched_overlap(sets[name], sets[other], activity[1])
-                text = f"{matched.estimate:.3g} [{matched.low:.3g}, {matched.high:.3g}]"
-                add(f"neurons as variable as the {name}'s (any sign)", text)
+                add(f"neurons as variable as the {name}'s (any sign)", matched.text(".3g"))
         add(
             "uniform draws (not a null for L1 probes)", f"{own.expected:.3g}; by layer {own.expected_within_layers:.3g}"
         )
@@ -152,7 +151,7 @@ def _print_risks(found: "RiskAgreement", console: Console) -> None:
 
 
 def _interval(found: "Interval | None") -> str:
-    return "—" if found is None else f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return "—" if found is None else found.text()
 
 
 def _risks(a: Reference, b: Reference, features: str) -> "RiskAgreement":

@@ -20,17 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from hneurons_eval.cli.console import DTYPE, REVISION, TRUST, duration, size, wide_console
+from hneurons_eval.probe.cost import MODES, REGIONS, fit_bytes, stored_bytes, training_rows
 
 if TYPE_CHECKING:
     from hneurons_eval.models.down_projection import DownProjection
-    from hneurons_eval.probe.nested_cv import Settings
+    from hneurons_eval.probe.settings import Settings
 
-REGIONS = 3
-"""Regions captured of a response: its answer, all other tokens, and the prompt."""
-ROWS = {"1-vs-1": 2, "3-vs-1": 4}
-"""Rows that a probe learns from, per response of one class: answers of both classes, and their other tokens."""
-PATH_OVERHEAD = 0.3
-"""Memory beside X that fitting one path takes, as a share of X: .29 at 46,080 neurons, .08 at 458,752."""
 FIT_SECONDS = 4e-9
 """Time of a fit for each row, neuron and C: 44 s for 542 rows of 46,080 neurons and 492 fits on two cores."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -140,7 +135,6 @@ def diagnose(
     saved, packed = _saved_dtype(config), quantisation(config)
     used = dtype if dtype != "auto" else saved if saved in BYTES and not packed else "bfloat16"
     shape = max(1, CAPTURE_TOKENS // tokens), tokens
-    vector = neurons * 4  # float32
     return Diagnosis(
         model=model,
         model_class=type(empty).__name__,
@@ -153,8 +147,8 @@ def diagnose(
         pass_shape=shape,
         capture=_capture_bytes(config, projections, shape, BYTES[used]),
         responses=responses,
-        features=2 * responses * REGIONS * vector,
-        probe={mode: round((1 + PATH_OVERHEAD) * rows * responses * vector) for mode, rows in ROWS.items()},
+        features=stored_bytes(2 * responses, neurons),
+        probe={mode: fit_bytes(2 * responses, neurons, mode) for mode in MODES},
         limits=tuple(_limits(source, revision, trust_remote_code, config, packed, dtype)),
     )
 
@@ -261,7 +255,7 @@ def doctor(model: str, **options: Any) -> None:
 
 def fits_of_search(settings: "Settings") -> int:
     """Number of fits with which C is chosen and the probe tested: each outer and inner fold at each value of C."""
-    from hneurons_eval.probe.nested_cv import GRID_POINTS
+    from hneurons_eval.probe.choice_of_c import GRID_POINTS
 
     values = GRID_POINTS if settings.penalty == "l1" and settings.C in ("auto", "paper") else 1
     return (1 + settings.folds * (1 + settings.inner_folds)) * values
@@ -276,7 +270,7 @@ def _print_diagnosis(found: Diagnosis, console: Console) -> None:
     import torch
 
     from hneurons_eval.artifacts.paths import artifact_root
-    from hneurons_eval.probe.nested_cv import Settings
+    from hneurons_eval.probe.settings import Settings
     from hneurons_eval.util.memory import available
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -300,8 +294,10 @@ def _print_diagnosis(found: Diagnosis, console: Console) -> None:
     tokens_of = {"1-vs-1": "answer tokens", "3-vs-1": "all tokens; the default"}
     probe = ", ".join(f"about {size(number)} for {mode} ({tokens_of[mode]})" for mode, number in found.probe.items())
     table.add_row("probe", f"memory: {probe}")
-    per_row = found.responses * found.neurons * fits_of_search(Settings()) * FIT_SECONDS
-    times = ", ".join(f"about {duration(per_row * rows)} for {mode}" for mode, rows in ROWS.items())
+    per_row = found.neurons * fits_of_search(Settings()) * FIT_SECONDS
+    times = ", ".join(
+        f"about {duration(per_row * training_rows(2 * found.responses, mode))} for {mode}" for mode in MODES
+    )
     table.add_row("", f"time: {times} on two CPU cores")
     loaded, fitted = found.weights[found.dtype] + found.capture, found.probe["3-vs-1"]
     if torch.cuda.is_available():

@@ -13,8 +13,8 @@ from hneurons_eval.artifacts.logs import is_log, judged_answers, read_log
 from hneurons_eval.cli.console import wide_console
 
 if TYPE_CHECKING:
+    from hneurons_eval.analysis.bootstrap import Interval
     from hneurons_eval.analysis.judge_agreement import Comparison, JudgedAnswer
-    from hneurons_eval.analysis.statistics import Interval
 
 
 @click.command("judge-agreement")
@@ -100,4 +100,4 @@ def _print_comparison(found: "Comparison", console: Console) -> None:
 
 
 def _interval(found: "Interval | None") -> str:
-    return "—" if found is None else f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return "—" if found is None else found.text()

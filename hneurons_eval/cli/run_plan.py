@@ -19,8 +19,9 @@ from hneurons_eval.analysis.sweep_parameters import SERIES, parse_alphas
 from hneurons_eval.artifacts.pipeline_steps import PipelineSteps, behaviours_named
 from hneurons_eval.cli.calibration import Pace, calibrate
 from hneurons_eval.cli.console import duration, size
-from hneurons_eval.cli.doctor import FIT_SECONDS, PATH_OVERHEAD, REGIONS, ROWS, fits_of_search, free_disk
+from hneurons_eval.cli.doctor import FIT_SECONDS, fits_of_search, free_disk
 from hneurons_eval.data.presets import preset_named
+from hneurons_eval.probe.cost import fit_bytes, stored_bytes, training_rows
 
 if TYPE_CHECKING:
     from hneurons_eval.data.questions import Question
@@ -68,11 +69,12 @@ def planned(train: Sequence["Question"], test: Sequence["Question"], steps: Pipe
         test: of `detect` and `closed_book`.
         steps: the options.
     """
-    from hneurons_eval.probe.nested_cv import GRID_POINTS, SUPPRESSION_QUESTIONS
+    from hneurons_eval.probe.choice_of_c import GRID_POINTS
+    from hneurons_eval.probe.nested_cv import SUPPRESSION_QUESTIONS
 
     preset = preset_named(steps.preset)
     kept = 2 * min(steps.per_class, len(train) // 2)
-    fitted = kept // 2 * ROWS[steps.mode] * fits_of_search(steps.probe_settings)
+    fitted = training_rows(kept, steps.mode) * fits_of_search(steps.probe_settings)
     asks = steps.penalty == "l1" and steps.C == "paper"
     suppressed = (1 + steps.folds) * GRID_POINTS * SUPPRESSION_QUESTIONS if asks else 0
     found = [
@@ -145,7 +147,7 @@ def cost(stage: Planned, pace: Pace | None, neurons: int) -> Cost:
     logged = stage.questions if stage.name == "probe" else max(stage.answers, stage.captured)
     of_log = LOG_BYTES.get(stage.name, SWEEP_BYTES) * logged
     passes = round(stage.answers * (1 + tokens)) + (0 if stage.answers else stage.captured)
-    disk = stage.captured * REGIONS * neurons * 4 + of_log
+    disk = stored_bytes(stage.captured, neurons) + of_log
     if pace is None:
         return Cost(passes, None, disk)
     per_token = pace.single / max(pace.tokens, 1.0)
@@ -211,8 +213,7 @@ def print_plan(
             highlight=False,
         )
     captured = next(stage.captured for stage in stages if stage.name == "capture")
-    needed = round((1 + PATH_OVERHEAD) * captured // 2 * ROWS[mode] * neurons * 4)  # X and the fit of a path
-    _against("memory", "probe", needed, available(), console)
+    _against("memory", "probe", fit_bytes(captured, neurons, mode), available(), console)
     _against("disk", f"contributions and logs ({artifacts})", disk, free_disk(artifacts), console)
 
 

@@ -3,8 +3,7 @@
 ```python
 sets = random_sets(layout.widths, size=len(h), n=100, seed=0, exclude=h)
 sets = layer_matched_sets(h, layout.widths, n=100)
-sets = contribution_matched_sets(h, mean_contribution, n=100)
-sets = sd_matched_sets(h, deviation, n=100)
+sets = matched_sets(h, mean_contribution, n=100)               # contribution-matched; with deviations sd-matched
 sets = control_sets(h, layout.widths, Activity.of(X), n=100)   # of each kind, the same replacements in every fold
 ```
 
@@ -12,9 +11,8 @@ Sets are ascending flat (layer-major) indices and never hold a neuron of the ref
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,10 +23,10 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 KINDS = ("uniform", "layer", "contribution", "sd")
-"""Kinds of control sets: from the whole model; with as many neurons in each layer; with like mean contributions; with
-contributions of like standard deviation, which an L1 fit on raw columns prefers whatever the label."""
+"""Kinds of control sets: uniform over the model, layer-matched, contribution-matched (by mean) and sd-matched. An L1
+fit on raw columns prefers neurons of large deviation whatever the labels, so sd-matched sets are the hardest."""
 NEIGHBOURS = 50
-"""Neurons nearest in rank from which a matched one is drawn."""
+"""Neurons nearest in rank from which a matched neuron is drawn."""
 TRIES = 8
 """Draws from one window before it is doubled."""
 
@@ -37,8 +35,7 @@ class ActivityError(ValueError):
     """An activity file that is damaged or of another model; says which and what to do."""
 
 
-@dataclass(frozen=True)
-class Activity:
+class Activity(NamedTuple):
     """Mean and standard deviation of every neuron's contribution over some answers: float64 `[neurons]` each."""
 
     mean: Floats
@@ -97,14 +94,18 @@ def control_sets(
                 chosen, everything, edges[layers], np.asarray(widths)[layers], n, seed + 1, outside
             )
         for offset, (kind, values) in enumerate((("contribution", activity.mean), ("sd", activity.deviation)), start=2):
-            order = np.argsort(values, kind="stable")
-            place = np.empty(total, np.int64)
-            place[order] = everything
-            start = np.clip(place[chosen] - NEIGHBOURS // 2, 0, max(0, total - NEIGHBOURS - 1))
-            found[kind] = _replaced(
-                chosen, order, start, min(NEIGHBOURS + 1, total), n, seed + offset, outside, grow=True
-            )
+            found[kind] = _near_in_rank(chosen, values, n, seed + offset, outside, NEIGHBOURS)
     return found
+
+
+def _near_in_rank(reference: Ints, values: Floats, n: int, seed: int, exclude: Ints, neighbours: int) -> Ints:
+    """n sets in which each neuron is replaced by one near it in rank of `values` `[neurons]`: int64 `[n, size]`."""
+    total = len(values)
+    order = np.argsort(values, kind="stable")
+    place = np.empty(total, np.int64)
+    place[order] = np.arange(total)
+    start = np.clip(place[reference] - neighbours // 2, 0, max(0, total - neighbours - 1))
+    return _replaced(reference, order, start, min(neighbours + 1, total), n, seed, exclude, grow=True)
 
 
 def _replaced(
@@ -127,17 +128,17 @@ def _replaced(
     """
     spans = np.broadcast_to(np.asarray(widths, np.int64), reference.shape)
     tries = 8 * TRIES
-    drawn = _hashed(seed, n, reference, tries)  # [n, size, tries] in [0, 1)
     total, sets = len(order), np.empty((n, reference.size), np.int64)
     outside = set(exclude.tolist())
     windows = list(zip(starts.tolist(), spans.tolist(), strict=True))
     for number in range(n):
+        drawn = _hashed(seed, number, reference, tries)  # [size, tries] in [0, 1)
         taken = set(outside)
         for at, (start, width) in enumerate(windows):
             for turn in range(tries):
                 wide = min(width << (turn // TRIES), total) if grow else width
                 first = min(max(0, start - (wide - width) // 2), total - wide) if grow else start
-                one = int(order[first + int(drawn[number, at, turn] * wide)])
+                one = int(order[first + int(drawn[at, turn] * wide)])
                 if one not in taken:
                     break
             else:  # crowded: the first that is free
@@ -148,8 +149,8 @@ def _replaced(
     return np.sort(sets, axis=1)
 
 
-def _hashed(seed: int, n: int, neurons: Ints, tries: int) -> Floats:
-    """Numbers in [0, 1) that depend on seed, set, neuron and try alone (SplitMix64): `[n, neurons, tries]`."""
+def _hashed(seed: int, number: int, neurons: Ints, tries: int) -> Floats:
+    """Numbers in [0, 1) from seed, number of the set, neuron and try alone (SplitMix64): `[neurons, tries]`."""
     mask = np.uint64(2**64 - 1)
 
     def mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -159,8 +160,8 @@ def _hashed(seed: int, n: int, neurons: Ints, tries: int) -> Floats:
 
     golden = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
-        bits = mixed(np.arange(n, dtype=np.uint64) * golden + np.uint64(seed % 2**63))[:, None]
-        bits = mixed(bits + neurons.astype(np.uint64)[None] * golden)[:, :, None]
+        bits = mixed(np.array([number], np.uint64) * golden + np.uint64(seed % 2**63))
+        bits = mixed(bits + neurons.astype(np.uint64) * golden)[:, None]
         bits = mixed(bits + np.arange(1, tries + 1, dtype=np.uint64) * golden)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -214,78 +215,41 @@ def layer_matched_sets(reference: ArrayLike, widths: Sequence[int], n: int, seed
     return [draw() for _ in range(n)]
 
 
-def contribution_matched_sets(
-    reference: ArrayLike, mean_contribution: ArrayLike, n: int, seed: int = 0, *, neighbours: int = 50
+def matched_sets(
+    reference: ArrayLike,
+    values: ArrayLike,
+    n: int,
+    seed: int = 0,
+    *,
+    neighbours: int = NEIGHBOURS,
+    own: bool = False,
 ) -> list[Ints]:
-    """n sets whose neurons contribute as much as the reference's do.
+    """n sets of neurons with like values: contribution-matched with mean contributions, sd-matched with deviations.
 
-    For each reference neuron one is drawn from the `neighbours` others nearest to it in rank of mean
-    contribution; when all of those are taken, from twice as many, and so on.
+    Each reference neuron is replaced by one of the `neighbours` nearest in rank; where those are taken, by one of twice
+    as many, and so on.
 
     Args:
         reference: flat indices.
-        mean_contribution: `[neurons]`, for example the column means of the training features.
+        values: of every neuron, `[neurons]`, for example the column means of the training contributions.
         n: how many sets.
-        seed: of the random draws.
-        neighbours: how many neurons one is drawn from.
-
-    Raises:
-        ValueError: fewer other neurons than the reference has; an index or a mean that does not fit.
-    """
-    return _matched_sets(reference, mean_contribution, "mean contributions", n, seed, neighbours)
-
-
-def sd_matched_sets(
-    reference: ArrayLike, deviation: ArrayLike, n: int, seed: int = 0, *, neighbours: int = 50, own: bool = False
-) -> list[Ints]:
-    """n sets whose neurons' contributions vary as much as the reference's do.
-
-    The algorithm of `contribution_matched_sets`, on ranks of the standard deviation.
-
-    Args:
-        reference: flat indices.
-        deviation: `[neurons]`, standard deviation of each neuron's contribution over the training answers.
-        n: how many sets.
-        seed: of the random draws.
-        neighbours: how many neurons one is drawn from.
+        seed: of the replacements.
+        neighbours: neurons from which a replacement is drawn.
         own: the sets may hold the reference's neurons too, as they must where the overlap of the reference with
             another set is compared with that of the sets.
 
     Raises:
-        ValueError: fewer other neurons than the reference has; an index or a deviation that does not fit.
+        ValueError: fewer other neurons than the reference has; an index or a value that does not fit.
     """
-    return _matched_sets(reference, deviation, "standard deviations", n, seed, neighbours, own)
-
-
-def _matched_sets(
-    reference: ArrayLike, values: ArrayLike, what: str, n: int, seed: int, neighbours: int, own: bool = False
-) -> list[Ints]:
-    """n sets of neurons near the reference's in rank of `values` `[neurons]`."""
     known = np.asarray(values, np.float64)
     if known.ndim != 1 or not np.isfinite(known).all():
-        raise ValueError(f"{what} must be one finite number for each neuron.")
+        raise ValueError("values to match must be one finite number for each neuron.")
     chosen = np.unique(np.asarray(reference, np.int64))
-    others = _outside(chosen, known.size)
-    pool = np.arange(known.size) if own else others
-    if chosen.size > pool.size:
-        raise ValueError(f"{chosen.size} neurons cannot be matched by the {pool.size} others.")
-    ranked = pool[np.argsort(known[pool], kind="stable")]
-    places = np.searchsorted(known[ranked], known[chosen])
-    rng = np.random.default_rng(seed)
-    sets = []
-    for _ in range(n):
-        taken = np.zeros(ranked.size, np.bool_)
-        for place in places[rng.permutation(places.size)]:
-            width = min(max(1, neighbours), ranked.size)
-            while True:
-                start = int(np.clip(place - width // 2, 0, ranked.size - width))
-                free = np.flatnonzero(~taken[start : start + width])
-                if free.size:
-                    break
-                width = min(2 * width, ranked.size)
-            taken[start + rng.choice(free)] = True
-        sets.append(np.sort(ranked[taken]))
-    return sets
+    others = len(_outside(chosen, known.size))
+    if not own and chosen.size > others:
+        raise ValueError(f"{chosen.size} neurons cannot be matched by the {others} others.")
+    exclude = np.zeros(0, np.int64) if own else chosen
+    return list(_near_in_rank(chosen, known, n, seed, exclude, neighbours))
 
 
 def _outside(neurons: ArrayLike | None, total: int) -> Ints:
@@ -319,10 +283,8 @@ def save_activity(path: str | Path, mean: ArrayLike, deviation: ArrayLike) -> No
     write_atomically(Path(path), lambda place: save_file(tensors, place))
 
 
-def load_activity(directory: str | Path) -> tuple[Floats32, Floats32] | None:
-    """Mean and standard deviation of contributions from a probe's directory: float32 `[neurons]` each.
-
-    None where the directory has no such file.
+def load_activity(directory: str | Path) -> Activity | None:
+    """Activity from a probe's directory; None where it has no such file.
 
     Raises:
         ActivityError: the file is damaged.
@@ -341,7 +303,7 @@ def load_activity(directory: str | Path) -> tuple[Floats32, Floats32] | None:
     if mean.dtype != np.float32 or deviation.dtype != np.float32:
         raise ActivityError(f"{path} should hold float32 tensors; train the probe again")
     _check_activity(str(path), mean, deviation)
-    return mean, deviation
+    return Activity(mean.astype(np.float64), deviation.astype(np.float64))
 
 
 def _check_activity(name: str, mean: Floats32, deviation: Floats32) -> None:

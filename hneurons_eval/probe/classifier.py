@@ -1,14 +1,14 @@
-"""The classifier that tells hallucinated answers from faithful ones by the contributions of neurons.
+"""`Probe`: logistic regression on contributions that tells hallucinated answers from faithful ones.
 
 ```python
-data = training_matrix(answer_X, other_X, hallucinated, mode="3-vs-1", groups=question)
-probe = Probe(penalty="l1", C=1.0).fit(*data[:3], widths=layout.widths, model="org/model")
-probe.predict_proba(answer_X)[:, 1]        # P(hallucinated)
+probe = Probe(penalty="l1", C=1.0).fit(X, y, widths=layout.widths, model="org/model")
+probe.predict_proba(X)[:, 1]               # P(hallucinated)
 probe.neurons()                            # NeuronSet: the H-neurons, those with a positive weight
 probe.save("probe"), Probe.load("probe")   # JSON and safetensors
+GridSearchCV(Probe(), {"C": [1, 10, 100]}, scoring="roc_auc", cv=GroupKFold(5)).fit(X, y, groups=questions)
 ```
 
-`fit_path` and `cross_validate_path` (module `l1_path`) fit many C at once, to choose one.
+`fit_path` (module `l1_path`) fits many C at once, in much less time than a grid search.
 """
 
 import hashlib
@@ -17,21 +17,23 @@ import math
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import validate_data
 
 from hneurons_eval.analysis.calibration import Platt
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, Sign
-from hneurons_eval.probe.l1_path import CrossValidation as CrossValidation
-from hneurons_eval.probe.l1_path import Path as Path
-from hneurons_eval.probe.l1_path import checked, fit_paths
-from hneurons_eval.probe.l1_path import cross_validate_path as cross_validate_path
-from hneurons_eval.probe.l1_path import fit_path as fit_path
+from hneurons_eval.probe.l1_path import Path, checked, fit_paths
 from hneurons_eval.probe.l2 import decide, fit_l2
 from hneurons_eval.util.cards import About, repository_card
 from hneurons_eval.util.files import (
@@ -55,45 +57,78 @@ class ProbeError(ValueError):
     """A probe directory that cannot be read, a probe that is not fitted, or data that do not fit it."""
 
 
-class Probe(OnHub):
+class ProbeNotFittedError(ProbeError, NotFittedError):
+    """A probe that was used before `fit`."""
+
+
+class Probe(OnHub, ClassifierMixin, BaseEstimator):
     """L1 or L2 logistic regression on contributions, neither standardised nor centred (as in the paper).
+
+    A binary classifier of scikit-learn: it works in `Pipeline`, `cross_val_score` and `GridSearchCV`.
 
     Args:
         penalty: "l1" selects neurons; "l2" gives each a weight.
         C: inverse strength, as in scikit-learn: C times the sum of log-losses, plus ||w||_1 or ||w||^2 / 2.
             The intercept is not penalised.
-        threshold: probability above which `predict` says 1.
+        threshold: `predict` gives the second class above this probability.
         tol: relative duality gap of the L1 fit.
 
     Attributes (after `fit` or `load`):
         coef_: float64 [neurons].
         intercept_: number.
-        C_, penalty_: what it was fitted with.
+        classes_: [2], the labels in ascending order, the columns of `predict_proba`; [0, 1] after `load`.
+        n_features_in_: number of neurons.
+        C_, penalty_: inverse strength and penalty of the fit.
         threshold_, threshold_source_: a number, and a word on where it came from.
         calibration_: from log-odds to probabilities; the identity unless `set_calibration` was called.
         widths: neurons in each layer.
         model: name of the model, or None.
-        metadata: whatever JSON its maker wants kept.
-        classes_: [0, 1], the columns of `predict_proba`.
+        metadata: JSON to keep with the probe.
     """
 
-    classes_ = np.array([0, 1])
     coef_: Floats
     intercept_: float
+    classes_: NDArray[Any] = np.array([0, 1])
+    threshold_: float = 0.5
+    threshold_source_: str = "default"
+    calibration_: Platt = Platt()
+    widths: tuple[int, ...] = ()
+    model: str | None = None
 
     def __init__(self, penalty: Literal["l1", "l2"] = "l1", C: float = 1.0, threshold: float = 0.5, tol: float = 1e-6):
-        if penalty not in ("l1", "l2"):
-            raise ValueError(f'penalty must be "l1" or "l2", not {penalty!r}.')
-        if not (isinstance(C, int | float | np.number) and math.isfinite(C) and C > 0):
-            raise ValueError(f"C must be a finite number above 0, not {C!r}.")
-        self.penalty = self.penalty_ = penalty
-        self.C = self.C_ = float(C)
+        self.penalty = penalty
+        self.C = C
+        self.threshold = threshold
         self.tol = tol
-        self.model: str | None = None
-        self.widths: tuple[int, ...] = ()
-        self.metadata: dict[str, Any] = {}
-        self.calibration_ = Platt()
-        self.set_threshold(threshold, "default" if threshold == 0.5 else "given")
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def C_(self) -> float:  # noqa: N802
+        return float(self.C)
+
+    @property
+    def penalty_(self) -> str:
+        return self.penalty
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coef_")
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        if not hasattr(self, "coef_"):
+            return super().__repr__(N_CHAR_MAX)
+        positive, negative = int((self.coef_ > 0).sum()), int((self.coef_ < 0).sum())
+        return (
+            f"<Probe {self.penalty_}, C = {self.C_:.4g}: {positive:,} positive and {negative:,} negative weights of "
+            f"{len(self.coef_):,} neurons, model {self.model}>"
+        )
 
     def fit(
         self,
@@ -109,8 +144,9 @@ class Probe(OnHub):
         """Fit, and return self.
 
         Args:
-            X: contributions [rows, neurons], float32 or float64, row- or column-major, may be memory-mapped.
-            y: [rows], 1 = hallucinated.
+            X: contributions [rows, neurons], float32 or float64 (others become float32), row- or column-major, may be
+                memory-mapped.
+            y: [rows], two classes: 1 = hallucinated, or any labels of which the second in order is hallucinated.
             groups: [rows] or None; only their length is checked.
             sample_weight: [rows], >= 0.
             widths: neurons in each layer. None: X is taken for one layer, and a model with more
@@ -118,41 +154,73 @@ class Probe(OnHub):
             model, metadata: kept with the probe.
 
         Raises:
-            ValueError: as `fit_path`; widths that do not add up to the columns of X.
+            ValueError: a parameter out of range; as `fit_path`; widths that do not add up to the columns of X.
+
+        Warns:
+            UserWarning: C is so small that no neuron has a weight.
         """
-        X, labels = checked(X, y, groups)
+        self._check_parameters()
+        X, y = validate_data(self, X, y, dtype=(np.float32, np.float64), ensure_all_finite=False)
+        check_classification_targets(y)
+        kind = type_of_target(y, input_name="y")
+        if kind != "binary":
+            raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
+        classes, labels = np.unique(y, return_inverse=True)
+        X, labels = checked(X, labels, groups)
         layers = self._layers(X.shape[1], widths)
         s = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        if s.shape != labels.shape or not np.isfinite(s).all() or (s < 0).any():
+            raise ValueError(f"sample weights must be {len(labels)} finite numbers, none below 0.")
+        if not (s[labels == 0].any() and s[labels == 1].any()):
+            raise ValueError("sample weights of zero leave no row of one class.")
         if self.penalty == "l1":
             path = fit_paths(X, labels, s[None], [self.C], tol=self.tol)[0]
             coef, intercept = path.weights(0), float(path.intercepts[0])
+            if not coef.any():
+                warnings.warn(
+                    f"C = {self.C_:g} selects no neuron, so that every answer gets the same probability; use a larger "
+                    "C (fit_path(X, y) tries 20 values of C that select neurons).",
+                    UserWarning,
+                    stacklevel=2,
+                )
         else:
-            if s.shape != labels.shape or not np.isfinite(s).all() or (s < 0).any():
-                raise ValueError(f"sample weights must be {len(labels)} finite numbers, none below 0.")
             for start in range(0, len(X), 256):
                 if not np.isfinite(X[start : start + 256]).all():
-                    raise ValueError(f"X must be finite, but is not in rows {start} to {start + 255}.")
-            coef, intercept = fit_l2(X, labels.astype(np.float64), self.C, s)
-        self.C_, self.penalty_ = self.C, self.penalty
-        self.coef_, self.intercept_ = coef, intercept
+                    raise ValueError(f"X must be finite, but rows {start} to {start + 255} hold NaN or infinity.")
+            coef, intercept = fit_l2(X, labels.astype(np.float64), self.C_, s)
+        self.classes_, self.coef_, self.intercept_ = classes, coef, intercept
+        self.calibration_ = Platt()
+        self.set_threshold(self.threshold, "default" if self.threshold == 0.5 else "given")
         self.widths, self.model, self.metadata = layers, model, dict(metadata or {})
         return self
+
+    def _check_parameters(self) -> None:
+        if self.penalty not in ("l1", "l2"):
+            raise ValueError(f'penalty must be "l1" or "l2", not {self.penalty!r}.')
+        for name, value in (("C", self.C), ("tol", self.tol)):
+            if not (isinstance(value, int | float | np.number) and math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a finite number above 0, not {value!r}.")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"the threshold must be a probability, not {self.threshold!r}.")
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "coef_"):
+            raise ProbeNotFittedError("this probe is not fitted: call fit, or Probe.load.")
 
     @classmethod
     def from_path(
         cls,
         path: Path,
         k: int,
-        *,
+        penalty: Literal["l1", "l2"] = "l1",
         widths: Sequence[int] | None = None,
         model: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
     ) -> "Probe":
         """The probe at Cs[k] of a path, without fitting again."""
-        probe = cls(C=float(path.Cs[k]))
+        probe = cls(penalty, float(path.Cs[k]))
         probe.coef_, probe.intercept_ = path.weights(k), float(path.intercepts[k])
+        probe.n_features_in_, probe.model = len(probe.coef_), model
         probe.widths = cls._layers(len(probe.coef_), widths)
-        probe.model, probe.metadata = model, dict(metadata or {})
         return probe
 
     @staticmethod
@@ -163,44 +231,49 @@ class Probe(OnHub):
         return layers
 
     def set_threshold(self, threshold: float, source: str) -> "Probe":
-        """Change the threshold, say where it came from, and return self."""
+        """Set the threshold of `predict` and a word on its source, and return self."""
         if not 0 <= threshold <= 1:
             raise ValueError(f"the threshold must be a probability, not {threshold!r}.")
         self.threshold_, self.threshold_source_ = float(threshold), source
         return self
 
     def set_calibration(self, calibration: Platt) -> "Probe":
-        """Change how probabilities follow from log-odds, and return self; the threshold stays what it is."""
+        """Set the calibration from log-odds to probabilities, and return self; the threshold stays."""
         self.calibration_ = calibration
         return self
 
     def decision_function(self, X: NDArray[Any]) -> Floats:
-        """Log-odds of label 1 before calibration, [rows].
+        """Log-odds of the second class before calibration, [rows].
 
         Raises:
             ProbeError: not fitted; X of another width; a row that is not finite in a neuron with a weight.
         """
-        if not hasattr(self, "coef_"):
-            raise ProbeError("this probe is not fitted: call fit, or Probe.load.")
-        X = np.asarray(X)
-        if X.ndim != 2 or X.shape[1] != len(self.coef_):
-            raise ProbeError(f"X must be [rows, {len(self.coef_)}] for this probe, not {X.shape}.")
+        self._check_fitted()
+        try:
+            X = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
+        except ValueError as error:
+            raise ProbeError(str(error)) from None
+        if X.shape[1] != len(self.coef_):
+            raise ProbeError(
+                f"X has {X.shape[1]} features, but Probe is expecting {len(self.coef_)} features as input."
+            )
         z = decide(X, self.coef_, self.intercept_)
         if not np.isfinite(z).all():
-            raise ProbeError(f"X must be finite, but row {int(np.flatnonzero(~np.isfinite(z))[0])} is not.")
+            row = int(np.flatnonzero(~np.isfinite(z))[0])
+            raise ProbeError(f"X must be finite, but row {row} holds NaN or infinity.")
         return z
 
     def predict_proba(self, X: NDArray[Any]) -> Floats:
-        """Calibrated probabilities of label 0 and label 1, [rows, 2]."""
+        """Calibrated probabilities of the two classes, [rows, 2]."""
         p = self.calibration_(self.decision_function(X))
         return np.column_stack([1 - p, p])
 
-    def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """1 where the probability of label 1 is above the threshold, [rows]."""
-        return (self.predict_proba(X)[:, 1] > self.threshold_).astype(np.int64)
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The second class (1) where its probability is above the threshold, else the first (0), [rows]."""
+        return self.classes_[(self.predict_proba(X)[:, 1] > self.threshold_).astype(np.int64)]
 
     def neurons(self, sign: Sign = "positive") -> NeuronSet:
-        """The neurons with a weight of one sign, with their weights.
+        """Neuron set of the weights of one sign.
 
         Args:
             sign: `positive` (the H-neurons of Gao et al. 2025, section 2.3), `negative`, or `both`: all that the
@@ -210,8 +283,7 @@ class Probe(OnHub):
             ProbeError: not fitted.
             ValueError: another sign.
         """
-        if not hasattr(self, "coef_"):
-            raise ProbeError("this probe is not fitted: call fit, or Probe.load.")
+        self._check_fitted()
         flat = np.flatnonzero(self.coef_)
         chosen_by = {
             "method": f"{self.penalty_} probe",
@@ -222,12 +294,15 @@ class Probe(OnHub):
         found = NeuronSet.from_flat(flat, layout, self.coef_[flat], self.model, chosen_by | self.metadata)
         return found.of_sign(sign)
 
-    def top_neurons(self, X: NDArray[Any], most: int = 5) -> list[list[tuple[int, int, float, float]]]:
-        """The neurons that weighed most in each answer: (layer, index, weight, contribution), the weightiest first.
+    def top_neurons(self, X: NDArray[Any], n: int = 5) -> list[list[tuple[int, int, float, float]]]:
+        """The n neurons with the largest |weight x contribution| in each answer, in descending order.
 
         Args:
             X: contributions [rows, neurons].
-            most: of each answer. Of a dense probe only the neurons with the thousand largest weights are looked at.
+            n: neurons of each answer. Only the thousand neurons with the largest weights are considered.
+
+        Returns:
+            (layer, index, weight, contribution) of each neuron, for each answer.
         """
         from hneurons_eval.models.layout import NeuronLayout
 
@@ -235,7 +310,7 @@ class Probe(OnHub):
         used = np.sort(used[np.argsort(-np.abs(self.coef_[used]), kind="stable")[:1000]])
         layers, indices = NeuronLayout(self.widths).unflatten(used)
         weights, picked = self.coef_[used], np.asarray(X[:, used], np.float64)
-        order = np.argsort(-np.abs(picked * weights), axis=1, kind="stable")[:, :most]
+        order = np.argsort(-np.abs(picked * weights), axis=1, kind="stable")[:, :n]
         return [
             [(int(layers[k]), int(indices[k]), float(weights[k]), float(own[k])) for k in best]
             for own, best in zip(picked, order, strict=True)
@@ -262,8 +337,11 @@ class Probe(OnHub):
         """
         from safetensors.numpy import save
 
-        if not hasattr(self, "coef_"):
-            raise ProbeError("this probe is not fitted, so there is nothing to save.")
+        self._check_fitted()
+        if self.classes_.tolist() != [0, 1]:
+            raise ProbeError(
+                f"a saved probe has labels 0 and 1, not {self.classes_.tolist()}; fit it on y == {self.classes_[1]!r}."
+            )
         if neurons is not None and not self._selects(neurons):
             raise ProbeError("the neurons to save are not those of the probe; leave them out.")
         kept = self.neurons("both") if neurons is None and self.penalty_ == "l1" else neurons
@@ -343,6 +421,7 @@ class Probe(OnHub):
             raise ProbeError(f"{weighed} holds weights that are not finite.")
         try:
             probe = cls(record["penalty"], record["C"])
+            probe._check_parameters()
             probe.set_threshold(record["threshold"], str(record["threshold_source"]))
             probe.set_calibration(_calibration(record.get("calibration")))
             probe.widths = cls._layers(len(coef), record["widths"])
@@ -351,7 +430,7 @@ class Probe(OnHub):
                 raise TypeError("model must be text or null")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProbeError(f"{described} has a field that is missing or does not fit: {error}.") from None
-        probe.coef_, probe.intercept_ = coef, float(intercept[0])
+        probe.coef_, probe.intercept_, probe.n_features_in_ = coef, float(intercept[0]), len(coef)
         return probe
 
     def save_pretrained(self, directory: str | FilePath, about: About | None = None, name: str | None = None) -> None:
@@ -388,57 +467,3 @@ def _write_files(directory: FilePath, weights: bytes, described: str, neurons: N
     else:
         neurons.save(directory / NEURONS)
     write_text_atomically(directory / PROBE, described)
-
-
-class TrainingMatrix(NamedTuple):
-    """Rows to train on; the first three fields are the arguments of `Probe.fit` and `fit_path`."""
-
-    X: NDArray[Any]  # [rows, neurons]
-    y: NDArray[np.int64]  # [rows]
-    groups: NDArray[Any]  # [rows], the question
-    response: NDArray[np.int64]  # [rows], which response the row is of
-    is_answer: NDArray[np.bool_]  # [rows], its answer tokens, not its other tokens
-
-
-def training_matrix(
-    answer_X: NDArray[Any],
-    other_X: NDArray[Any] | None,
-    labels: ArrayLike,
-    mode: Literal["3-vs-1", "1-vs-1"] = "3-vs-1",
-    groups: ArrayLike | None = None,
-) -> TrainingMatrix:
-    """The paper's two ways to lay out contributions as training rows.
-
-    Args:
-        answer_X: contributions over the answer tokens, [responses, neurons].
-        other_X: over all other tokens, the same shape; None is enough for "1-vs-1".
-        labels: [responses], 1 = hallucinated.
-        mode: "1-vs-1" sets hallucinated against faithful answers (X is `answer_X` itself). "3-vs-1"
-            adds the other tokens of both to label 0 (X is a new matrix of twice the rows).
-        groups: [responses]; None: each response its own. A response's two rows share its group.
-
-    Raises:
-        ValueError: an unknown mode, or shapes that differ.
-    """
-    hallucinated = np.asarray(labels)
-    n = len(answer_X)
-    questions = np.arange(n) if groups is None else np.asarray(groups)
-    if hallucinated.shape != (n,) or questions.shape != (n,):
-        raise ValueError(f"labels and groups must have one entry for each of the {n} responses.")
-    if not np.isin(hallucinated, (0, 1)).all():
-        raise ValueError(f"labels must be 0 or 1, but there are {np.unique(hallucinated)[:5].tolist()}.")
-    y, rows = hallucinated.astype(np.int64), np.arange(n)
-    if mode == "1-vs-1":
-        return TrainingMatrix(answer_X, y, questions, rows, np.ones(n, np.bool_))
-    if mode != "3-vs-1":
-        raise ValueError(f'mode must be "3-vs-1" or "1-vs-1", not {mode!r}.')
-    if other_X is None or other_X.shape != answer_X.shape:
-        found = None if other_X is None else other_X.shape
-        raise ValueError(f"3-vs-1 needs the other tokens of every response, {answer_X.shape}, not {found}.")
-    return TrainingMatrix(
-        np.concatenate([answer_X, other_X]),
-        np.concatenate([y, np.zeros_like(y)]),
-        np.concatenate([questions, questions]),
-        np.concatenate([rows, rows]),
-        np.repeat([True, False], n),
-    )

@@ -110,7 +110,6 @@ class _Fit:
     b: float = 0.0
     z: Floats = field(init=False)  # [rows], X w + b
     C: float = 0.0
-    newton_steps: int = 0
 
     def __post_init__(self) -> None:
         self.w = np.zeros(self.columns.X.shape[1])
@@ -186,7 +185,6 @@ class _Fit:
                 chosen = np.sort(chosen[np.argsort(-excess[chosen], kind="stable")[:most]])
             if not self._newton_step(neurons[chosen], copies, slots[chosen], g[chosen]):
                 return
-            self.newton_steps += 1
 
     def _newton_step(self, neurons: Ints, copies: NDArray[Any], slots: Ints, g: Floats) -> bool:
         """Minimise the quadratic model over these neurons, go there as far as it helps.  False: no help.
@@ -279,8 +277,7 @@ class _Fit:
                         break
                     self._nominate(candidates, size, 0.95)
                 previous = float(target)
-            found.append(Solution(self.support, self.w[self.support], self.b, gap, self.newton_steps, self.z))
-            self.newton_steps = 0
+            found.append(Solution(self.support, self.w[self.support], self.b, gap, self.z))
             self.refresh()
         return found
 
@@ -293,7 +290,6 @@ class Solution:
     weights: Floats
     intercept: float
     gap: float  # relative duality gap reached
-    newton_steps: int
     decision: Floats  # [rows], X w + b, of rows with weight 0 too
 
 

@@ -1,8 +1,9 @@
-"""L2 logistic regression by Newton's method, in as many dimensions as the smaller side of X has.
+"""L2 logistic regression by one damped Newton method: on columns, on many column sets at once, or on a Gram matrix.
 
-Minimised, C as in scikit-learn and the intercept free: C * sum_i s_i * log(1 + exp(-t_i z_i)) + ||w||^2 / 2.
+Minimised, with C as in scikit-learn and the intercept free: C * sum_i s_i * log(1 + exp(-t_i z_i)) + ||w||^2 / 2.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,32 +13,36 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
-BLOCK = 4096  # columns of X worked on at a time
+BLOCK = 4096
+"""Columns of X in one step of a Gram matrix."""
 
 
 def fit_l2(X: NDArray[Any], y: Floats, C: float = 1.0, sample_weight: Floats | None = None) -> tuple[Floats, float]:
-    """Weights [neurons] and intercept.
+    """Weights `[neurons]` and intercept of one fit.
 
-    With more neurons than rows the solution is a combination of the rows, w = X' a (the representer
-    theorem), so all that is needed of X is the Gram matrix of its rows, added up over blocks of columns.
+    With more neurons than rows the solution is a combination of the rows, w = X' a (the representer theorem), so the
+    fit needs only the Gram matrix of the rows, which is added up over blocks of columns.
 
     Args:
-        X: finite, [rows, neurons]; not copied when it has more neurons than rows.
-        y: 0 or 1, [rows], both present.
-        sample_weight: [rows], >= 0; 0 leaves a row out.
+        X: finite, `[rows, neurons]`; not copied where it has more neurons than rows.
+        y: 0 or 1, both present, `[rows]`.
+        C: inverse strength of the penalty.
+        sample_weight: at least 0, `[rows]`; 0 leaves a row out.
     """
     s = np.ones(len(y)) if sample_weight is None else sample_weight
     if X.shape[1] <= X.shape[0]:
-        return _primal(np.asarray(X, np.float64), y, C * s)
+        with threadpool_limits(1, "blas"):
+            v = fit_columns(np.asarray(X, np.float64)[None], y, C * s)[0]
+        return v[:-1], float(v[-1])
     used = np.flatnonzero(s > 0)
-    a, b = _dual(gram(X)[np.ix_(used, used)], y[used], C * s[used])
+    a, b = _fit_gram(gram(X)[np.ix_(used, used)], y[used], C * s[used])
     full = np.zeros(len(y))
     full[used] = a
     return transposed_product(X, full), b
 
 
 def gram(X: NDArray[Any]) -> Floats:
-    """Products of the rows of X `[rows, columns]` with one another: float64 `[rows, rows]`, without copying X."""
+    """Gram matrix of the rows of X `[rows, columns]`: float64 `[rows, rows]`, without copying X."""
     products = np.zeros((len(X), len(X)))
     for start in range(0, X.shape[1], BLOCK):
         block = X[:, start : start + BLOCK]
@@ -45,14 +50,14 @@ def gram(X: NDArray[Any]) -> Floats:
     return products
 
 
-def fit_gram(products: Floats, y: Floats, C: float = 1.0) -> tuple[Floats, float]:
-    """`fit_l2` on rows of which only the Gram matrix is known: (a, b) with w = X' a, decision = products @ a + b.
+def fit_gram(products: Floats, y: Floats) -> tuple[Floats, float]:
+    """`fit_l2` with C = 1 from the Gram matrix of the rows: (a, b) with w = X' a and log-odds `products @ a + b`.
 
     Args:
         products: `[rows, rows]`.
         y: 0 or 1, `[rows]`, both present.
     """
-    return _dual(products, y, np.full(len(y), C))
+    return _fit_gram(products, y, np.ones(len(y)))
 
 
 def decide(X: NDArray[Any], w: Floats, b: float) -> Floats:
@@ -74,37 +79,50 @@ def transposed_product(X: NDArray[Any], a: Floats) -> Floats:
     return out
 
 
-def _primal(X: Floats, y: Floats, weight: Floats) -> tuple[Floats, float]:
-    """Newton on (w, b), damped by halving.  `weight` is C * s."""
-    Z = np.column_stack([X, np.ones(len(y))])
-    ridge = np.append(np.ones(X.shape[1]), 0.0)
-    v = np.zeros(Z.shape[1])
-    value = _value(Z @ v, y, weight)
-    with threadpool_limits(1, "blas"):
-        for _ in range(100):
-            p = expit(Z @ v)
-            gradient = ridge * v - Z.T @ (weight * (y - p))
-            curved = weight * np.maximum(p * (1 - p), 1e-12)
-            hessian = (Z.T * curved) @ Z
-            hessian[np.diag_indices_from(hessian)] += ridge
-            step = linalg.solve(hessian, -gradient, assume_a="pos")
-            v, value, gained = _line_search(
-                v, step, value, lambda v: _value(Z @ v, y, weight) + float(ridge @ v**2) / 2
-            )
-            if gained <= 1e-12 * (1 + abs(value)):
-                break
-    return v[:-1], float(v[-1])
+def fit_columns(X: Floats, y: Floats, weight: Floats) -> Floats:
+    """Several fits with the same labels, side by side.
+
+    Args:
+        X: `[fits, rows, columns]`.
+        y: 0 or 1, `[rows]`.
+        weight: C times the sample weights, `[rows]`.
+
+    Returns:
+        weights and then the intercept of each fit, `[fits, columns + 1]`.
+    """
+    Z = np.concatenate([X, np.ones((*X.shape[:2], 1))], axis=2)
+    ridge = np.append(np.ones(X.shape[2]), 0.0)
+    diagonal = np.arange(len(ridge))
+
+    def objective(v: Floats) -> Floats:
+        z = np.einsum("snk,sk->sn", Z, v)
+        return (weight * (np.logaddexp(0.0, z) - y * z)).sum(axis=1) + (ridge * v**2).sum(axis=1) / 2
+
+    def step(v: Floats) -> Floats:
+        p = expit(np.einsum("snk,sk->sn", Z, v))
+        gradient = np.einsum("snk,sn->sk", Z, weight * (p - y)) + ridge * v
+        curved = weight * np.maximum(p * (1 - p), 1e-12)
+        hessian = np.matmul((Z * curved[:, :, None]).transpose(0, 2, 1), Z)
+        hessian[:, diagonal, diagonal] += ridge + 1e-12
+        return np.linalg.solve(hessian, -gradient[:, :, None])[:, :, 0]
+
+    return _newton(np.zeros((len(Z), len(ridge))), objective, step)
 
 
-def _dual(K: Floats, y: Floats, weight: Floats) -> tuple[Floats, float]:
-    """Newton on (a, b) with z = K a + b and penalty a' K a / 2 (Rasmussen & Williams 2006, alg. 3.1).
+def _fit_gram(K: Floats, y: Floats, weight: Floats) -> tuple[Floats, float]:
+    """(a, b) with log-odds z = K a + b and penalty a' K a / 2 (Rasmussen & Williams 2006, algorithm 3.1).
 
     The intercept is free, which adds the constraint sum(a) = 0: one more right-hand side.
     """
-    a, b = np.zeros(len(y)), 0.0
-    value = _value(np.zeros(len(y)), y, weight)
-    for _ in range(100):
-        z = K @ a + b
+
+    def objective(v: Floats) -> Floats:
+        a = v[0, :-1]
+        product = K @ a
+        z = product + v[0, -1]
+        return np.array([weight @ (np.logaddexp(0.0, z) - y * z) + float(a @ product) / 2])
+
+    def step(v: Floats) -> Floats:
+        z = K @ v[0, :-1] + v[0, -1]
         p = expit(z)
         curved = weight * np.maximum(p * (1 - p), 1e-12)
         root = np.sqrt(curved)
@@ -112,32 +130,46 @@ def _dual(K: Floats, y: Floats, weight: Floats) -> tuple[Floats, float]:
         inner[np.diag_indices_from(inner)] += 1.0
         target = root * (z + weight * (y - p) / curved)
         solved = linalg.solve(inner, np.column_stack([target, root]), assume_a="pos", overwrite_a=True)
-        b_new = float(root @ solved[:, 0]) / float(root @ solved[:, 1])
-        a_new = root * (solved[:, 0] - b_new * solved[:, 1])
-        point = np.append(a, b)
-        point, value, gained = _line_search(
-            point,
-            np.append(a_new, b_new) - point,
-            value,
-            lambda v: _value(K @ v[:-1] + v[-1], y, weight) + float(v[:-1] @ (K @ v[:-1])) / 2,
-        )
-        a, b = point[:-1], float(point[-1])
-        if gained <= 1e-12 * (1 + abs(value)):
+        b = float(root @ solved[:, 0]) / float(root @ solved[:, 1])
+        return np.append(root * (solved[:, 0] - b * solved[:, 1]), b)[None] - v
+
+    found = _newton(np.zeros((1, len(y) + 1)), objective, step)[0]
+    return found[:-1], float(found[-1])
+
+
+def _newton(v: Floats, objective: Callable[[Floats], Floats], step: Callable[[Floats], Floats]) -> Floats:
+    """Minimise several convex functions side by side, halving steps that do not improve.
+
+    Args:
+        v: where to start, `[fits, parameters]`.
+        objective: from points to values `[fits]`.
+        step: from points to Newton steps `[fits, parameters]`.
+    """
+    value = objective(v)
+    for _ in range(100):
+        move, size = step(v), np.ones(len(v))
+        reached = objective(v + move)
+        while ((worse := ~(reached <= value)) & (size > 1e-6)).any():
+            size[worse] /= 2
+            reached = np.where(worse, objective(v + size[:, None] * move), reached)
+        better = ~worse
+        gained = np.where(better, value - reached, 0.0)
+        v = np.where(better[:, None], v + size[:, None] * move, v)
+        value = np.where(better, reached, value)
+        if (gained <= 1e-12 * (1 + np.abs(value))).all():
             break
-    return a, b
+    return v
 
 
-def _value(z: Floats, y: Floats, weight: Floats) -> float:
-    return float(weight @ (np.logaddexp(0.0, z) - y * z))
+def standardised(X: Floats) -> tuple[Floats, Floats, Floats]:
+    """Columns of mean 0 and standard deviation 1, with their means and scales; constant columns become 0.
 
+    Args:
+        X: `[..., rows, columns]`.
 
-def _line_search(point: Floats, step: Floats, value: float, objective: Any) -> tuple[Floats, float, float]:
-    """The first of point + step, step/2, ... that is better, its value, and by how much."""
-    size = 1.0
-    while size > 1e-6:
-        candidate = point + size * step
-        reached = objective(candidate)
-        if reached <= value:
-            return candidate, reached, value - reached
-        size /= 2
-    return point, value, 0.0
+    Returns:
+        `[..., rows, columns]`, and `[..., columns]` twice.
+    """
+    mean, deviation = X.mean(axis=-2), X.std(axis=-2)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    return (X - mean[..., None, :]) / scale[..., None, :], mean, scale

@@ -1,13 +1,13 @@
-"""Stability: how often neurons are selected again on half of the answers, beside the same with shuffled labels.
+"""Stability: how often neurons are selected again on half of the answers, also with shuffled labels.
 
 ```python
-share = stability(X, row_labels, row_answers, questions, groups, C, coef)
-null = shuffled_stability(X, row_labels, row_answers, questions, groups, C)
+share = stability(rows, C, coef)
+null = shuffled_stability(rows, C)
 print(f"{(share[chosen] > STABLE).sum()} of {chosen.sum()} stable; {null.sentence}")
 ```
 
 A share above one half carries no error control by itself (the bound of Meinshausen and Bühlmann 2010 is infinite
-there). What it is worth shows in how many neurons reach it where labels are shuffled.
+there). The number of stable neurons under shuffled labels shows what it is worth.
 
 Half-samples come in complementary pairs (Shah and Samworth 2013, section 2), of whole relations where there are any,
 else of questions: neurons that code for a relation come back on every half that holds it.
@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.analysis.shuffled_labels import answer_labels, row_labels_of, shuffled_labels, units_of
+from hneurons_eval.analysis.shuffled_labels import units_of
 from hneurons_eval.probe.l1_path import fit_paths
+from hneurons_eval.probe.training_sets import TrainingRows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,29 +28,15 @@ STABLE = 0.5
 """A neuron selected in more than this share of half-samples is called stable."""
 
 
-def stability(
-    X: NDArray[np.float32],
-    row_labels: ArrayLike,
-    row_answers: ArrayLike,
-    questions: ArrayLike | None,
-    groups: ArrayLike,
-    C: float,
-    coef: ArrayLike,
-    resamples: int = 50,
-    seed: int = 0,
-) -> Floats:
-    """How often each neuron is selected at C on half of the answers, with the sign it has in the probe: `[neurons]`.
+def stability(rows: TrainingRows, C: float, coef: ArrayLike, resamples: int = 50, seed: int = 0) -> Floats:
+    """Share of half-samples in which each neuron is selected with the sign that it has in the probe: `[neurons]`.
 
-    A neuron without a weight in the probe has the share of the sign that it is selected with more often. Drawn rows
-    weigh more, so that the loss is as large against the penalty as with all rows. Halves that lack a class are left
-    out; where all do, every share is 0.
+    A neuron without a weight in the probe has the share of its more frequent sign. Drawn rows weigh more, so that the
+    loss is as large against the penalty as with all rows. Halves that lack a class are left out; where all do, every
+    share is 0.
 
     Args:
-        X: `[rows, neurons]`, never copied.
-        row_labels: 1 = hallucinated, `[rows]`.
-        row_answers: the answer of each row, `[rows]`.
-        questions: of each answer, `[answers]`; None: each answer its own.
-        groups: the relation of each answer, or its question, `[answers]`.
+        rows: training rows of the probe.
         C: that of the probe.
         coef: weights of the probe, `[neurons]`.
         resamples: half-samples, in pairs; an odd number is rounded down.
@@ -58,28 +45,24 @@ def stability(
     Raises:
         ValueError: as `fit_paths`.
     """
-    y = np.asarray(row_labels, np.int64)
-    weights = half_samples(answer_labels(y, row_answers), row_answers, questions, groups, resamples, seed)
+    weights = half_samples(rows, rows.answer_labels, resamples, seed)
     if not len(weights):
-        return np.zeros(X.shape[1])
-    paths = fit_paths(X, y, weights, [C])
+        return np.zeros(rows.X.shape[1])
+    paths = fit_paths(rows.X, rows.labels, weights, [C])
     return _shares([path.weights(0) for path in paths], np.asarray(coef))
 
 
 @dataclass(frozen=True)
 class ShuffledStability:
-    """Stable neurons where labels are shuffled, so that none should be.
+    """Numbers of selected and of stable neurons with shuffled labels.
 
     Attributes:
         chosen: neurons selected on all rows, for each shuffle: int64 `[shuffles]`.
         stable: those of them that are stable, `[shuffles]`.
-        chosen_positive, stable_positive: the same of neurons with a positive weight.
     """
 
     chosen: Ints
     stable: Ints
-    chosen_positive: Ints
-    stable_positive: Ints
 
     @property
     def sentence(self) -> str:
@@ -88,23 +71,15 @@ class ShuffledStability:
 
 
 def shuffled_stability(
-    X: NDArray[np.float32],
-    row_labels: ArrayLike,
-    row_answers: ArrayLike,
-    questions: ArrayLike | None,
-    groups: ArrayLike,
-    C: float,
-    shuffles: int = 5,
-    resamples: int = 20,
-    seed: int = 0,
+    rows: TrainingRows, C: float, shuffles: int = 5, resamples: int = 20, seed: int = 0
 ) -> ShuffledStability:
-    """How many neurons are stable at the same C where labels are shuffled within relations.
+    """Numbers of selected and stable neurons at the same C with labels shuffled within relations.
 
-    Every shuffle selects on all rows, and again on half-samples as `stability` does. With the default numbers that is
-    105 fits at one C, which share their passes over X.
+    Every shuffle selects on all rows, and again on half-samples as `stability` does. The default numbers make 105 fits
+    at one C, which share their passes over X.
 
     Args:
-        X, row_labels, row_answers, questions, groups, C: as `stability`.
+        rows, C: as `stability`.
         shuffles: of the labels.
         resamples: half-samples of each shuffle.
         seed: of shuffles and halves.
@@ -112,42 +87,33 @@ def shuffled_stability(
     Raises:
         ValueError: as `fit_paths`.
     """
-    rows = np.asarray(row_labels, np.int64)
-    shuffled = shuffled_labels(answer_labels(rows, row_answers), questions, groups, shuffles, seed)
     labels, weights, ends = [], [], []
-    for number, (own, y) in enumerate(zip(shuffled, row_labels_of(shuffled, rows, row_answers), strict=True)):
-        halves = half_samples(own, row_answers, questions, groups, resamples, seed + number)
-        weights.append(np.concatenate([np.ones((1, len(rows))), halves]))
+    for number, (own, y) in enumerate(zip(*rows.shuffled(shuffles, seed), strict=True)):
+        halves = half_samples(rows, own, resamples, seed + number)
+        weights.append(np.concatenate([np.ones((1, len(y))), halves]))
         labels.append(np.tile(y, (len(weights[-1]), 1)))
         ends.append(len(weights[-1]))
-    paths = fit_paths(X, np.concatenate(labels), np.concatenate(weights), [C])
+    paths = fit_paths(rows.X, np.concatenate(labels), np.concatenate(weights), [C])
     counts = []
     for start, end in zip(np.cumsum([0, *ends[:-1]]), np.cumsum(ends), strict=True):
         coef, *halves = (path.weights(0) for path in paths[start:end])
         stable = (_shares(halves, coef) if halves else np.zeros(len(coef))) > STABLE
-        counts.append([(coef != 0).sum(), (stable & (coef != 0)).sum(), (coef > 0).sum(), (stable & (coef > 0)).sum()])
+        counts.append([(coef != 0).sum(), (stable & (coef != 0)).sum()])
     return ShuffledStability(*np.array(counts, np.int64).T)
 
 
-def half_samples(
-    labels: ArrayLike,
-    row_answers: ArrayLike,
-    questions: ArrayLike | None,
-    groups: ArrayLike,
-    resamples: int,
-    seed: int,
-) -> Floats:
+def half_samples(rows: TrainingRows, labels: ArrayLike, resamples: int, seed: int) -> Floats:
     """Row weights of half-samples in complementary pairs: `[halves, rows]`; 0 leaves a row out.
 
-    Relations are split where there are any, else questions. Rows that are drawn have the weight at which all of them
-    together weigh as much as all rows do.
+    Relations are split where there are any, else questions. The weights of the drawn rows add up to the number of rows.
 
     Args:
+        rows: training rows.
         labels: of each answer, `[answers]`; halves with one class only are left out.
-        row_answers, questions, groups, resamples, seed: as `stability`.
+        resamples, seed: as `stability`.
     """
-    y, of_row = np.asarray(labels), np.asarray(row_answers)
-    asked, relation = units_of(questions, groups)
+    y = np.asarray(labels)
+    asked, relation = units_of(rows.questions, rows.members)
     member = asked if relation is None else relation
     rng = np.random.default_rng(seed)
     weights = []
@@ -156,8 +122,8 @@ def half_samples(
         for side in (0, 1):
             drawn = half[member] == side
             if len(np.unique(y[drawn])) == 2:
-                weights.append(drawn[of_row] * (len(y) / drawn.sum()))
-    return np.array(weights, np.float64).reshape(len(weights), len(of_row))
+                weights.append(drawn[rows.answers] * (len(y) / drawn.sum()))
+    return np.array(weights, np.float64).reshape(len(weights), len(rows.answers))
 
 
 def _shares(coefs: list[Floats], reference: Floats) -> Floats:

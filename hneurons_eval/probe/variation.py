@@ -1,4 +1,4 @@
-"""What other answers, or other labels, would have given: how far a probe and its neurons are a matter of luck.
+"""Variation of a probe: stability, refits on bootstrap samples, and refits on shuffled labels.
 
 ```python
 found = vary(search, identified, settings, progress=print)
@@ -16,19 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from hneurons_eval.analysis.detection import StratifiedAuroc
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.shuffled_labels import (
-    SHUFFLES,
-    ShuffledSelections,
-    answer_labels,
-    row_labels_of,
-    shuffled_labels,
-)
-from hneurons_eval.analysis.statistics import auroc
+from hneurons_eval.analysis.metrics import auroc
+from hneurons_eval.analysis.shuffled_labels import SHUFFLES, ShuffledSelections
 from hneurons_eval.models.controls import Activity, control_sets
 from hneurons_eval.probe.l1_path import fit_paths
-from hneurons_eval.probe.nested_cv import Identified, Search, TrainingSet, path_of
+from hneurons_eval.probe.nested_cv import Identified, Search
 from hneurons_eval.probe.set_classifiers import fit_sets
 from hneurons_eval.probe.stability import ShuffledStability, shuffled_stability, stability
+from hneurons_eval.probe.training_sets import TrainingRows, TrainingSet
 
 Floats = NDArray[np.float64]
 RESAMPLE_SETS = 39
@@ -55,7 +50,7 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Variation:
-    """What varies of a probe.
+    """How much a probe and its neurons vary with the answers, and what they are with shuffled labels.
 
     Attributes:
         stability: float64 `[neurons]`, share of the half-samples in which a neuron has a weight of the sign that it has
@@ -77,29 +72,26 @@ class Variation:
 
 
 def vary(search: Search, found: Identified, progress: Callable[[str], None] = lambda _: None) -> Variation:
-    """Fit again on other answers and other labels. Takes about as long as the search itself.
+    """Refit on resampled answers and shuffled labels; takes about as long as the search itself.
 
     Args:
         search: fitted, with penalty `l1`.
         found: what it chose.
-        progress: is told where a long step stands.
+        progress: called with a line of text before each long step.
     """
-    data, settings = search.data, search.settings
-    rows = (data.X, search.row_labels, search.row_answers, data.questions, data.groups)
+    rows, settings, C = search.rows, search.settings, found.probe.C_
     progress(f"selecting again on {settings.resamples} half-samples, and with shuffled labels")
-    share = stability(*rows, found.probe.C_, found.probe.coef_, settings.resamples, settings.seed + 2)
-    null = shuffled_stability(*rows, found.probe.C_, seed=settings.seed + 2)
+    share = stability(rows, C, found.probe.coef_, settings.resamples, settings.seed + 2)
+    null = shuffled_stability(rows, C, seed=settings.seed + 2)
     labels, scores = label_null(search, found, progress)
-    by_row = row_labels_of(labels, search.row_labels, search.row_answers)
-    paths = fit_paths(data.X, by_row, np.ones(by_row.shape), [found.probe.C_])
-    shuffled = selections_of([path.weights(0) for path in paths], found.probe.C_)
+    shuffled = shuffled_selections(rows, C, seed=settings.seed + 4)
     return Variation(share, null, shuffled, labels, scores, resampled(search, found.activity, progress))
 
 
 def label_null(
     search: Search, found: Identified, progress: Callable[[str], None] = lambda _: None
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Labels shuffled within relations, and what probes fitted to them say of answers that they did not see.
+    """Labels shuffled within relations, and the out-of-fold scores of probes fitted to them.
 
     Args:
         search, found, progress: as `vary`.
@@ -107,20 +99,19 @@ def label_null(
     Returns:
         labels `[shuffles, answers]`, and log-odds by probes of the same folds and C `[shuffles, answers]`.
     """
-    data, settings = search.data, search.settings
-    labels = shuffled_labels(data.labels, data.questions, data.groups, SHUFFLES, settings.seed + 4)
-    by_row = row_labels_of(labels, search.row_labels, search.row_answers)
+    rows = search.rows
+    labels, by_row = rows.shuffled(SHUFFLES, search.settings.seed + 4)
     scores = np.full(labels.shape, np.nan)
     for number, (fit, test, C) in enumerate(zip(search.fits[1:], search.folds, found.C_by_fold, strict=True), start=1):
         progress(f"fitting fold {number} of {len(search.folds)} to shuffled labels")
-        weights = np.broadcast_to(fit.weights[search.row_answers], by_row.shape)
-        for own, path in zip(scores, fit_paths(data.X, by_row, weights, [C]), strict=True):
+        weights = np.broadcast_to(fit.weights[rows.answers], by_row.shape)
+        for own, path in zip(scores, fit_paths(rows.X, by_row, weights, [C]), strict=True):
             own[test] = search.decisions(path)[0, test]
     return labels, scores
 
 
 def resampled(search: Search, activity: Activity, progress: Callable[[str], None] = lambda _: None) -> list[Resampled]:
-    """The choice of C and what follows from it, on bootstrap samples of the groups; none where C is a number.
+    """The whole choice of C on bootstrap samples of the groups; empty where C is a number.
 
     With `C=paper` C is chosen by held-out accuracy alone: suppression would ask the model anew each time.
     """
@@ -147,7 +138,7 @@ def resampled(search: Search, activity: Activity, progress: Callable[[str], None
 
 def _resampled_once(search: Search, fit: TrainingSet, left_out: NDArray[np.int64], activity: Activity) -> Resampled:
     fit.path, fit.inner_decisions = search.fit_one(fit, search.grid(fit.weights))
-    k, path = search.best(fit, None), path_of(fit)
+    k, path = search.best(fit, None), fit.fitted_path
     value, p = float("nan"), float("nan")
     if len(np.unique(search.data.labels[left_out])) == 2:
         value = auroc(search.data.labels[left_out], search.decisions(path)[k, left_out])
@@ -165,8 +156,8 @@ def _p_against_sets(
         if not 0 < 2 * len(nonzero) <= X.shape[1]:
             continue  # none, or too few others to compare with
         sets = control_sets(nonzero, (X.shape[1],), activity, RESAMPLE_SETS, search.settings.seed)["sd"]
-        rows = np.flatnonzero(np.isin(search.row_answers, others))
-        fitted = fit_sets(X, np.concatenate([nonzero[None], sets]), search.row_labels.astype(float), rows)
+        rows = search.rows.of(others)
+        fitted = fit_sets(X, np.concatenate([nonzero[None], sets]), search.rows.labels.astype(float), rows)
         scores.append(fitted.scores(search.data.answers[left_out]))
     if not scores:
         return float("nan")
@@ -176,26 +167,13 @@ def _p_against_sets(
     return within.above(own, np.array(controls))[1]
 
 
-def shuffled_selections(
-    X: NDArray[np.float32],
-    row_labels: ArrayLike,
-    row_answers: ArrayLike,
-    questions: ArrayLike | None,
-    groups: ArrayLike,
-    C: float,
-    count: int = SHUFFLES,
-    seed: int = 0,
-) -> ShuffledSelections:
-    """The neurons that the fit at C selects on shuffled labels.
+def shuffled_selections(rows: TrainingRows, C: float, count: int = SHUFFLES, seed: int = 0) -> ShuffledSelections:
+    """The neurons that the fit at C selects with shuffled labels.
 
-    All fits share their passes over X. Their cost is about that of as many half-samples of stability.
+    All fits share their passes over X; they cost about as much as the same number of half-samples of `stability`.
 
     Args:
-        X: `[rows, neurons]`, never copied.
-        row_labels: `[rows]`.
-        row_answers: the answer of each row, `[rows]`; the first row of each has the answer's label.
-        questions: of each answer, `[answers]`; None: each answer its own.
-        groups: the relation of each answer, or its question, `[answers]`; labels are shuffled within relations.
+        rows: training rows of the probe; labels are shuffled within relations.
         C: that of the probe.
         count: shuffles.
         seed: of the shuffles.
@@ -203,10 +181,8 @@ def shuffled_selections(
     Raises:
         ValueError: as `fit_paths`.
     """
-    labels = answer_labels(row_labels, row_answers)
-    rows = row_labels_of(shuffled_labels(labels, questions, groups, count, seed), row_labels, row_answers)
-    paths = fit_paths(X, rows, np.ones(rows.shape), [C])
-    return selections_of([path.weights(0) for path in paths], C)
+    labels = rows.shuffled(count, seed)[1]
+    return selections_of([path.weights(0) for path in fit_paths(rows.X, labels, np.ones(labels.shape), [C])], C)
 
 
 def selections_of(coefs: Sequence[ArrayLike], C: float) -> ShuffledSelections:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hneurons_eval.analysis.detection import LABELS
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.analysis.overlap import LayerBand, layer_band
 from hneurons_eval.analysis.shuffled_labels import ShuffledError
-from hneurons_eval.analysis.statistics import auroc
 from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.models.controls import ActivityError
 from hneurons_eval.models.layout import NeuronLayout

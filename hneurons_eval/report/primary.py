@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hneurons_eval.analysis.dose_response import LEVEL, sets_needed
-from hneurons_eval.analysis.statistics import holm
+from hneurons_eval.analysis.tests import holm
 from hneurons_eval.report.verdicts import floor_of, title_of, verdict
 from hneurons_eval.report.wording import Figures, p_equals
 

@@ -1,4 +1,4 @@
-"""Refusing bad input in one sentence, before any work is begun."""
+"""Usage errors: bad input is reported in one sentence before any work begins."""
 
 import functools
 import inspect
@@ -15,19 +15,20 @@ from hneurons_eval.util.markdown import visible
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 class UsageError(click.ClickException, ValueError):
-    """Input with which no work is begun; the command line prints its one sentence, not a traceback."""
+    """Bad input; the command line prints the message without a traceback."""
 
     def format_message(self) -> str:
-        return visible(self.message)  # it may repeat what stands in a file of somebody else's
+        return visible(self.message)  # the message may quote an untrusted file
 
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turn the library's ValueErrors into one sentence on the command line."""
+    """Turn a ValueError or OSError inside the block into a UsageError."""
     try:
         yield
     except UsageError:
@@ -36,15 +37,35 @@ def usage_errors() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Check the arguments of a task by its annotations: Inspect's command line gives a text the type it looks like.
+def parse_json(kind: TypeAdapter[T], text: Any, name: str, context: Any = None) -> T:
+    """A value from JSON that anybody may have written.
 
-    `-T folds=five` is text, `-T judge=` is nothing, `-T dataset=a,b` a list; each would fail somewhere later. The
-    signature takes any other name too, so that Inspect passes it on to be refused: it would only warn, and start.
+    Args:
+        kind: its type.
+        text: JSON, as text or bytes.
+        name: of the value, for the message.
+        context: passed to the type's validators.
 
     Raises:
-        UsageError: an unknown argument; says which there are. An argument of another type; says which was expected,
-            what was found, and the default.
+        ValueError: not of this type; one sentence about the first place that is wrong.
+    """
+    try:
+        return kind.validate_json(text, context=context)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, (name, *first["loc"])))
+        raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """Check a task's arguments against its annotations when it is called.
+
+    Inspect guesses types on the command line: `-T folds=five` is text, `-T judge=` is None, `-T dataset=a,b` is a list.
+    The signature takes any other name too, so that Inspect passes it on to be refused: it would only warn, and start.
+
+    Raises (from the decorated function):
+        UsageError: an unknown argument; lists the known ones. An argument of another type; names the expected type, the
+            value and the default.
     """
     signature, hints = inspect.signature(function), get_type_hints(function)
     adapters: dict[str, TypeAdapter[Any]] = {

@@ -1,4 +1,4 @@
-"""Writing files so that they appear whole or not at all, and hashing them."""
+"""Atomic writes, content hashes, and the cache directory."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SEAL = "sha256"
-"""The member of a sealed JSON object that holds the hash of all others."""
+"""Member of a sealed JSON object with the hash of all other members."""
 NEURONS, PROBE, WEIGHTS = "neurons.json", "probe.json", "weights.safetensors"
 BASELINES, ACTIVITY, SHUFFLED = "baselines.safetensors", "activity.safetensors", "shuffled.safetensors"
 PROBE_FILES = (PROBE, WEIGHTS, NEURONS, BASELINES, ACTIVITY, SHUFFLED)
@@ -19,9 +19,9 @@ CARD = "README.md"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to disk, then move it into place.
+    """Write a file atomically: `write` fills a temporary file, which is flushed to disk and renamed to `path`.
 
-    A reader sees the old file or the new one, never a part; a failure leaves the old one untouched.
+    A reader sees the old file or the new one, never a part. A failure leaves the old one untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -44,17 +44,17 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with the hash of its content, by which `is_intact` tells whether it was damaged.
+    """A JSON object with the hash of its content, for `is_intact`.
 
     Raises:
-        TypeError, ValueError: it holds what JSON cannot.
+        TypeError, ValueError: a value that JSON cannot hold.
     """
     plain = json.loads(json.dumps(dict(record), allow_nan=False))
     return plain | {SEAL: _content_hash(plain)}
 
 
 def is_intact(record: Mapping[str, Any]) -> bool:
-    """Whether a JSON object holds what it held when it was sealed; one without a seal was written by hand."""
+    """Whether a JSON object is unchanged since it was sealed; True without a seal (written by hand)."""
     try:
         return SEAL not in record or record[SEAL] == _content_hash(record)
     except RecursionError:
@@ -73,6 +73,6 @@ def sha256_file(path: Path) -> str:
 
 
 def cache_dir() -> Path:
-    """The user's cache of this package: `HNEURONS_CACHE`, else `$XDG_CACHE_HOME/hneurons_eval`."""
+    """The package's cache directory: `HNEURONS_CACHE`, else `$XDG_CACHE_HOME/hneurons_eval`."""
     own = os.environ.get("HNEURONS_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hneurons_eval"

@@ -1,4 +1,4 @@
-"""How much memory is free, and usage_errors work that needs more before it is begun.
+"""Free memory, and a check before work that needs more.
 
 ```python
 check_room(13 * 2**30, "the weights of a-model in float32", "use dtype=bfloat16")   # or NotEnoughMemoryError
@@ -10,20 +10,20 @@ from pathlib import Path
 import psutil
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use; psutil tells what the whole machine has."""
+"""Linux's directory of a container's limits; psutil reports the whole machine's memory."""
 _LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 class NotEnoughMemoryError(ValueError, MemoryError):
-    """Work that needs more memory than there is; says both figures and what to do."""
+    """Work needs more memory than is free; the message gives both figures and a remedy."""
 
 
 def available(cgroup: Path = CGROUP) -> int:
-    """Bytes of memory that can be used: those the machine has free, or that a container is still allowed."""
+    """Usable memory in bytes: the machine's free memory, or what is left of a container's limit."""
     free = psutil.virtual_memory().available
     for limit, used in _LIMITS:
         try:
-            # A limit that is none is the word `max`, or a number beyond all machines.
+            # No limit reads as `max` (cgroup v2) or a huge number (v1).
             free = min(free, int((cgroup / limit).read_text()) - int((cgroup / used).read_text()))
         except (OSError, ValueError):
             continue
@@ -31,15 +31,15 @@ def available(cgroup: Path = CGROUP) -> int:
 
 
 def check_room(needed: int, what: str, instead: str) -> None:
-    """Refuse what needs more than is available.
+    """Check that work fits into memory.
 
     Args:
         needed: bytes.
-        what: they are needed for.
-        instead: what to do where there are not as many.
+        what: the work, as the message's subject.
+        instead: remedy, the end of the message.
 
     Raises:
-        NotEnoughMemoryError: names both figures.
+        NotEnoughMemoryError: more is needed than is free.
     """
     free = available()
     if needed > free:

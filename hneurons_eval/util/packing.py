@@ -1,4 +1,4 @@
-"""Numbers of an answer as a short text, for a log."""
+"""Arrays as base64-encoded float16, for logs."""
 
 import base64
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def pack(values: np.ndarray) -> str:
-    """Numbers as float16 in base64."""
+    """An array as base64-encoded float16."""
     return base64.b64encode(np.asarray(values, "<f2").tobytes()).decode("ascii")
 
 
 def unpack(text: str) -> np.ndarray:
-    """The numbers of `pack`, float64.
+    """The array from `pack`, float64.
 
     Raises:
-        ValueError: not such a text.
+        ValueError: not base64, or not a whole number of values.
     """
     return np.frombuffer(base64.b64decode(text, validate=True), "<f2").astype(np.float64)

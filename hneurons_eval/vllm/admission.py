@@ -1,8 +1,8 @@
-"""What a server lets in, and for how long it keeps what was captured. Knows nothing of vLLM.
+"""Admission control and quota of a server. Knows nothing of vLLM.
 
-Over HTTP anybody who has the API key may ask for anything, so all that the workers are told has been checked here, and
-what they keep is bounded: a request that captures is let in once there is room for the most that it can need; what was
-captured is forgotten when it has been fetched, when its request was broken off, and when nobody has come for it.
+Over HTTP anybody with the API key can send anything, so everything the workers receive is checked here, and what they
+keep is bounded. A request that captures waits until its worst case fits into the quota. A capture is forgotten once it
+has been fetched, when its request is broken off, or when nobody fetches it in time.
 """
 
 import asyncio
@@ -10,36 +10,44 @@ import hashlib
 import json
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.vllm.request_extras import MAX_REGIONS, RequestExtras, Runs, checked_runs, end, memberships, runs
+from hneurons_eval.util.errors import parse_json
+from hneurons_eval.vllm.request_extras import (
+    MAX_REGIONS,
+    CheckedRanges,
+    Index,
+    Regions,
+    RequestExtras,
+    end,
+    memberships,
+)
 
 MAX_SETS = 1024
-"""Neuron sets that are kept; those not used for longest go first, and are uploaded again when they are needed."""
+"""Neuron sets that are kept. The least recently used go first; clients upload them again when needed."""
 MAX_SET_ENTRIES = 2**25
-"""Neurons in all of them together."""
+"""Neurons in all sets together."""
 MAX_SCALED = 2**16
-"""Neurons that one request can scale: for each token of a step there is a factor for each of them."""
-Regions = list[tuple[int | None, Runs]]
+"""Neurons that one request can scale: each token of a step needs a factor for each of them."""
 
 
 class UnknownNeuronsError(LookupError):
-    """A digest under which no neurons were uploaded, or no longer are; upload them (again)."""
+    """No neuron set with this digest is uploaded (any more); upload it (again)."""
 
 
 class NeuronSets:
     """Uploaded neuron sets by digest.
 
     Args:
-        layout: the neurons of the model that is served.
+        layout: the neurons of the server's model.
     """
 
     def __init__(self, layout: NeuronLayout) -> None:
@@ -48,25 +56,20 @@ class NeuronSets:
 
     @property
     def max_bytes(self) -> int:
-        """Size of the largest upload that can be right."""
+        """Size of the largest possible upload."""
         return 1024 + self._layout.total * (len(str(self._layout.total)) + 2)
 
     def add(self, digest: str, body: bytes) -> None:
-        """Keep what was uploaded.
+        """Keep an uploaded set.
 
         Raises:
-            ValueError: not a list of flat indices of this model, or those of another set.
+            ValueError: not a list of flat indices of this model, or another set than the digest says.
         """
-        try:
-            found = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"a neuron set should be a JSON list: {error}") from None
-        if not isinstance(found, list) or not found or not all(type(entry) is int for entry in found):
-            raise ValueError("a neuron set should be a list of flat indices, at least one")
+        found = parse_json(_FLAT, body, "neuron set")
         try:
             neurons = NeuronSet.from_flat(np.array(found, np.int64), self._layout)
-        except (IndexError, OverflowError) as error:
-            raise ValueError(f"the neurons do not fit the model that is served: {error}") from None
+        except IndexError as error:
+            raise ValueError(f"the neurons do not fit the server's model: {error}") from None
         if neurons.digest != digest:
             raise ValueError(f"these neurons have the digest {neurons.digest}, not {digest:.80}")
         self._sets[digest] = neurons.flat(self._layout)
@@ -85,7 +88,7 @@ class NeuronSets:
         """Flat indices of a set, ascending.
 
         Raises:
-            UnknownNeuronsError: it was not uploaded.
+            UnknownNeuronsError: no such set.
         """
         if digest not in self._sets:
             raise UnknownNeuronsError(f"no neurons with the digest {digest:.80} were uploaded; upload them first")
@@ -93,13 +96,27 @@ class NeuronSets:
         return tuple(self._sets[digest].tolist())
 
 
+_FLAT = TypeAdapter(Annotated[list[Index], Field(min_length=1)])
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """Body of a fetch."""
+
+    regions: Annotated[list[tuple[Index | None, CheckedRanges]], Field(min_length=1, max_length=MAX_REGIONS)] | None
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
+_FETCH = TypeAdapter(_Fetch)
+
+
 class AdmissionControl:
-    """Checks what requests ask of the workers.
+    """Checks of requests before they reach the workers.
 
     Args:
-        layout: the neurons of the model that is served.
-        item_bytes: of a number in the model's dtype.
-        sets: uploaded neurons.
+        layout: the neurons of the server's model.
+        item_bytes: bytes of a number in the model's dtype.
+        sets: uploaded neuron sets.
     """
 
     def __init__(self, layout: NeuronLayout, item_bytes: int, sets: NeuronSets) -> None:
@@ -108,220 +125,187 @@ class AdmissionControl:
         self._sets = sets
         self._secret = secrets.token_hex(16)
 
-    def fields(self, text: Any, prompt: int, choices: int) -> RequestExtras:
-        """What a request asks for, with neurons in place of digests.
+    def extras(self, text: Any, prompt: int, choices: int) -> RequestExtras:
+        """A request's extras, with neurons in place of digests.
 
         Args:
-            text: JSON, as it came.
-            prompt: number of tokens of its prompt.
-            choices: how many answers it asks for.
+            text: JSON, as received.
+            prompt: tokens of the prompt.
+            choices: number of answers to sample.
 
         Raises:
-            ValueError: anything that the workers could not do.
+            ValueError: something that the workers could not do.
             UnknownNeuronsError: a digest that was not uploaded.
         """
-        fields = RequestExtras.from_text(text, self._sets.flat)
-        for name, found in (("neurons", fields.neurons), ("watch", fields.watch)):
+        extras = RequestExtras.from_text(text, self._sets.flat)
+        for name, found in (("neurons", extras.neurons), ("watch", extras.watch)):
             if found and found[-1] >= self._layout.total:
                 raise ValueError(f"{name} has {found[-1]}, the model has {self._layout.total} neurons")
-        if len(fields.neurons) > MAX_SCALED:
-            raise ValueError(f"a request can scale {MAX_SCALED} neurons on a server, found {len(fields.neurons)}")
-        if not fields.key:
-            return fields
+        if len(extras.neurons) > MAX_SCALED:
+            raise ValueError(f"a request can scale {MAX_SCALED} neurons on a server, found {len(extras.neurons)}")
+        if not extras.key:
+            return extras
         if choices != 1:
             raise ValueError(f"one answer can be captured under a key, found n={choices}; make {choices} requests")
-        if end(fields.regions) > prompt:
+        if end(extras.regions) > prompt:
             raise ValueError(
-                f"regions reach to position {end(fields.regions)} of a prompt of {prompt} tokens; "
-                "keep_from keeps those apart that are generated"
+                f"regions reach to position {end(extras.regions)} of a prompt of {prompt} tokens; "
+                "use keep_from for generated tokens"
             )
-        for name, place in (("keep_from", fields.keep_from), ("response_from", fields.response_from)):
-            if place is not None and place > prompt:
-                raise ValueError(f"{name} is {place}, the prompt has {prompt} tokens")
-        if fields.watch and fields.keep_from is None:
-            raise ValueError("neurons are watched over the tokens that are kept apart; give keep_from")
-        return fields
+        for name, position in (("keep_from", extras.keep_from), ("response_from", extras.response_from)):
+            if position is not None and position > prompt:
+                raise ValueError(f"{name} is {position}, the prompt has {prompt} tokens")
+        if extras.watch and extras.keep_from is None:
+            raise ValueError("watch gives per-token contributions of the tokens kept apart; give keep_from")
+        return extras
 
-    def bytes_of(self, fields: RequestExtras, last: int) -> int:
-        """The most memory, over all workers, that a capture's numbers can take.
-
-        Args:
-            fields: what is captured.
-            last: number of positions that the request can come to have.
-        """
-        sums = 4 * len(memberships(fields.regions)[1]) * self._layout.total
+    def worst_case_bytes(self, extras: RequestExtras, length: int) -> int:
+        """Memory of a capture over all workers if its request reaches `length` positions."""
+        sums = 4 * len(memberships(extras.regions)[1]) * self._layout.total
         each = self._item_bytes * self._layout.total + 4 * len(self._layout.widths)
-        return sums + (0 if fields.keep_from is None else max(0, last - fields.keep_from) * each)
+        return sums + (0 if extras.keep_from is None else max(0, length - extras.keep_from) * each)
 
-    def salt(self, fields: RequestExtras, given: str | None) -> str | None:
-        """What the prefix cache is told apart by; `given`: by the request itself.
+    def cache_salt(self, extras: RequestExtras, given: str | None) -> str | None:
+        """Salt of vLLM's prefix cache; `given`: the request's own.
 
-        A prefix that was computed under other neurons or another alpha must not be used, nor may a caller hit on the
+        A prefix computed with other neurons or another alpha must not be used. The secret keeps clients from naming the
         salt of another condition.
         """
-        if fields.scaling is None:
+        if extras.scaling is None:
             return given
-        neurons, alpha = fields.scaling
+        neurons, alpha = extras.scaling
         whole = json.dumps([self._secret, given, alpha]).encode() + np.asarray(neurons, "<i8").tobytes()
         return hashlib.sha256(whole).hexdigest()
 
-    def regions(self, body: bytes, fields: RequestExtras, last: int) -> Regions | None:
-        """Which regions of a capture are wanted.
+    def regions(self, body: bytes, extras: RequestExtras, length: int) -> Regions | None:
+        """Regions that a fetch asks for.
 
         Args:
-            body: JSON, as it came.
-            fields: what was captured.
-            last: number of positions that the request could come to have.
+            body: JSON, as received.
+            extras: of the captured request.
+            length: maximum positions of that request.
 
         Raises:
-            ValueError: regions that it does not have.
+            ValueError: regions that were not captured.
         """
-        try:
-            record = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"a JSON object with regions should be given: {error}") from None
-        if not isinstance(record, dict) or set(record) != {"regions"}:
-            raise ValueError("a JSON object with regions, and nothing else, should be given")
-        if record["regions"] is None:
-            return None
-        wanted = record["regions"]
-        if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_REGIONS:
-            raise ValueError(f"regions should be null or a list of 1 to {MAX_REGIONS}")
-        return [self._region(one, fields, last) for one in wanted]
-
-    def _region(self, value: Any, fields: RequestExtras, last: int) -> tuple[int | None, Runs]:
-        if not isinstance(value, list) or len(value) != 2:
-            raise ValueError("a region should be [number or null, ranges of positions that were kept apart]")
-        number, kept = value
-        if number is not None and not (type(number) is int and 0 <= number < len(fields.regions)):
-            raise ValueError(f"region {number!r:.80} is not one of the {len(fields.regions)} that were captured")
-        if kept == []:
-            if number is None:
+        regions = parse_json(_FETCH, body, "body").regions
+        first = extras.keep_from
+        for number, kept in regions or ():
+            if number is not None and number >= len(extras.regions):
+                raise ValueError(f"region {number} is not one of the {len(extras.regions)} that were captured")
+            if number is None and not kept:
                 raise ValueError("a region has no tokens")
-            return number, runs(())
-        found = checked_runs(kept)
-        first = fields.keep_from
-        if first is None or found[0][0] < first or found[-1][1] > last:
-            raise ValueError(
-                f"positions {found[0][0]} to {found[-1][1] - 1} are wanted, "
-                + ("none were kept apart" if first is None else f"kept apart were {first} to at most {last - 1}")
-            )
-        return number, found
+            if kept and (first is None or kept[0][0] < first or kept[-1][1] > length):
+                raise ValueError(
+                    f"positions {kept[0][0]} to {kept[-1][1] - 1} are asked for, "
+                    + ("none were kept apart" if first is None else f"kept apart were {first} to at most {length - 1}")
+                )
+        return regions
 
 
 @dataclass
 class Entry:
-    """One capture.
+    """One capture in the quota.
 
     Attributes:
-        fields: what is captured.
-        size: bytes that are set aside for it.
-        last: number of positions that its request can come to have.
-        ended: when its request was answered; None while it runs, and from when it is being fetched.
-        leaving: whether it is being fetched or forgotten.
+        extras: of its request.
+        size: reserved bytes.
+        length: maximum positions of its request.
+        ended: time at which its request was answered; None while it runs.
+        claimed: whether it is being fetched or forgotten.
     """
 
-    fields: RequestExtras
+    extras: RequestExtras
     size: int
-    last: int
+    length: int
     ended: float | None = None
-    leaving: bool = False
+    claimed: bool = False
 
 
 class Quota:
-    """The captures of a server, from when their requests come in until they are forgotten.
+    """Memory quota of a server's captures, from the arrival of a request until its capture is forgotten.
 
-    All its methods are for one event loop.
+    All methods belong to one event loop.
 
     Args:
         max_bytes: for all captures together.
         keep_seconds: how long a capture waits to be fetched.
         clock: seconds.
+
+    Attributes:
+        bytes: reserved.
     """
 
     def __init__(self, max_bytes: int, keep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bytes = 0
         self.max_bytes = max_bytes
         self.keep_seconds = keep_seconds
         self._clock = clock
         self._entries: dict[str, Entry] = {}
-        self._bytes = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._next = asyncio.Lock()
+        self._released = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    @property
-    def bytes(self) -> int:
-        """What is set aside."""
-        return self._bytes
-
-    async def admit(self, entry: Entry) -> None:
-        """Set memory aside for a capture, as soon as there is enough; first come, first served.
+    async def reserve(self, entry: Entry) -> None:
+        """Reserve memory for a capture as soon as there is enough; first come, first served.
 
         Raises:
-            ValueError: its key is in use, or it needs more than there is at all.
+            ValueError: its key is in use, or it needs more than the whole quota.
         """
-        key = entry.fields.key
+        key = entry.extras.key
         if key in self._entries:
             raise ValueError(f"the key {key!r:.80} is in use; give each request one of its own")
         if entry.size > self.max_bytes:
             raise ValueError(
-                f"to capture this request could take {entry.size} bytes, the server sets {self.max_bytes} aside "
+                f"capturing this request could take {entry.size} bytes, the server reserves {self.max_bytes} "
                 "(HNEURONS_VLLM_KEEP_BYTES); ask for fewer tokens or regions"
             )
         self._entries[key] = entry
-        if not self._waiting and self._bytes + entry.size <= self.max_bytes:
-            self._bytes += entry.size
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entry.size, turn))
         try:
-            await turn
+            async with self._next:  # first come, first served
+                while self.bytes + entry.size > self.max_bytes:
+                    self._released.clear()
+                    await self._released.wait()
+                self.bytes += entry.size
         except asyncio.CancelledError:
-            if turn.cancelled():
-                with suppress(ValueError):  # somebody has passed over it meanwhile
-                    self._waiting.remove((entry.size, turn))
-                entry.size = 0  # nothing was set aside
-            self.forget(key)
+            del self._entries[key]
             raise
 
-    def ended(self, key: str) -> None:
-        """A request has been answered: its capture waits to be fetched from now on."""
+    def end(self, key: str) -> None:
+        """Mark a request as answered: its capture now waits to be fetched."""
         self._entries[key].ended = self._clock()
 
     def find(self, key: str) -> Entry:
-        """A capture that is ready to be fetched.
+        """A capture that can be fetched.
 
         Raises:
             LookupError: there is none under this key.
         """
         entry = self._entries.get(key)
-        if entry is None or entry.leaving or entry.ended is None:
-            reason = "its request has not ended" if entry is not None and not entry.leaving else "never, or no longer"
+        if entry is None or entry.claimed or entry.ended is None:
+            reason = "its request has not ended" if entry is not None and not entry.claimed else "never, or no longer"
             raise LookupError(f"no capture is kept under {key!r:.80}: {reason}")
         return entry
 
-    def leave(self, key: str) -> None:
-        """A capture is about to be fetched or forgotten; nobody else gets it."""
-        self._entries[key].leaving = True
+    def claim(self, key: str) -> None:
+        """Mark a capture as being fetched or forgotten; nobody else gets it."""
+        self._entries[key].claimed = True
 
-    def forget(self, key: str) -> None:
-        """The workers keep nothing of it any more: its memory goes to those that wait."""
-        self._bytes -= self._entries.pop(key).size
-        while self._waiting and self._bytes + self._waiting[0][0] <= self.max_bytes:
-            size, turn = self._waiting.popleft()
-            if not turn.cancelled():
-                self._bytes += size
-                turn.set_result(None)
+    def release(self, key: str) -> None:
+        """Give a capture's memory to the requests that wait, once the workers have forgotten it."""
+        self.bytes -= self._entries.pop(key).size
+        self._released.set()
 
-    def expired(self) -> list[str]:
-        """Captures for which nobody has come; they are leaving now."""
+    def claim_expired(self) -> list[str]:
+        """Claim the captures that nobody fetched in time."""
         before = self._clock() - self.keep_seconds
         found = [
             key
             for key, entry in self._entries.items()
-            if not entry.leaving and entry.ended is not None and entry.ended <= before
+            if not entry.claimed and entry.ended is not None and entry.ended <= before
         ]
         for key in found:
-            self.leave(key)
+            self.claim(key)
         return found

@@ -1,4 +1,4 @@
-"""What engines on vLLM have in common, wherever vLLM runs: the checkpoint's small files, and requests as jobs."""
+"""Base class of the engines on vLLM: the checkpoint's small files, checks, and pending requests."""
 
 from concurrent.futures import Future
 from typing import Any
@@ -21,19 +21,19 @@ from hneurons_eval.models.checkpoints import (
     resolve_model,
 )
 from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
-from hneurons_eval.vllm.requests import Draw, Given, Job
+from hneurons_eval.vllm.requests import PendingCapture, PendingGeneration, PendingRequest
 
 
-class JobEngine:
-    """A model that vLLM runs, here or elsewhere; a subclass says where jobs go.
+class BaseEngine:
+    """A model that vLLM runs; subclasses implement `_submit`.
 
     Attributes:
         name, source, fingerprint, tokenizer, layout, vocabulary, dtype: as in `NeuronEngine`.
-        stored_dtype: of the weights as the checkpoint holds them.
-        context: most tokens a sequence may have: one less than vLLM's `max_model_len`, so that an answer's last token
-            can still be fed.
+        stored_dtype: of the weights in the checkpoint.
+        context: maximum tokens of a sequence: one less than vLLM's `max_model_len`, so that an answer's last token can
+            still be fed.
         generation_config: the checkpoint's generation settings.
-        ends: tokens that end an answer.
+        end_tokens: tokens that end an answer.
 
     Raises:
         CheckpointError: the model cannot be found or read.
@@ -44,6 +44,8 @@ class JobEngine:
     dtype: str
 
     def __init__(self, name: str, revision: str | None, trust_remote_code: bool) -> None:
+        from transformers import GenerationConfig
+
         self.name = name
         self.source = resolve_model(name)
         config = load_config(self.source, revision, trust_remote_code)
@@ -56,8 +58,11 @@ class JobEngine:
         self.vocabulary: int = text.vocab_size
         self.fingerprint = fingerprint(name, revision)
         self.tokenizer: Any = load_tokenizer(name, revision, trust_remote_code)
-        self.generation_config = _generation_config(self.source, revision)
-        self.ends = _end_tokens(self.generation_config, self.tokenizer)
+        try:
+            self.generation_config = GenerationConfig.from_pretrained(self.source, revision=revision or "main")
+        except OSError:  # a checkpoint without one
+            self.generation_config = GenerationConfig()
+        self.end_tokens = _end_tokens(self.generation_config, self.tokenizer)
 
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
         """Queue an answer to sample.
@@ -66,10 +71,14 @@ class JobEngine:
             ValueError, NeuronSetError: as `check_generate`.
         """
         check_generate(request, self)
-        draw = Draw.of(request, self.context)
-        if not draw.future.done():
-            self._put(draw)
-        return draw.future
+        future: Future[Generation] = Future()
+        room = self.context - len(request.prompt)
+        if room < 1:
+            future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
+            return future
+        reason = "max_tokens" if request.max_tokens <= room else "model_length"
+        self._submit(PendingGeneration(future, request, min(request.max_tokens, room), reason))
+        return future
 
     def capture(self, request: CaptureRequest) -> "Future[Captured]":
         """Queue a teacher-forced pass.
@@ -79,23 +88,14 @@ class JobEngine:
         """
         check_capture(request, self)
         future: Future[Captured] = Future()
-        self._put(Given(future, request))
+        self._submit(PendingCapture(future, request))
         return future
 
-    def _put(self, job: Job) -> None:
+    def _submit(self, pending: PendingRequest) -> None:
         raise NotImplementedError
 
 
-def _generation_config(source: str, revision: str | None) -> Any:
-    from transformers import GenerationConfig
-
-    try:
-        return GenerationConfig.from_pretrained(source, revision=revision or "main")
-    except OSError:  # a checkpoint without one
-        return GenerationConfig()
-
-
-def _end_tokens(settings: Any, tokenizer: Any) -> frozenset[int]:
-    ends = settings.eos_token_id
+def _end_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
+    ends = generation_config.eos_token_id
     ends = list(ends) if isinstance(ends, list | tuple) else [ends]
     return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)

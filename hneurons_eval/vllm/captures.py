@@ -1,4 +1,4 @@
-"""What a vLLM worker has gathered of one request, until it is fetched. Knows nothing of vLLM."""
+"""Contributions of one request in a vLLM worker until they are fetched. Knows nothing of vLLM."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,30 +8,26 @@ import torch
 from torch import Tensor
 
 from hneurons_eval.engine.activation_records import History, mean_hidden
-from hneurons_eval.vllm.request_extras import RequestExtras, Runs, count, memberships, positions
-
-Wanted = Sequence[tuple[int | None, Runs]]
-"""For each region that is wanted the number of one of the request's, or None, and positions that were kept apart; both
-together are the region."""
+from hneurons_eval.vllm.request_extras import Ranges, Regions, RequestExtras, count, memberships, positions
 
 
 @dataclass
 class Capture:
-    """What has been gathered of one request.
+    """Contributions of one request so far.
 
     Attributes:
-        fields: what it asked for.
-        cells: int64 `[positions]`, the cell of each position that is in a region, else -1: positions that are in the
-            same regions share a cell, whose sum is kept once.
+        extras: its request extras.
+        cells: int64 `[positions]`, the cell of each position, or -1 for one in no region. Positions in the same regions
+            share a cell, whose sum is kept once.
         members: bool `[cells, regions]`, which regions a cell belongs to.
         seen: bool `[positions]`, which have been counted.
         sums: float32 `[cells, neurons of this rank]`.
-        history: of the tokens that are kept apart, in order.
-        logprobs, entropies: by position of the token they are about.
+        history: of the tokens kept apart, in order.
+        logprobs, entropies: by position of their token.
         hidden: float32 `[hidden size]`, sum of final states over the first region.
     """
 
-    fields: RequestExtras
+    extras: RequestExtras
     cells: np.ndarray
     members: np.ndarray
     seen: np.ndarray
@@ -42,49 +38,49 @@ class Capture:
     hidden: Tensor | None = None
 
     @classmethod
-    def of(cls, fields: RequestExtras, neurons: int, device: torch.device) -> "Capture":
-        """One that has nothing yet."""
-        cells, members = memberships(fields.regions)
+    def of(cls, extras: RequestExtras, neurons: int, device: torch.device) -> "Capture":
+        """An empty capture."""
+        cells, members = memberships(extras.regions)
         sums = torch.zeros(len(members), neurons, device=device)
-        return cls(fields, cells, members, np.zeros(len(cells), bool), sums)
+        return cls(extras, cells, members, np.zeros(len(cells), bool), sums)
 
     @property
     def kept(self) -> int:
-        """The position that is to be kept apart next."""
-        assert self.fields.keep_from is not None
-        return self.fields.keep_from + len(self.history)
+        """The next position to keep apart."""
+        assert self.extras.keep_from is not None
+        return self.extras.keep_from + len(self.history)
 
     def result(
-        self, wanted: "Wanted | None", layers: Sequence[slice], norms: Tensor, watched: Sequence[int]
+        self, wanted: Regions | None, layers: Sequence[slice], norms: Tensor, watched: Sequence[int]
     ) -> dict[str, Tensor]:
-        """What `NeuronHooks.fetch` returns.
+        """The tensors of `NeuronHooks.fetch`.
 
         Args:
-            wanted: the regions, as there.
-            layers: of each layer the columns of `sums`.
+            wanted: the regions to fetch; default the request's own.
+            layers: for each layer its columns in `sums`.
             norms: column norms, float32 `[neurons of this rank]`.
-            watched: which of this rank's neurons are watched.
+            watched: columns of the neurons with per-token contributions.
 
         Raises:
             ValueError: some position was never computed.
         """
-        fields = self.fields
+        extras = self.extras
         missing = np.flatnonzero((self.cells >= 0) & ~self.seen)
         if len(missing):
             raise ValueError(f"{len(missing)} positions, the first {missing[0]}, were not computed (a cached prefix?)")
-        regions: Wanted = [(number, ()) for number in range(len(fields.regions))] if wanted is None else wanted
+        regions: Regions = [(number, ()) for number in range(len(extras.regions))] if wanted is None else wanted
         found = {"values": torch.stack([self._region(number, kept, layers) for number, kept in regions]) * norms}
         for name, values in (("logprobs", self.logprobs), ("entropies", self.entropies)):
             if values:
                 first = min(values)
                 found[name] = torch.stack([values[place] for place in range(first, first + len(values))])
         if self.hidden is not None:
-            found["hidden"] = self.hidden / count(fields.regions[0])
-        elif fields.keep_from is not None and regions[0][0] is None:
-            hidden = mean_hidden(self.history, [place - fields.keep_from for place in positions(regions[0][1])])
+            found["hidden"] = self.hidden / count(extras.regions[0])
+        elif extras.keep_from is not None and regions[0][0] is None:
+            hidden = mean_hidden(self.history, [place - extras.keep_from for place in positions(regions[0][1])])
             if hidden is not None:
                 found["hidden"] = torch.from_numpy(hidden)
-        if fields.watch:
+        if extras.watch:
             found["watched"] = self._watched(watched, layers, norms)
         return found
 
@@ -100,18 +96,18 @@ class Capture:
         inverse = torch.stack([record.inverse[row].to(device).index_select(0, layer) for record, row in self.history])
         return z.float().abs() * inverse * norms[columns]
 
-    def _region(self, number: int | None, kept: Runs, layers: Sequence[slice]) -> Tensor:
+    def _region(self, number: int | None, kept: Ranges, layers: Sequence[slice]) -> Tensor:
         """The mean (or maximum) over one region, column norms still missing: float32 `[neurons of this rank]`."""
-        fields, device = self.fields, self.sums.device
-        mean = fields.reduce == "mean"
+        extras, device = self.extras, self.sums.device
+        mean = extras.reduce == "mean"
         parts: list[Tensor] = []
         total = 0
         if number is not None:
             own = self.sums[torch.from_numpy(self.members[:, number]).to(device)]
             parts.append(own.sum(dim=0) if mean else own.amax(dim=0))
-            total += count(fields.regions[number])
-        if kept and fields.keep_from is not None:
-            places = [place - fields.keep_from for place in positions(kept)]
+            total += count(extras.regions[number])
+        if kept and extras.keep_from is not None:
+            places = [place - extras.keep_from for place in positions(kept)]
             if not 0 <= places[0] <= places[-1] < len(self.history):
                 raise ValueError(f"{places[0]} to {places[-1]} asked for of {len(self.history)} tokens kept apart")
             rows = [self.history[place] for place in places]

@@ -1,12 +1,12 @@
-"""A vLLM server with the plugin as an engine: `hneurons-vllm/MODEL` with a base URL.
+"""An engine on a vLLM server with the plugin: `hneurons-vllm/MODEL` with a base URL.
 
 ```python
 engine = get_client_engine("smollm2-135m-instruct", "http://127.0.0.1:8000")
 answer = engine.generate(GenerateRequest(prompt=ids, max_tokens=50)).result()
 ```
 
-It answers what `vllm.engine.VLLMEngine` answers: the same jobs, sent to the server's completions. Tokenizer and
-configuration are those of the checkpoint here, whose content has to be that of the server's. vLLM is not needed here.
+The interface is that of `vllm.engine.VLLMEngine`; requests go to the server's completions. Tokenizer and configuration
+are read from the checkpoint here, whose content has to be that of the server's. vLLM is not needed here.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import json
 import threading
 import uuid
 from collections.abc import Coroutine, Mapping
-from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -23,17 +23,24 @@ import httpx
 from hneurons_eval.engine.decode_loop import settle
 from hneurons_eval.models.checkpoints import CheckpointError, check_dtype, resolve_model
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.vllm.base import JobEngine
+from hneurons_eval.vllm.base import BaseEngine
 from hneurons_eval.vllm.protocol import ABOUT, CAPTURES, NEURONS, PROTOCOL, About
-from hneurons_eval.vllm.request_extras import FIELD, RequestExtras
-from hneurons_eval.vllm.requests import Draw, Fetch, Gathered, Given, Job, Sampled
+from hneurons_eval.vllm.request_extras import EXTRAS_KEY, RequestExtras
+from hneurons_eval.vllm.requests import (
+    Completion,
+    Fetch,
+    PendingCapture,
+    PendingGeneration,
+    PendingRequest,
+    WorkerCapture,
+)
 
 MAX_IN_FLIGHT = 256
 """Requests at the server at once; the others wait here."""
-PAUSES = (0.5, 2.0, 8.0)
-"""Seconds before a request is made again whose connection failed, or that the server turned away for the moment."""
-TURNED_AWAY = (429, 502, 503, 504)
-PLAIN = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0}
+RETRY_SECONDS = (0.5, 2.0, 8.0)
+"""Waits before a request is repeated whose connection failed, or that the server could not take at the moment."""
+RETRY_STATUS = (429, 502, 503, 504)
+NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0}
 """Sampling options that a server would otherwise take from the checkpoint's generation settings."""
 
 
@@ -41,16 +48,16 @@ class ServerError(CheckpointError):
     """A server that cannot be used for a model; says what was expected, what was found and what to do."""
 
 
-class _Gone(Exception):
-    """The connection failed, or the server turned the request away: it may be made again."""
+class _RetryableError(Exception):
+    """The connection failed, or the server could not take the request at the moment."""
 
 
-class ClientEngine(JobEngine):
-    """A model that a vLLM server runs. Use `get_client_engine`, which shares engines.
+class ClientEngine(BaseEngine):
+    """A model on a vLLM server. Use `get_client_engine`, which shares engines.
 
     Attributes:
         url: of the server, without `/v1`.
-        about: what it says of itself.
+        about: the server's model.
     """
 
     def __init__(
@@ -64,9 +71,9 @@ class ClientEngine(JobEngine):
         trust_remote_code: bool = False,
     ) -> None:
         check_dtype(dtype)
-        self.url = _server(url)
+        self.url = _server_url(url)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.about = _ask(self.url, self._headers)
+        self.about = _fetch_about(self.url, self._headers)
         if dtype not in ("auto", self.about.dtype):
             raise ServerError(f"the server at {self.url} computes in {self.about.dtype}, not {dtype}; leave dtype out")
         super().__init__(name, revision, trust_remote_code)
@@ -80,26 +87,26 @@ class ClientEngine(JobEngine):
         self._uploaded: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._uploading = asyncio.Lock()
-        self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._client = httpx.AsyncClient(
             base_url=self.url,
             headers=self._headers,
-            timeout=httpx.Timeout(30.0, read=None),  # an answer takes as long as it takes
+            timeout=httpx.Timeout(30.0, read=None),  # no limit: a long answer takes long
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=MAX_IN_FLIGHT),
         )
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=f"hneurons-served-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"hneurons-client-{name}", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End the thread; what is still waiting fails."""
+        """End the thread; waiting requests fail."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
 
-    def _put(self, job: Job) -> None:
-        top = (job.request.top_logprobs if isinstance(job, Draw) else None) or 0
+    def _submit(self, pending: PendingRequest) -> None:
+        top = (pending.request.top_logprobs if isinstance(pending, PendingGeneration) else None) or 0
         if 0 <= self.about.max_logprobs < top:
             raise ValueError(
                 f"the server gives {self.about.max_logprobs} alternatives to a token, {top} were asked for; start it "
@@ -107,13 +114,8 @@ class ClientEngine(JobEngine):
             )
         if self._loop.is_closed():
             raise RuntimeError(f"the connection to {self.url} was closed; start a new process")
-        running = asyncio.run_coroutine_threadsafe(self._serve(job), self._loop)
-
-        def leave(future: "Future[Any]") -> None:
-            if future.cancelled():
-                running.cancel()
-
-        job.future.add_done_callback(leave)
+        running = asyncio.run_coroutine_threadsafe(self._complete(pending), self._loop)
+        pending.future.add_done_callback(lambda future: running.cancel() if future.cancelled() else None)
 
     # ---- the thread ----
 
@@ -129,68 +131,67 @@ class ClientEngine(JobEngine):
             self._loop.run_until_complete(self._client.aclose())
             self._loop.close()
 
-    async def _serve(self, job: Job) -> None:
-        """See a job through: whatever becomes of it, its future is settled and the server keeps nothing of it."""
+    async def _complete(self, pending: PendingRequest) -> None:
+        """See a request through: its future is always resolved, and the server keeps nothing of it."""
         try:
-            async with self._room:
-                then = await self._patiently(job)
+            async with self._in_flight:
+                then = await self._retried(pending)
         except asyncio.CancelledError:
-            settle(job.future, error=RuntimeError(f"the connection to {self.url} was closed"))
+            settle(pending.future, error=RuntimeError(f"the connection to {self.url} was closed"))
             raise
         except Exception as error:
-            settle(job.future, error=error)
+            settle(pending.future, error=error)
             return
         if then is not None:
-            await self._serve(then)
+            await self._complete(then)
 
-    async def _patiently(self, job: Job) -> Given | None:
-        for pause in PAUSES:
-            try:
-                return await self._attempt(job)
-            except _Gone:
-                await asyncio.sleep(pause)
+    async def _retried(self, pending: PendingRequest) -> PendingCapture | None:
+        for seconds in RETRY_SECONDS:
+            with suppress(_RetryableError):
+                return await self._attempt(pending)
+            await asyncio.sleep(seconds)
         try:
-            return await self._attempt(job)
-        except _Gone as gone:
-            raise RuntimeError(f"the server at {self.url} does not answer: {gone}") from gone.__cause__
+            return await self._attempt(pending)
+        except _RetryableError as error:
+            raise RuntimeError(f"the server at {self.url} does not answer: {error}") from error.__cause__
 
-    async def _attempt(self, job: Job) -> Given | None:
-        """One request, and what was captured with it; from the beginning, under a key of its own."""
-        key = uuid.uuid4().hex if job.captures else ""
-        fields = job.fields(key, self.layout)
-        forgotten = not key
+    async def _attempt(self, pending: PendingRequest) -> PendingCapture | None:
+        """One completion and its capture, from the beginning, under a new key."""
+        key = uuid.uuid4().hex if pending.captures else ""
+        extras = pending.extras(key, self.layout)
+        kept = bool(key)
         try:
-            sampled = await self._complete(job, fields)
-            then = job.finish(sampled, self.tokenizer, self.ends, self.layout)
+            completion = await self._sample(pending, extras)
+            then = pending.finish(completion, self.tokenizer, self.end_tokens, self.layout)
             if not isinstance(then, Fetch):
                 return then
-            question = json.dumps({"regions": then.regions}).encode()
-            response = _checked(await self._send("POST", f"{CAPTURES}/{key}", question))
-            forgotten = True
-            then.done(Gathered.from_bytes(response.content))
+            body = json.dumps({"regions": then.regions}).encode()
+            response = _checked(await self._send("POST", f"{CAPTURES}/{key}", body))
+            kept = False
+            then.done(WorkerCapture.from_bytes(response.content))
             return None
         finally:
-            if not forgotten:
+            if kept:
                 self._spawn(self._drop(key))
 
-    async def _complete(self, job: Job, fields: RequestExtras) -> Sampled:
-        """What the server samples for a job."""
-        digests = {"neurons": await self._known(job.request.neurons if fields.neurons else None)}
-        if fields.watch:
-            digests["watch"] = await self._known(job.watch)
-        asked = job.sampling(self.ends)
-        body = PLAIN | asked | {"model": self.about.model, "prompt": list(job.tokens), "n": 1}
+    async def _sample(self, pending: PendingRequest, extras: RequestExtras) -> Completion:
+        """The server's completion."""
+        digests = {"neurons": await self._upload(pending.request.neurons if extras.neurons else None)}
+        if extras.watch:
+            digests["watch"] = await self._upload(pending.watch)
+        body = NEUTRAL | pending.sampling_params(self.end_tokens)
+        body |= {"model": self.about.model, "prompt": list(pending.tokens), "n": 1}
         body |= {"return_token_ids": True, "return_tokens_as_token_ids": True}
-        if fields.key or fields.scaling is not None:
-            body["vllm_xargs"] = {FIELD: fields.to_text(**digests)}
+        if extras.key or extras.scaling is not None:
+            body["vllm_xargs"] = {EXTRAS_KEY: extras.to_text(**digests)}
         response = await self._send("POST", "/v1/completions", json.dumps(body).encode())
         if response.status_code == 404 and any(digest and digest in response.text for digest in digests.values()):
-            self._uploaded.clear()  # the server has been started anew, or keeps only so many
-            raise _Gone("it has forgotten the neurons")
-        return _sampled(_checked(response).json())
+            self._uploaded.clear()  # the server was restarted, or has dropped the least recently used sets
+            raise _RetryableError("it has forgotten the neurons")
+        return _completion(_checked(response).json())
 
-    async def _known(self, neurons: NeuronSet | None) -> str | None:
-        """The digest of neurons that the server has by now."""
+    async def _upload(self, neurons: NeuronSet | None) -> str | None:
+        """The digest of a neuron set, uploaded if the server does not have it yet."""
         if neurons is None:
             return None
         async with self._uploading:
@@ -206,29 +207,27 @@ class ClientEngine(JobEngine):
         task.add_done_callback(self._tasks.discard)
 
     async def _drop(self, key: str) -> None:
-        try:
+        with suppress(httpx.TransportError):  # the server forgets by itself what nobody fetches
             await self._client.delete(f"{CAPTURES}/{key}")
-        except httpx.TransportError:
-            return  # the server forgets by itself what nobody fetches
 
     async def _send(self, method: str, path: str, body: bytes) -> httpx.Response:
-        """One call.
+        """Send one HTTP request.
 
         Raises:
-            _Gone: it may be made again.
+            _RetryableError: it may be repeated.
         """
         try:
             response = await self._client.request(
                 method, path, content=body, headers={"Content-Type": "application/json"}
             )
         except httpx.TransportError as error:
-            raise _Gone(str(error) or type(error).__name__) from error
-        if response.status_code in TURNED_AWAY:
-            raise _Gone(_message(response))
+            raise _RetryableError(str(error) or type(error).__name__) from error
+        if response.status_code in RETRY_STATUS:
+            raise _RetryableError(_message(response))
         return response
 
 
-def _server(url: str) -> str:
+def _server_url(url: str) -> str:
     """A server's URL without a path.
 
     Raises:
@@ -240,16 +239,16 @@ def _server(url: str) -> str:
     return url
 
 
-def _ask(url: str, headers: Mapping[str, str]) -> About:
-    """What a server says of itself.
+def _fetch_about(url: str, headers: Mapping[str, str]) -> About:
+    """The server's model.
 
     Raises:
-        ServerError: nobody answers, the API key is refused, there is no plugin, or it has another version.
+        ServerError: no server answers, it refuses the API key, or it has no plugin or another version of it.
     """
     try:
         response = httpx.get(url + ABOUT, headers=dict(headers), timeout=30.0)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ServerError(f"no server answers at {url}: {error}; start one (docs/vllm.md), or mend the URL") from error
+        raise ServerError(f"no server answers at {url}: {error}; start one (docs/vllm.md), or fix the URL") from error
     if response.status_code == 401:
         raise ServerError(f"the server at {url} refuses the API key; give its own (HNEURONS_VLLM_API_KEY)")
     if response.status_code == 404:
@@ -265,18 +264,18 @@ def _ask(url: str, headers: Mapping[str, str]) -> About:
         if protocol == PROTOCOL:
             return About.parse(response.content)
     except (ValueError, RecursionError) as error:
-        raise ServerError(f"what the server at {url} says of itself cannot be read: {error}") from None
+        raise ServerError(f"the description of the server at {url} cannot be read: {error}") from None
     raise ServerError(
-        f"the server at {url} speaks version {protocol!r:.20} of the protocol, this program {PROTOCOL}; install the "
+        f"the server at {url} uses version {protocol!r:.20} of the protocol, this program {PROTOCOL}; install the "
         "same version of hneurons-eval on both sides"
     )
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
-    """The response.
+    """The response, if it is a success.
 
     Raises:
-        RuntimeError: says what the server said, if that is no success.
+        RuntimeError: with the server's message.
     """
     if not response.is_success:
         raise RuntimeError(f"the server refuses this request ({response.status_code}): {_message(response)}")
@@ -290,8 +289,8 @@ def _message(response: httpx.Response) -> str:
         return response.text[:200] or response.reason_phrase
 
 
-def _sampled(record: Any) -> Sampled:
-    """A completion's tokens.
+def _completion(record: Any) -> Completion:
+    """Tokens and log-probabilities of a completion.
 
     Raises:
         RuntimeError: the completion has none.
@@ -299,20 +298,17 @@ def _sampled(record: Any) -> Sampled:
     try:
         (choice,) = record["choices"]
         tokens = tuple(choice["token_ids"])
-        levels = None
-        if choice["logprobs"] is not None:
-            own = choice["logprobs"]["token_logprobs"]
-            levels = [
-                _ranked(token, level, top)
-                for token, level, top in zip(tokens, own, choice["logprobs"]["top_logprobs"], strict=True)
-            ]
+        logprobs = None
+        if (found := choice["logprobs"]) is not None:
+            entries = zip(tokens, found["token_logprobs"], found["top_logprobs"], strict=True)
+            logprobs = [_descending(token, own, top) for token, own, top in entries]
     except (LookupError, TypeError, ValueError) as error:
         raise RuntimeError(f"the server's completion has no tokens: {error!r}") from None
-    return Sampled(tokens, levels)
+    return Completion(tokens, logprobs)
 
 
-def _ranked(token: int, level: float, top: Mapping[str, float]) -> dict[int, float]:
-    found = {int(name.removeprefix("token_id:")): value for name, value in top.items()} | {token: level}
+def _descending(token: int, own: float, top: Mapping[str, float]) -> dict[int, float]:
+    found = {int(name.removeprefix("token_id:")): value for name, value in top.items()} | {token: own}
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
@@ -332,18 +328,18 @@ def get_client_engine(
     """The engine of a checkpoint on a server, shared by everybody in the process who asks for the same one.
 
     Args:
-        name: of the checkpoint, as `resolve_model` takes it; the server's own has to be the same.
+        name: of the checkpoint, as `resolve_model` takes it; the server has to have the same.
         url: of the server, with or without `/v1`.
         api_key: of the server.
         revision: of a Hub id.
-        dtype: what the server has to compute in; `auto` for whatever it does.
+        dtype: that the server has to compute in; `auto` accepts any.
         trust_remote_code: run code that comes with the checkpoint. Off unless you trust it.
 
     Raises:
         ServerError: no server, another API key, no plugin, another version, checkpoint or dtype.
         CheckpointError: the model cannot be found or read here.
     """
-    key = (resolve_model(name), _server(url), api_key, revision, dtype)
+    key = (resolve_model(name), _server_url(url), api_key, revision, dtype)
     with _ENGINES_LOCK:
         if key not in _ENGINES:
             _ENGINES[key] = ClientEngine(

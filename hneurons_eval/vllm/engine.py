@@ -1,4 +1,4 @@
-"""vLLM as an engine: one thread that owns it, a queue, and captures that are fetched when their request ends.
+"""An engine on vLLM in this process: one thread that owns vLLM, a queue, and captures fetched when a request ends.
 
 ```python
 engine = get_vllm_engine("smollm2-135m-instruct", options={"tensor_parallel_size": 1})
@@ -6,8 +6,8 @@ answer = engine.generate(GenerateRequest(prompt=ids, max_tokens=50)).result()
 captured = engine.capture(CaptureRequest(tokens=ids, regions=[[4, 5]])).result()
 ```
 
-It answers what `engine.Engine` answers. Requests enter vLLM's running batch as they come. vLLM's prefix cache is told
-apart by neurons and alpha, and not read by requests that capture.
+The interface is that of `engine.Engine`. Requests join vLLM's running batch as they come. vLLM's prefix cache is salted
+with neurons and alpha; requests that capture do not read it.
 """
 
 import atexit
@@ -30,20 +30,21 @@ from hneurons_eval.engine.decode_loop import settle
 from hneurons_eval.engine.requests import Captured, CaptureRequest
 from hneurons_eval.models.checkpoints import check_dtype, resolve_model
 from hneurons_eval.models.layout import UnsupportedModelError
-from hneurons_eval.vllm.base import JobEngine
+from hneurons_eval.util.memory import available
+from hneurons_eval.vllm.base import BaseEngine
 from hneurons_eval.vllm.plugin import WORKER
-from hneurons_eval.vllm.request_extras import FIELD, RequestExtras
-from hneurons_eval.vllm.requests import Fetch, Given, Job, Sampled, gathered
+from hneurons_eval.vllm.request_extras import EXTRAS_KEY
+from hneurons_eval.vllm.requests import Completion, Fetch, PendingCapture, PendingRequest, join_ranks
 
-OURS = ("model", "tokenizer", "dtype", "revision", "trust_remote_code", "enforce_eager", "worker_extension_cls")
-"""Engine args of vLLM that are set here."""
-REFUSED = ("speculative_config", "enable_lora", "quantization", "pipeline_parallel_size", "data_parallel_size")
+OWN_ARGS = ("model", "tokenizer", "dtype", "revision", "trust_remote_code", "enforce_eager", "worker_extension_cls")
+"""vLLM's engine args that are set here."""
+UNSUPPORTED_ARGS = ("speculative_config", "enable_lora", "quantization", "pipeline_parallel_size", "data_parallel_size")
 """Engine args with which rows, weights or layers are not where the hooks expect them."""
 CPU_CACHE_SHARE, MAX_CPU_CACHE = 0.25, 4 << 30
 
 
-class VLLMEngine(JobEngine):
-    """A model that vLLM runs in this process and its workers. Use `get_vllm_engine`, which shares engines."""
+class VLLMEngine(BaseEngine):
+    """A model on vLLM in this process and its workers. Use `get_vllm_engine`, which shares engines."""
 
     def __init__(
         self,
@@ -57,17 +58,17 @@ class VLLMEngine(JobEngine):
         if importlib.util.find_spec("vllm") is None:
             raise UnsupportedModelError(
                 "hneurons-vllm/ needs vLLM: pip install 'hneurons-eval[vllm]' (a CPU: see docs/vllm.md), or the URL "
-                "of a server that runs it: --model-base-url"
+                "of a vLLM server: --model-base-url"
             )
         check_dtype(dtype)
         self._options = dict(options or {})
         self._check_options()
         super().__init__(name, revision, trust_remote_code)
-        # vLLM would take "auto" as half precision, whatever the checkpoint holds.
+        # vLLM's own "auto" is half precision, even for a float32 checkpoint.
         self.dtype = self.stored_dtype if dtype == "auto" else dtype
         self._arguments = (revision, trust_remote_code)
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._active: dict[str, Job] = {}
+        self._queue: queue.SimpleQueue[PendingRequest | None] = queue.SimpleQueue()
+        self._active: dict[str, PendingRequest] = {}
         self._ready: Future[None] = Future()
         self._closing = threading.Event()
         self._failed: BaseException | None = None
@@ -77,7 +78,7 @@ class VLLMEngine(JobEngine):
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End the thread and vLLM's processes; what is still waiting fails."""
+        """End the thread and vLLM's processes; waiting requests fail."""
         self._closing.set()
         self._queue.put(None)
         self._thread.join(timeout=60)
@@ -85,27 +86,25 @@ class VLLMEngine(JobEngine):
     def _check_options(self) -> None:
         from vllm import EngineArgs  # pyright: ignore
 
-        known = set(EngineArgs.__dataclass_fields__) - set(OURS)
-        if unknown := sorted(set(self._options) - known):
-            own = [name for name in unknown if name in OURS]
+        unknown = sorted(set(self._options) - set(EngineArgs.__dataclass_fields__) | set(self._options) & set(OWN_ARGS))
+        if own := [name for name in unknown if name in OWN_ARGS]:
+            raise ValueError(f"hneurons-vllm/ sets vLLM's {', '.join(own)} itself; leave it out")
+        if unknown:
             raise ValueError(
-                f"{', '.join(own)} of vLLM is set by hneurons-vllm/ itself"
-                if own
-                else f"unknown model args {', '.join(unknown)}; there are neurons, alpha, dtype, revision, "
+                f"unknown model args {', '.join(unknown)}; there are neurons, alpha, dtype, revision, "
                 "trust_remote_code and vLLM's engine args, such as tensor_parallel_size or max_model_len"
             )
-        for name in REFUSED:
-            value = self._options.get(name)
-            if value not in (None, False, 1):
+        for name in UNSUPPORTED_ARGS:
+            if (value := self._options.get(name)) not in (None, False, 1):
                 raise ValueError(
                     f"{name}={value} is not covered by hneurons-vllm/: tokens or layers would be elsewhere than its "
                     "hooks expect; leave it out"
                 )
 
-    def _put(self, job: Job) -> None:
+    def _submit(self, pending: PendingRequest) -> None:
         if self._failed is not None or self._closing.is_set():
             raise RuntimeError("vLLM has stopped; start a new process") from self._failed
-        self._queue.put(job)
+        self._queue.put(pending)
 
     # ---- the engine's thread ----
 
@@ -120,7 +119,7 @@ class VLLMEngine(JobEngine):
             while not self._closing.is_set():
                 self._receive()
                 if self._active:
-                    self._turn()
+                    self._step()
         except BaseException as error:
             self._failed = error
         self._stop()
@@ -128,19 +127,17 @@ class VLLMEngine(JobEngine):
     def _start(self) -> None:
         revision, trust_remote_code = self._arguments
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # whose rows are looked up is V1's
+        os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # the hooks read the rows of V1
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # this process has threads
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
         options = self._options
         if current_platform.is_cpu():
-            # A process of its own for the scheduler would take one core from the model.
+            # A separate scheduler process would take one core from the model.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             if "kv_cache_memory_bytes" not in options and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-                import psutil
-
-                spare = int(CPU_CACHE_SHARE * psutil.virtual_memory().available)
+                spare = int(CPU_CACHE_SHARE * available())
                 options = options | {"kv_cache_memory_bytes": min(MAX_CPU_CACHE, spare)}
         from vllm import EngineArgs  # pyright: ignore
         from vllm.v1.engine.llm_engine import LLMEngine  # pyright: ignore[reportMissingImports]
@@ -150,126 +147,123 @@ class VLLMEngine(JobEngine):
             dtype=self.dtype,  # pyright: ignore[reportArgumentType]
             revision=revision,
             trust_remote_code=trust_remote_code,
-            enforce_eager=True,  # a compiled graph would run past the hooks
+            enforce_eager=True,  # a compiled graph would bypass the hooks
             worker_extension_cls=WORKER,
             **({"max_logprobs": -1} | options),
         )
-        with _out_of_sight("llvmlite.binding.ffi") if current_platform.is_cpu() else nullcontext():
+        with _hidden_module("llvmlite.binding.ffi") if current_platform.is_cpu() else nullcontext():
             self._llm = LLMEngine.from_engine_args(arguments)
         self.context: int = self._llm.model_config.max_model_len - 1
         for refusal in self._llm.collective_rpc("hneurons_setup", args=(json.dumps(self.layout.widths),)):
             if refusal:
                 raise UnsupportedModelError(refusal)
-        self._prove()
+        self._check_hooks()
 
-    def _prove(self) -> None:
-        """A first capture: it fails here, not in the middle of a run, where hooks are not reached."""
-        token = next(iter(self.ends), 0)
-        probe: Future[Captured] = Future()
-        self._admit(Given(probe, CaptureRequest((token, token), ((0,), (1,)))))
+    def _check_hooks(self) -> None:
+        """Capture once, so that hooks that are not reached fail here and not in the middle of a run."""
+        token = next(iter(self.end_tokens), 0)
+        future: Future[Captured] = Future()
+        self._schedule(PendingCapture(future, CaptureRequest((token, token), ((0,), (1,)))))
         while self._active:
-            self._turn()
-        if not np.isfinite(probe.result().contributions).all():
+            self._step()
+        if not np.isfinite(future.result().contributions).all():
             raise UnsupportedModelError(f"{self.name} gives contributions that are not finite on vLLM")
 
     def _stop(self) -> None:
         error = RuntimeError("vLLM has stopped")
         error.__cause__ = self._failed
-        waiting = list(self._active.values())
+        waiting: list[PendingRequest | None] = list(self._active.values())
         while not self._queue.empty():
-            if (job := self._queue.get()) is not None:
-                waiting.append(job)
-        for job in waiting:
-            settle(job.future, error=error)
+            waiting.append(self._queue.get())
+        for pending in waiting:
+            if pending is not None:
+                settle(pending.future, error=error)
         self._active.clear()
         if (llm := getattr(self, "_llm", None)) is not None:
             llm.engine_core.shutdown()
 
     def _receive(self) -> None:
-        """Take what has arrived; where nothing is running, wait for it."""
+        """Schedule the requests in the queue; an idle engine waits for one."""
         while not self._closing.is_set():
             try:
-                job = self._queue.get() if not self._active else self._queue.get_nowait()
+                pending = self._queue.get(block=not self._active)
             except queue.Empty:
                 return
-            if job is not None and not job.future.cancelled():
-                self._admit(job)
+            if pending is not None and not pending.future.cancelled():
+                self._schedule(pending)
 
-    def _admit(self, job: Job) -> None:
+    def _schedule(self, pending: PendingRequest) -> None:
         """Give a request to vLLM."""
-        name = uuid.uuid4().hex
-        try:
-            fields = job.fields(name, self.layout)
-            prompt: dict[str, Any] = {"prompt_token_ids": list(job.tokens)}
-            if job.request.neurons is not None and fields.scaling is not None:
-                # A prefix that was computed under another alpha must not be used.
-                prompt["cache_salt"] = f"{job.request.neurons.digest}:{job.request.alpha!r}"
-            params = self._params(job, fields)
-            self._llm.add_request(name, prompt, params)  # pyright: ignore[reportArgumentType]
-        except Exception as error:
-            settle(job.future, error=error)
-            return
-        self._active[name] = job
-
-    def _params(self, job: Job, fields: RequestExtras) -> Any:
         from vllm import SamplingParams  # pyright: ignore
         from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
 
-        asked = job.sampling(self.ends)
-        return SamplingParams(
-            **asked,
-            detokenize=bool(asked.get("stop")),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_reading_prefix_cache=True if fields.key else None,
-            extra_args={FIELD: fields.to_text()} if fields.key or fields.scaling is not None else None,
-        )
+        name = uuid.uuid4().hex
+        try:
+            extras = pending.extras(name, self.layout)
+            prompt: dict[str, Any] = {"prompt_token_ids": list(pending.tokens)}
+            if pending.request.neurons is not None and extras.scaling is not None:
+                # A prefix that was computed under another alpha must not be used.
+                prompt["cache_salt"] = f"{pending.request.neurons.digest}:{pending.request.alpha!r}"
+            asked = pending.sampling_params(self.end_tokens)
+            params = SamplingParams(
+                **asked,
+                detokenize=bool(asked.get("stop")),
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_reading_prefix_cache=True if extras.key else None,
+                extra_args={EXTRAS_KEY: extras.to_text()} if extras.key or extras.scaling is not None else None,
+            )
+            self._llm.add_request(name, prompt, params)  # pyright: ignore[reportArgumentType]
+        except Exception as error:
+            settle(pending.future, error=error)
+            return
+        self._active[name] = pending
 
-    def _turn(self) -> None:
-        """One step of vLLM, and what has ended with it."""
-        wanted: list[tuple[str, Fetch]] = []
-        gone: list[str] = []
+    def _step(self) -> None:
+        """One step of vLLM, and the requests that end with it."""
+        fetches: list[tuple[str, Fetch]] = []
+        unneeded: list[str] = []
         for output in self._llm.step():
-            job = self._active.get(output.request_id)
-            if job is None or not output.finished:
+            pending = self._active.get(output.request_id)
+            if pending is None or not output.finished:
                 continue
             del self._active[output.request_id]
-            then: Fetch | Given | None = None
+            then: Fetch | PendingCapture | None = None
             try:
-                then = job.finish(_sampled(output), self.tokenizer, self.ends, self.layout)
+                then = pending.finish(_completion(output), self.tokenizer, self.end_tokens, self.layout)
             except Exception as error:  # a span function that fails fails its own request only
-                settle(job.future, error=error)
+                settle(pending.future, error=error)
             if isinstance(then, Fetch):
-                wanted.append((output.request_id, then))
-            elif job.captures:
-                gone.append(output.request_id)
-            if isinstance(then, Given):
-                self._admit(then)
-        cancelled = [name for name, job in self._active.items() if job.future.cancelled()]
+                fetches.append((output.request_id, then))
+            elif pending.captures:
+                unneeded.append(output.request_id)
+            if isinstance(then, PendingCapture):
+                self._schedule(then)
+        cancelled = [name for name, pending in self._active.items() if pending.future.cancelled()]
         if cancelled:
             self._llm.abort_request(cancelled)
-            gone += [name for name in cancelled if self._active.pop(name).captures]
-        if gone:
-            self._llm.collective_rpc("hneurons_drop", args=(json.dumps(gone),))
-        if wanted:
-            self._fetch(wanted)
+            unneeded += [name for name in cancelled if self._active.pop(name).captures]
+        if unneeded:
+            self._llm.collective_rpc("hneurons_drop", args=(json.dumps(unneeded),))
+        if fetches:
+            self._fetch(fetches)
 
-    def _fetch(self, wanted: list[tuple[str, Fetch]]) -> None:
-        """Bring captures from the workers, and their shares of the neurons together."""
-        question = json.dumps([(name, fetch.regions) for name, fetch in wanted])
+    def _fetch(self, fetches: list[tuple[str, Fetch]]) -> None:
+        """Fetch captures from the workers and join the ranks."""
+        question = json.dumps([(name, fetch.regions) for name, fetch in fetches])
         shares = [load(blob) for blob in self._llm.collective_rpc("hneurons_fetch", args=(question,))]
-        for number, (_, fetch) in enumerate(wanted):
+        for number, (_, fetch) in enumerate(fetches):
             try:
-                fetch.done(gathered(shares, str(number), self.layout, fetch.watch))
+                fetch.done(join_ranks(shares, str(number), self.layout, fetch.watch))
             except Exception as error:
                 settle(fetch.future, error=error)
 
 
 @contextmanager
-def _out_of_sight(name: str) -> Iterator[None]:
-    """A module that is not among those loaded, inside the block.
+def _hidden_module(name: str) -> Iterator[None]:
+    """Hide a loaded module inside the block.
 
-    On a CPU, vLLM reads `vars(...)["kernel"]` of all that all modules hold. The library object of llvmlite, which numba
-    loads, has functions for attributes of any name, `__dict__` too, and vLLM would not start.
+    On a CPU, vLLM reads `vars(...)["kernel"]` of every object in every module. The library object of llvmlite, which
+    numba loads, returns a function for any attribute, `__dict__` too, and vLLM would not start.
     """
     module = sys.modules.pop(name, None)
     try:
@@ -279,13 +273,13 @@ def _out_of_sight(name: str) -> Iterator[None]:
             sys.modules[name] = module
 
 
-def _sampled(output: Any) -> Sampled:
-    (completion,) = output.outputs
-    levels = None
-    if completion.logprobs is not None:
-        ranked = (sorted(found.items(), key=lambda item: item[1].rank or 0) for found in completion.logprobs)
-        levels = [{token: level.logprob for token, level in found} for found in ranked]
-    return Sampled(tuple(completion.token_ids), levels)
+def _completion(output: Any) -> Completion:
+    (found,) = output.outputs
+    logprobs = None
+    if found.logprobs is not None:
+        ranked = (sorted(entry.items(), key=lambda item: item[1].rank or 0) for entry in found.logprobs)
+        logprobs = [{token: level.logprob for token, level in entry} for entry in ranked]
+    return Completion(tuple(found.token_ids), logprobs)
 
 
 _ENGINES: dict[tuple[Any, ...], VLLMEngine] = {}

@@ -1,4 +1,4 @@
-"""The factors of a mixed batch on one rank: each (neurons, alpha) in use is a row, all their neurons the columns."""
+"""Scaling factors of a mixed batch on one rank: a row for each (neurons, alpha) in use, a column for each neuron."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,16 @@ Scaling = tuple[tuple[int, ...], float]
 """Flat indices of neurons, and their factor."""
 MAX_ENTRIES = 512
 MAX_FACTORS = 2**26
-"""In a table that also holds what is not wanted at the moment."""
+"""Limits of a table that also holds entries not in use at the moment."""
 
 
 class FactorTable:
-    """Row 0 is the untouched model; a batch that mixes many sets and alphas costs one gather and one scatter a layer.
+    """Row 0 is the baseline; a batch that mixes many sets and alphas costs one gather and one scatter a layer.
 
     Args:
-        layout: the model's neurons, by which flat indices are meant.
+        layout: the model's neurons, to which flat indices refer.
         projections: those of this rank.
-        device: where the batch is.
+        device: of the batch.
     """
 
     def __init__(self, layout: NeuronLayout, projections: Sequence[Projection], device: torch.device) -> None:
@@ -34,15 +34,15 @@ class FactorTable:
         self._columns: list[tuple[Tensor, slice] | None] = [None] * len(projections)
 
     def rows(self, requests: Sequence[Scaling | None]) -> list[int] | None:
-        """The row of each request; None where all are untouched. The table grows by what it does not have yet."""
+        """The row of each request, adding missing entries; None if all are baseline."""
         wanted = {request for request in requests if request is not None}
         if not wanted:
             return None
         if not wanted <= self._entries.keys():
             known = [*self._entries, *(wanted - self._entries.keys())]
             columns = min(self._layout.total, sum(len(neurons) for neurons, _ in known))
-            roomy = len(known) <= MAX_ENTRIES and len(known) * columns <= MAX_FACTORS
-            self._build(known if roomy else sorted(wanted))
+            small = len(known) <= MAX_ENTRIES and len(known) * columns <= MAX_FACTORS
+            self._build(known if small else sorted(wanted))
         return [0 if request is None else self._entries[request] for request in requests]
 
     def factors(self, rows: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class FactorTable:
         return self._factors.index_select(0, rows)
 
     def columns(self, layer: int) -> tuple[Tensor, slice] | None:
-        """Which of the layer's columns on this rank are scaled, and which columns of `factors` are theirs."""
+        """The layer's scaled columns on this rank, and their columns in `factors`."""
         return self._columns[layer]
 
     def _build(self, entries: Sequence[Scaling]) -> None:
@@ -58,16 +58,14 @@ class FactorTable:
         factors = np.ones((len(entries) + 1, len(union)), np.float32)
         for row, (neurons, alpha) in enumerate(entries, start=1):
             factors[row, np.searchsorted(union, neurons)] = alpha
-        layers, within = self._layout.unflatten(union)
-        kept: list[np.ndarray] = []
+        chosen: list[np.ndarray] = []
         begin = 0
-        for place in self._projections:
-            own = np.flatnonzero(
-                (layers == place.layer) & (within >= place.first) & (within - place.first < place.width)
-            )
-            kept.append(own)
-            columns = torch.from_numpy(within[own] - place.first).to(self._device)
-            self._columns[place.layer] = (columns, slice(begin, begin + len(own))) if len(own) else None
+        for projection in self._projections:
+            first = int(self._layout.starts[projection.layer]) + projection.first
+            own = np.flatnonzero((union >= first) & (union < first + projection.width))
+            chosen.append(own)
+            columns = torch.from_numpy(union[own] - first).to(self._device)
+            self._columns[projection.layer] = (columns, slice(begin, begin + len(own))) if len(own) else None
             begin += len(own)
-        self._factors = torch.from_numpy(factors[:, np.concatenate(kept)]).to(self._device)
+        self._factors = torch.from_numpy(factors[:, np.concatenate(chosen)]).to(self._device)
         self._entries = {entry: row for row, entry in enumerate(entries, start=1)}

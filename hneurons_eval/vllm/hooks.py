@@ -1,17 +1,17 @@
-"""Hooks within a vLLM worker: scale z and reduce contributions, for the requests of a step that ask for it.
+"""Hooks in a vLLM worker: scale z and reduce contributions for the requests of a step that ask for it.
 
-A step of vLLM computes one flattened batch: some tokens of each of many requests, a chunk of a prompt here and the
-next token of an answer there. Before the model runs, a hook on it looks up whose rows are whose and what they ask for
-(`_plan`); hooks on the down projections carry that out; a hook behind it takes the final states. Where nobody in the
-step asks for anything, every hook returns at once.
+A step of vLLM computes one flattened batch: some tokens of each of many requests, a chunk of a prompt here and the next
+token of an answer there. Before the model runs, a hook on it finds out which rows belong to which request and what that
+request asks for (`_plan`). Hooks on the down projections do it, and a hook after the model reads the final states. If
+no request of the step asks for anything, every hook returns at once.
 
-Each position of a request counts once: a request that was preempted is computed again, which changes nothing.
-Everything is summed in float32. Under tensor parallelism every rank does the same with its own share of the neurons.
+Each position of a request counts once, even if the request is preempted and computed again. All sums are in float32.
+Under tensor parallelism every rank does the same with its own share of the neurons.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -25,79 +25,18 @@ from hneurons_eval.engine.activation_records import ActivationRecord, compact
 from hneurons_eval.engine.logits import logsumexp_and_entropy
 from hneurons_eval.models.contributions import inverse_norm
 from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
-from hneurons_eval.vllm.captures import Capture, Wanted
+from hneurons_eval.vllm.captures import Capture
 from hneurons_eval.vllm.factors import FactorTable
 from hneurons_eval.vllm.projections import find_projections
-from hneurons_eval.vllm.request_extras import FIELD, RequestExtras
+from hneurons_eval.vllm.request_extras import EXTRAS_KEY, Regions, RequestExtras
+from hneurons_eval.vllm.steps import CapturedRows, Step
 
 MAX_CAPTURES = 4096
-"""Captures that are kept before the oldest are dropped, as of callers who never came back for them."""
+"""More captures than these drop the oldest, which nobody has fetched."""
 LOGIT_ROWS = 256
 COMPACT_EVERY = 64
 SPARE_SHARE = 0.05
-"""Of a GPU's memory, what must stay free if tokens that are kept apart are to stay on it."""
-
-
-@dataclass
-class Part:
-    """One captured request's rows in a step.
-
-    Attributes:
-        capture: where they go.
-        number: of the request in the step.
-        first: absolute position of its first row.
-        start, stop: its rows.
-        tokens: ids of its prompt.
-        fresh: positions that are in a region and are counted now.
-    """
-
-    capture: Capture
-    number: int
-    first: int
-    start: int
-    stop: int
-    tokens: Sequence[int]
-    fresh: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-
-    @property
-    def last(self) -> int:
-        """One more than the position of its last row."""
-        return self.first + self.stop - self.start
-
-
-@dataclass
-class Step:
-    """What the hooks have to do in one step.
-
-    Attributes:
-        rows: number of rows that belong to requests; what follows is padding.
-        requests: number of requests.
-        factors: float32 `[rows, columns]`, or None where nothing is scaled.
-        parts: of the captured requests.
-        summed, cells: rows that are summed, and to which of the step's sums each goes.
-        sums: the step's sums, of each layer `[cells, width]`.
-        owners: of each of the step's sums the capture and its cell.
-        kept: rows that are kept apart.
-        keepers: whose they are.
-        z, inverse: of the rows kept apart, layer by layer.
-        layers: number of down projections that have been reached.
-        read: whether the logits have come.
-    """
-
-    rows: int
-    requests: int
-    factors: Tensor | None = None
-    parts: list[Part] = field(default_factory=list)
-    summed: Tensor | None = None
-    cells: Tensor | None = None
-    sums: list[Tensor] = field(default_factory=list)
-    owners: list[tuple[Capture, int]] = field(default_factory=list)
-    kept: Tensor | None = None
-    keepers: list[Capture] = field(default_factory=list)
-    z: list[Tensor] = field(default_factory=list)
-    inverse: list[Tensor] = field(default_factory=list)
-    layers: int = 0
-    read: bool = False
+"""Share of a GPU's memory that has to be free for tokens kept apart to stay on it."""
 
 
 class NeuronHooks:
@@ -123,19 +62,19 @@ class NeuronHooks:
         self.layout = layout
         self.rank = rank
         self.projections = find_projections(self._model, layout.widths)
-        for place in self.projections:
-            if place.width * ranks != layout.widths[place.layer]:
+        for projection in self.projections:
+            if projection.width * ranks != (width := layout.widths[projection.layer]):
                 raise UnsupportedModelError(
-                    f"{place.name} has {place.width} of {layout.widths[place.layer]} neurons on each of {ranks} ranks"
+                    f"{projection.name} has {projection.width} of {width} neurons on each of {ranks} ranks"
                 )
         device = runner.device
         self.device = device if isinstance(device, torch.device) else torch.device(device)
         with torch.inference_mode():
-            self.norms = torch.cat([place.column_norms() for place in self.projections])
-        starts = np.cumsum([0, *(place.width for place in self.projections)]).tolist()
+            self.norms = torch.cat([projection.column_norms() for projection in self.projections])
+        starts = np.cumsum([0, *(projection.width for projection in self.projections)]).tolist()
         self._slices = [slice(*pair) for pair in pairwise(starts)]
         self._table = FactorTable(layout, self.projections, self.device)
-        self._fields: OrderedDict[str, RequestExtras] = OrderedDict()
+        self._parse = lru_cache(2 * MAX_CAPTURES)(RequestExtras.from_text)
         self._captures: OrderedDict[str, Capture] = OrderedDict()
         self._fetched: OrderedDict[str, None] = OrderedDict()
         self._step: Step | None = None
@@ -152,9 +91,9 @@ class NeuronHooks:
         self._model.register_forward_pre_hook(self._begin)
         self._model.register_forward_hook(self._finish)
         processors[0].register_forward_hook(self._read_logits)
-        for place in self.projections:
-            place.module.register_forward_pre_hook(self._scaler(place.layer))
-            place.module.register_forward_hook(self._seer(place.layer))
+        for projection in self.projections:
+            projection.module.register_forward_pre_hook(self._scaler(projection.layer))
+            projection.module.register_forward_hook(self._observer(projection.layer))
 
     # ---- before the model runs ----
 
@@ -163,76 +102,36 @@ class NeuronHooks:
 
     def _plan(self) -> Step | None:
         if get_forward_context().attn_metadata is None:
-            return None  # a run for profiling: its rows are nobody's
+            return None  # a profiling run: its rows belong to no request
         batch, states = self._runner.input_batch, self._runner.requests
         names = batch.req_ids
-        asked: list[RequestExtras | None] = [None] * len(names)
-        for number, name in enumerate(names):
-            params = states[name].sampling_params
-            extra = None if params is None else params.extra_args
-            if extra and FIELD in extra:
-                asked[number] = self._fields_of(name, extra[FIELD])
-        if not any(asked):
+        params = [states[name].sampling_params for name in names]
+        texts = [None if one is None else (one.extra_args or {}).get(EXTRAS_KEY) for one in params]
+        if not any(texts):
             return None
+        asked = [None if text is None else self._parse(text) for text in texts]
         starts = self._runner.query_start_loc.np
         step = Step(int(starts[len(names)]), len(names))
-        rows = self._table.rows([None if fields is None else fields.scaling for fields in asked])
+        rows = self._table.rows([None if extras is None else extras.scaling for extras in asked])
         if rows is not None:
             sizes = np.diff(starts[: len(names) + 1])
             step.factors = self._table.factors(torch.from_numpy(np.repeat(rows, sizes)).to(self.device))
-        for number, fields in enumerate(asked):
-            if fields is not None and fields.key and (capture := self._capture_of(fields)) is not None:
-                first = int(batch.num_computed_tokens_cpu[number])
-                tokens = states[names[number]].prompt_token_ids
-                part = Part(capture, number, first, int(starts[number]), int(starts[number + 1]), tokens)
-                step.parts.append(part)
-        if step.parts:
-            self._assign(step)
-        return step if step.parts or step.factors is not None else None
+        for number, extras in enumerate(asked):
+            if extras is not None and extras.key and (capture := self._capture_of(extras)) is not None:
+                first, tokens = int(batch.num_computed_tokens_cpu[number]), states[names[number]].prompt_token_ids
+                start, stop = starts[number : number + 2].tolist()
+                step.captured.append(CapturedRows(capture, number, first, start, stop, tokens))
+        step.assign([projection.width for projection in self.projections], self.device)
+        return step if step.captured or step.factors is not None else None
 
-    def _fields_of(self, name: str, text: str) -> RequestExtras:
-        if name not in self._fields:
-            self._fields[name] = RequestExtras.from_text(text)
-            if len(self._fields) > 2 * MAX_CAPTURES:
-                self._fields.popitem(last=False)
-        return self._fields[name]
-
-    def _capture_of(self, fields: RequestExtras) -> Capture | None:
-        if fields.key in self._fetched:
+    def _capture_of(self, extras: RequestExtras) -> Capture | None:
+        if extras.key in self._fetched:
             return None  # a step that was under way when the request ended
-        if fields.key not in self._captures:
-            self._captures[fields.key] = Capture.of(fields, len(self.norms), self.device)
+        if extras.key not in self._captures:
+            self._captures[extras.key] = Capture.of(extras, len(self.norms), self.device)
             if len(self._captures) > MAX_CAPTURES:
                 self._captures.popitem(last=False)
-        return self._captures[fields.key]
-
-    def _assign(self, step: Step) -> None:
-        """Which rows are summed where, and which are kept apart."""
-        summed: list[np.ndarray] = []
-        cells: list[np.ndarray] = []
-        kept: list[int] = []
-        for part in step.parts:
-            capture = part.capture
-            if part.first < len(capture.cells):
-                last = min(part.last, len(capture.cells))
-                own = capture.cells[part.first : last]
-                fresh = np.flatnonzero((own >= 0) & ~capture.seen[part.first : last])
-                capture.seen[part.first : last] = True
-                if len(fresh):
-                    part.fresh = part.first + fresh
-                    summed.append(part.start + fresh)
-                    cells.append(len(step.owners) + own[fresh])
-                    step.owners += [(capture, cell) for cell in range(len(capture.members))]
-            if capture.fields.keep_from is not None and part.first <= capture.kept < part.last:
-                rows = range(part.start + capture.kept - part.first, part.stop)
-                kept += rows
-                step.keepers += [capture] * len(rows)
-        if summed:
-            step.summed = torch.from_numpy(np.concatenate(summed)).to(self.device)
-            step.cells = torch.from_numpy(np.concatenate(cells)).to(self.device)
-            step.sums = [torch.zeros(len(step.owners), place.width, device=self.device) for place in self.projections]
-        if kept:
-            step.kept = torch.tensor(kept, device=self.device)
+        return self._captures[extras.key]
 
     # ---- at each down projection ----
 
@@ -244,17 +143,17 @@ class NeuronHooks:
             step.layers += 1
             if step.factors is None or (found := self._table.columns(layer)) is None:
                 return
-            columns, part = found
+            columns, own = found
             z = args[0].view(-1, args[0].shape[-1])[: step.rows]
             # In float32 and rounded once. z is a temporary that only the down projection reads.
-            z.index_copy_(1, columns, (z.index_select(1, columns).float() * step.factors[:, part]).to(z.dtype))
+            z.index_copy_(1, columns, (z.index_select(1, columns).float() * step.factors[:, own]).to(z.dtype))
 
         return scale
 
-    def _seer(self, layer: int) -> Any:
-        def see(_module: Any, args: tuple[Any, ...], output: Any) -> None:
+    def _observer(self, layer: int) -> Any:
+        def observe(_module: Any, args: tuple[Any, ...], output: Any) -> None:
             step = self._step
-            if step is None or not step.parts:
+            if step is None or not step.captured:
                 return
             z = args[0].view(-1, args[0].shape[-1])
             h = output[0] if isinstance(output, tuple) else output
@@ -269,12 +168,12 @@ class NeuronHooks:
                 step.z.append(z.index_select(0, step.kept))
                 step.inverse.append(inverse_norm(h.index_select(0, step.kept)))
 
-        return see
+        return observe
 
     def _add(self, step: Step, layer: int, magnitude: Tensor) -> None:
         """Add rows `[rows, width]` to the step's sums, in those captures that sum; else take the maximum."""
         assert step.cells is not None
-        largest = [capture.fields.reduce == "max" for capture, _ in step.owners]
+        largest = [capture.extras.reduce == "max" for capture, _ in step.owners]
         if not any(largest):
             step.sums[layer].index_add_(0, step.cells, magnitude)
         elif all(largest):
@@ -284,7 +183,7 @@ class NeuronHooks:
             step.sums[layer].index_add_(0, step.cells[~chosen], magnitude[~chosen])
             _maximum_(step.sums[layer], step.cells[chosen], magnitude[chosen])
 
-    # ---- behind the model ----
+    # ---- after the model ----
 
     def _finish(self, _module: Any, _args: Any, output: Any) -> None:
         step = self._step
@@ -295,19 +194,19 @@ class NeuronHooks:
                 f"{step.layers} of {len(self.projections)} down projections were reached by hooks; "
                 "vLLM has to run the model eagerly (enforce_eager)"
             )
-        if not step.parts:
+        if not step.captured:
             return
         states: Tensor = output[0] if isinstance(output, tuple) else output
         if step.sums:
             sums = torch.cat(step.sums, dim=1)
             for number, (capture, cell) in enumerate(step.owners):
-                if capture.fields.reduce == "mean":
+                if capture.extras.reduce == "mean":
                     capture.sums[cell] += sums[number]
                 else:
                     torch.maximum(capture.sums[cell], sums[number], out=capture.sums[cell])
             step.sums = []
         if step.kept is not None:
-            record = self._at_home(
+            record = self._offloaded(
                 ActivationRecord(
                     torch.cat(step.z, dim=1),
                     torch.stack(step.inverse, dim=1),
@@ -318,123 +217,122 @@ class NeuronHooks:
             for row, capture in enumerate(step.keepers):
                 capture.history.append((record, row))
             step.z, step.inverse = [], []
-        for part in step.parts:
-            if part.capture.fields.response_from is not None:
-                self._read_response(part, states)
+        for rows in step.captured:
+            if rows.capture.extras.response_from is not None:
+                self._read_response(rows, states)
         self._steps += 1
         if self._steps % COMPACT_EVERY == 0:
             compact([capture.history for capture in self._captures.values() if capture.history])
 
-    def _at_home(self, record: ActivationRecord) -> ActivationRecord:
-        """The record where it can stay: on a GPU that is nearly full, in the machine's memory instead."""
-        if self.device.type != "cuda":
-            return record
-        free, total = torch.cuda.mem_get_info(self.device)
+    def _offloaded(self, record: ActivationRecord) -> ActivationRecord:
+        """The record, in the machine's memory if the GPU is nearly full."""
+        free, total = torch.cuda.mem_get_info(self.device) if self.device.type == "cuda" else (1, 1)
         if free > SPARE_SHARE * total:
             return record
         hidden = None if record.hidden is None else record.hidden.cpu()
         return ActivationRecord(record.z.cpu(), record.inverse.cpu(), (), hidden)
 
-    def _read_response(self, part: Part, states: Tensor) -> None:
-        """How likely each token of a given response is, and the final states over its answer."""
-        capture, fields = part.capture, part.capture.fields
-        assert fields.response_from is not None
-        # The state at one position tells the next token's distribution.
-        places = [
-            place
-            for place in range(max(part.first, fields.response_from - 1), min(part.last, len(part.tokens) - 1))
-            if place + 1 not in capture.logprobs
+    def _read_response(self, rows: CapturedRows, states: Tensor) -> None:
+        """Log-probability and entropy of each token of a given response, and the final states over its answer."""
+        capture, first = rows.capture, rows.capture.extras.response_from
+        assert first is not None
+        # The state at one position gives the next token's distribution.
+        positions = [
+            position
+            for position in range(max(rows.first, first - 1), min(rows.last, len(rows.tokens) - 1))
+            if position + 1 not in capture.logprobs
         ]
-        for begin in range(0, len(places), LOGIT_ROWS):
-            some = places[begin : begin + LOGIT_ROWS]
-            rows = torch.tensor([part.start + place - part.first for place in some], device=self.device)
+        for begin in range(0, len(positions), LOGIT_ROWS):
+            some = positions[begin : begin + LOGIT_ROWS]
+            chosen = torch.tensor([rows.start + position - rows.first for position in some], device=self.device)
             self._own_logits = True
             try:
-                logits = self._model.compute_logits(states.index_select(0, rows))
+                logits = self._model.compute_logits(states.index_select(0, chosen))
             finally:
                 self._own_logits = False
-            if logits is None:  # the other ranks only take part
-                values = entropy = torch.zeros(len(some))
+            if logits is None:  # only rank 0 gets them
+                values = entropies = torch.zeros(len(some))
             else:
-                logsumexp, entropy = logsumexp_and_entropy(logits)
-                targets = torch.tensor([part.tokens[place + 1] for place in some], device=logits.device)
+                logsumexp, entropies = logsumexp_and_entropy(logits)
+                targets = torch.tensor([rows.tokens[position + 1] for position in some], device=logits.device)
                 values = logits.gather(-1, targets[:, None])[:, 0].float() - logsumexp
-            for place, value, spread in zip(some, values, entropy, strict=True):
-                capture.logprobs[place + 1], capture.entropies[place + 1] = value, spread
-        answer = part.fresh[capture.members[capture.cells[part.fresh], 0]]
+            for position, value, entropy in zip(some, values, entropies, strict=True):
+                capture.logprobs[position + 1], capture.entropies[position + 1] = value, entropy
+        answer = rows.fresh[capture.members[capture.cells[rows.fresh], 0]]
         if len(answer):
-            rows = torch.from_numpy(part.start + answer - part.first).to(self.device)
-            own = states.index_select(0, rows).float().sum(dim=0)
+            chosen = torch.from_numpy(rows.start + answer - rows.first).to(self.device)
+            own = states.index_select(0, chosen).float().sum(dim=0)
             capture.hidden = own if capture.hidden is None else capture.hidden + own
 
     def _read_logits(self, _module: Any, _args: Any, logits: Tensor | None) -> None:
-        """Entropies of the distributions from which answers that keep tokens apart are continued."""
+        """Entropies at the tokens that are kept apart while an answer is generated."""
         step = self._step
-        if self._own_logits or step is None or step.read:
+        if self._own_logits or step is None or step.logits_read:
             return
-        step.read = True  # later in the step come those of prompts whose log-probabilities somebody wants
+        step.logits_read = True  # vLLM computes those for prompt log-probabilities later in the step
         asking = [
-            part
-            for part in step.parts
-            if part.capture.fields.response_from is None and part.last >= (part.capture.fields.keep_from or 2**62)
+            rows
+            for rows in step.captured
+            if rows.capture.extras.response_from is None and rows.last >= (rows.capture.extras.keep_from or 2**62)
         ]
         if logits is None or not asking:
             return
         if len(logits) != step.requests:
-            raise RuntimeError(f"{len(logits)} rows of logits for {step.requests} requests; no drafts can be captured")
-        rows = torch.tensor([part.number for part in asking], device=logits.device)
-        own = logits if len(asking) == len(logits) else logits.index_select(0, rows)
-        for part, entropy in zip(asking, logsumexp_and_entropy(own)[1], strict=True):
-            part.capture.entropies[part.last] = entropy
+            raise RuntimeError(
+                f"{len(logits)} rows of logits for {step.requests} requests; speculative decoding is not covered"
+            )
+        chosen = torch.tensor([rows.number for rows in asking], device=logits.device)
+        own = logits if len(asking) == len(logits) else logits.index_select(0, chosen)
+        for rows, entropy in zip(asking, logsumexp_and_entropy(own)[1], strict=True):
+            rows.capture.entropies[rows.last] = entropy
 
-    # ---- what callers fetch ----
+    # ---- fetching ----
 
-    def fetch(self, key: str, regions: "Wanted | None") -> dict[str, Tensor]:
-        """What was gathered under a key, which is forgotten then; float32, on the CPU.
+    def fetch(self, key: str, regions: Regions | None) -> dict[str, Tensor]:
+        """Fetch and forget the capture under a key: float32 tensors on the CPU.
 
         Args:
             key: of the request's `RequestExtras`.
-            regions: those that are wanted; default the request's own.
+            regions: to fetch; default the request's own.
 
         Returns:
-            `values` `[regions, neurons of this rank]`; `watched` `[tokens kept apart, those of this rank]`, if any are
-            to be watched; and on rank 0 also, where there are any, `logprobs` and
-            `entropies` of the response's tokens, and `hidden` `[hidden size]`, the mean final state over the first
-            region.
+            `values` `[regions, neurons of this rank]`; `watched` `[tokens kept apart, neurons of this rank]`, if
+            per-token contributions were asked for. On rank 0 also, if there are any, `logprobs` and `entropies` of the
+            response's tokens, and `hidden` `[hidden size]`, the mean final state over the first region.
 
         Raises:
             ValueError: there is nothing under that key, or some position was never computed.
         """
-        capture = self._captures.pop(key, None)
-        self._fetched[key] = None
-        if len(self._fetched) > 2 * MAX_CAPTURES:
-            self._fetched.popitem(last=False)
+        capture = self._captures.get(key)
+        self.drop(key)
         if capture is None:
             raise ValueError(f"nothing was captured under {key!r}")
-        found = capture.result(regions, self._slices, self.norms, self._own(capture.fields.watch))
+        found = capture.result(regions, self._slices, self.norms, self._columns_of(capture.extras.watch))
         if self.rank:  # the rest is the same on every rank
             found = {name: values for name, values in found.items() if name in ("values", "watched")}
         return {name: values.float().cpu().contiguous() for name, values in found.items()}
 
-    def _own(self, flat: Sequence[int]) -> list[int]:
-        """Numbers, among this rank's neurons, of those with these flat indices that it has."""
-        layers, within = self.layout.unflatten(np.asarray(flat, np.int64))
-        found = []
-        for layer, number in zip(layers.tolist(), within.tolist(), strict=True):
-            place = self.projections[layer]
-            if place.first <= number < place.first + place.width:
-                found.append(self._slices[layer].start + number - place.first)
-        return found
+    def drop(self, key: str) -> None:
+        """Forget the capture under a key."""
+        self._captures.pop(key, None)
+        self._fetched[key] = None
+        if len(self._fetched) > 2 * MAX_CAPTURES:
+            self._fetched.popitem(last=False)
 
     @property
     def held(self) -> int:
-        """Of how many requests something is kept."""
+        """Number of captures that are kept."""
         return len(self._captures)
 
-    def drop(self, key: str) -> None:
-        """Forget what was gathered under a key."""
-        self._captures.pop(key, None)
-        self._fetched[key] = None
+    def _columns_of(self, flat: Sequence[int]) -> list[int]:
+        """Columns, among this rank's neurons, of those flat indices that it has."""
+        layers, within = self.layout.unflatten(np.asarray(flat, np.int64))
+        found = []
+        for layer, index in zip(layers.tolist(), within.tolist(), strict=True):
+            projection = self.projections[layer]
+            if projection.first <= index < projection.first + projection.width:
+                found.append(self._slices[layer].start + index - projection.first)
+        return found
 
 
 def _maximum_(into: Tensor, cells: Tensor, rows: Tensor) -> None:

@@ -1,12 +1,12 @@
-"""What vLLM loads of this package into its processes: the entry point `hneurons` in `vllm.general_plugins`.
+"""The plugin that vLLM loads into its processes: the entry point `hneurons` in `vllm.general_plugins`.
 
 ```
 VLLM_PLUGINS=hneurons vllm serve MODEL
 ```
 
-It does something only where `VLLM_PLUGINS` names it: any other vLLM on the same machine runs as if it were not there.
-Then the engine gets the worker extension that holds the hooks, runs eagerly, and with the model runner whose rows they
-know. The routes are another entry point of the same name, in `vllm.endpoint_plugins`: see `serve.py`.
+It does nothing unless `VLLM_PLUGINS` names it, so other vLLMs on the machine run as if it were not installed. Named, it
+gives engines the worker extension with the hooks, eager mode, and the model runner whose rows the hooks know. The
+routes are the entry point of the same name in `vllm.endpoint_plugins`: see `serve.py`.
 """
 
 import functools
@@ -19,17 +19,17 @@ WORKER = "hneurons_eval.vllm.worker.NeuronWorker"
 
 
 def register() -> None:
-    """Make the engines of this process ready for the hooks, if the user has named the plugin."""
+    """Prepare the engines of this process for the hooks, if the user has named the plugin."""
     if PLUGIN not in os.environ.get("VLLM_PLUGINS", "").split(","):
         return
-    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # whose rows are looked up is V1's
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # the hooks read the rows of V1
     from vllm.engine.arg_utils import EngineArgs  # pyright: ignore[reportMissingImports]
 
     original = EngineArgs.create_engine_config
 
     @functools.wraps(original)
     def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self.enforce_eager = True  # a compiled graph would run past the hooks
+        self.enforce_eager = True  # a compiled graph would bypass the hooks
         self.worker_extension_cls = self.worker_extension_cls or WORKER
         return original(self, *args, **kwargs)
 

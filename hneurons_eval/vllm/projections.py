@@ -1,9 +1,9 @@
-"""Where a vLLM model keeps its MLP neurons: the row-parallel down projection of every layer, coverage asserted.
+"""The MLP neurons of a vLLM model: the row-parallel down projection of every layer, with coverage asserted.
 
-vLLM builds models from modules of its own, so they are found anew, by the rule of `architectures.py`: within every
-decoder layer, outside attention, the one linear map from the neurons to the residual stream. Under tensor parallelism
-a rank holds a contiguous share of each layer's columns, and the layer's output is whole on every rank once it has been
-summed over ranks. What cannot be covered is refused by name.
+vLLM builds models from its own modules, so the projections are found again, by the rule of `models/architecture.py`:
+in every decoder layer, outside attention, the one linear map from the neurons to the residual stream. Under tensor
+parallelism a rank holds a contiguous share of each layer's columns, and after the sum over ranks every rank has the
+layer's whole output. Models that are not covered are refused by name.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _ROWS = 512
 
 @dataclass(frozen=True)
 class Projection:
-    """One layer's down projection, as far as this rank has it.
+    """This rank's share of one layer's down projection.
 
     Attributes:
         layer: its number.
@@ -42,41 +42,33 @@ class Projection:
     def column_norms(self) -> Tensor:
         """||W_down[:, j]||_2 of this rank's neurons: float32 `[width]`.
 
-        The matrix is read by applying the map to the identity: on a CPU the weight itself is packed away. Each
-        product has one term that is not 0, so it is exact in every dtype.
+        The map is applied to the identity, since vLLM repacks the weight on a CPU. Each product has one non-zero term,
+        so it is exact in every dtype.
         """
+        device = next((parameter.device for parameter in self.module.parameters()), torch.device("cpu"))
         norms = []
         for start in range(0, self.width, _ROWS):
             size = min(_ROWS, self.width - start)
-            unit = torch.zeros(size, self.width, dtype=self.module.params_dtype, device=device_of(self.module))
+            unit = torch.zeros(size, self.width, dtype=self.module.params_dtype, device=device)
             unit[torch.arange(size), start + torch.arange(size)] = 1
             columns = self.module.quant_method.apply(self.module, unit, None)  # [size, hidden]
             norms.append(torch.linalg.vector_norm(columns, dim=-1, dtype=torch.float32))
         return torch.cat(norms)
 
 
-def device_of(module: nn.Module) -> torch.device:
-    """Where a module's weights are."""
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-
-
-def language_model(model: Any) -> Any:
-    """The text part of a multimodal model; any other model itself."""
-    return model.get_language_model() if hasattr(model, "get_language_model") else model
-
-
-def find_projections(model: nn.Module, widths: Sequence[int]) -> list[Projection]:
+def find_projections(model: Any, widths: Sequence[int]) -> list[Projection]:
     """The down projection of every layer, in layer order.
 
     Args:
         model: a vLLM model with its weights.
-        widths: the neurons of each layer according to the checkpoint's configuration.
+        widths: the neurons of each layer in the checkpoint's configuration.
 
     Raises:
-        UnsupportedModelError: names the model's class and what was missing, is quantised, or did not fit.
+        UnsupportedModelError: names the model's class and the module that is missing, quantised or different.
     """
     kind = type(model).__name__
-    text = language_model(model)
+    # The text part of a multimodal model.
+    text: Any = model.get_language_model() if hasattr(model, "get_language_model") else model
     lists = [
         (name, module)
         for name, module in text.named_modules()
@@ -98,7 +90,7 @@ def find_projections(model: nn.Module, widths: Sequence[int]) -> list[Projection
 
 
 class _Misfit(Exception):
-    """What is missing in a model, or is of another kind than expected."""
+    """A module that is missing or of another kind than expected."""
 
 
 def _is_mixer(name: str) -> bool:
@@ -143,6 +135,6 @@ def _projection(path: str, number: int, layer: nn.Module, width: int) -> Project
     if module.tp_size > 1 and not (module.reduce_results and module.input_is_parallel):
         raise _Misfit(f"{name} does not sum its output over ranks by itself; set tensor_parallel_size=1")
     if module.skip_bias_add and module.bias is not None:
-        raise _Misfit(f"{name} leaves its bias to be added elsewhere")
+        raise _Misfit(f"{name} does not add its bias itself")
     share = module.input_size_per_partition
     return Projection(number, name, module, module.tp_rank * share, share)

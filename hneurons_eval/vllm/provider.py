@@ -1,11 +1,11 @@
-"""The Inspect model API over vLLM: `hneurons-vllm/<model>`, with the requests and results of `hneurons/`.
+"""The Inspect model API on vLLM: `hneurons-vllm/<model>`, with the requests and results of `hneurons/`.
 
 ```
 inspect eval any_task --model hneurons-vllm/MODEL -M neurons=neurons.json -M alpha=0 -M tensor_parallel_size=4
 inspect eval any_task --model hneurons-vllm/MODEL --model-base-url http://HOST:8000 -M neurons=neurons.json -M alpha=0
 ```
 
-The first runs vLLM itself; the second uses a server that runs it with the plugin (docs/vllm.md).
+The first runs vLLM in this process; the second uses a vLLM server with the plugin (docs/vllm.md).
 """
 
 import os
@@ -14,20 +14,20 @@ from typing import Any
 from inspect_ai.model import GenerateConfig
 
 from hneurons_eval.engine.provider import NeuronsAPI
-from hneurons_eval.vllm.base import JobEngine
+from hneurons_eval.vllm.base import BaseEngine
 from hneurons_eval.vllm.client import get_client_engine
 from hneurons_eval.vllm.engine import get_vllm_engine
 
 BASE_URL, API_KEY = "HNEURONS_VLLM_BASE_URL", "HNEURONS_VLLM_API_KEY"
-"""Environment variables that stand in for the arguments."""
+"""Environment variables for `base_url` and `api_key`."""
 
 
-class HNeuronsVLLMAPI(NeuronsAPI[JobEngine]):
-    """Inspect provider for models that vLLM runs, whose neurons can be captured and scaled.
+class HNeuronsVLLMAPI(NeuronsAPI[BaseEngine]):
+    """Inspect provider for models on vLLM whose neurons can be captured and scaled.
 
     Args:
-        base_url: of a server with the plugin, which is used in place of a vLLM in this process; Inspect's
-            `--model-base-url`, else the environment's `HNEURONS_VLLM_BASE_URL`.
+        base_url: of a server with the plugin, used in place of vLLM in this process; Inspect's `--model-base-url`,
+            else the environment's `HNEURONS_VLLM_BASE_URL`.
         api_key: of that server; else the environment's `HNEURONS_VLLM_API_KEY`.
         neurons, alpha, sign, risk, dtype, revision, trust_remote_code: as of `hneurons/`.
         options: vLLM's engine args by name, such as `tensor_parallel_size`, `max_model_len`, `max_num_seqs`,
@@ -53,7 +53,7 @@ class HNeuronsVLLMAPI(NeuronsAPI[JobEngine]):
         key = api_key or os.environ.get(API_KEY)
         revision = None if revision is None else str(revision)
 
-        def start() -> JobEngine:
+        def start() -> BaseEngine:
             if not url:
                 return get_vllm_engine(
                     model_name, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, options=options

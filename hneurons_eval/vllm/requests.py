@@ -1,8 +1,9 @@
-"""What vLLM is asked for one request, and what becomes of its answer; plain data in, plain data out."""
+"""Pending requests on vLLM: the parameters that vLLM is given, and the result made of its output. Plain data."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,12 @@ from hneurons_eval.engine.sampling import row_key
 from hneurons_eval.judging.spans import token_positions
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.vllm.request_extras import RequestExtras, Runs, runs
+from hneurons_eval.vllm.request_extras import Regions, RequestExtras, to_ranges
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """What all ranks together captured of one request; as in `NeuronHooks.fetch`, over all neurons."""
+class WorkerCapture:
+    """A request's capture joined from all ranks: the tensors of `NeuronHooks.fetch`, over all neurons."""
 
     values: np.ndarray
     logprobs: np.ndarray | None
@@ -41,52 +42,33 @@ class Gathered:
         return save({name: np.ascontiguousarray(values) for name, values in found.items() if values is not None})
 
     @classmethod
-    def from_bytes(cls, blob: bytes) -> "Gathered":
-        """What `to_bytes` gave."""
+    def from_bytes(cls, blob: bytes) -> "WorkerCapture":
+        """The inverse of `to_bytes`."""
         found = load(blob)
         return cls(found["values"], *(found.get(name) for name in ("logprobs", "entropies", "hidden", "watched")))
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """What vLLM sampled for one request.
-
-    Attributes:
-        tokens: ids.
-        levels: of each token the log-probabilities of the likeliest tokens, in that order, and of itself; None where
-            they were not asked for.
-    """
-
-    tokens: tuple[int, ...]
-    levels: Sequence[Mapping[int, float]] | None
-
-
-def gathered(
+def join_ranks(
     shares: Sequence[Mapping[str, np.ndarray]], name: str, layout: NeuronLayout, watch: Sequence[int] = ()
-) -> Gathered:
-    """One request's tensors from what each rank gave, in rank order.
+) -> WorkerCapture:
+    """Join a request's tensors over ranks.
 
     Args:
-        shares: of each rank.
-        name: before the tensors' names.
+        shares: tensors of each rank, in rank order.
+        name: prefix of the tensors' names.
         layout: of the whole model.
-        watch: flat indices of the neurons that were watched.
+        watch: flat indices of the neurons with per-token contributions.
 
     Raises:
-        RuntimeError: a worker says that it could not capture.
+        RuntimeError: a worker could not capture.
     """
     for share in shares:
         if (error := share.get(f"{name}.error")) is not None:
             raise RuntimeError(f"vLLM could not capture: {error.tobytes().decode()}")
     parts = [share[f"{name}.values"] for share in shares]
     ranks = len(parts)
-    layers: list[np.ndarray] = []
-    start = 0
-    for width in layout.widths:
-        stop = start + width // ranks
-        layers += [part[:, start:stop] for part in parts]
-        start = stop
-    values = np.concatenate(layers, axis=1)
+    bounds = layout.starts // ranks  # every rank has the same share of each layer
+    layers = [part[:, start:stop] for start, stop in pairwise(bounds) for part in parts]
     logprobs, entropies, hidden = (shares[0].get(f"{name}.{kind}") for kind in ("logprobs", "entropies", "hidden"))
     watched = None
     if len(watch):
@@ -95,29 +77,41 @@ def gathered(
         watched = np.empty((len(shares[0][f"{name}.watched"]), len(watch)), np.float32)
         for rank, share in enumerate(shares):
             watched[:, owner == rank] = share[f"{name}.watched"]
-    return Gathered(values, logprobs, entropies, hidden, watched)
+    return WorkerCapture(np.concatenate(layers, axis=1), logprobs, entropies, hidden, watched)
 
 
-Regions = list[tuple[int | None, Runs]]
+@dataclass(frozen=True)
+class Completion:
+    """Tokens that vLLM sampled for a request.
+
+    Attributes:
+        tokens: ids.
+        logprobs: for each token the log-probabilities of the likeliest tokens, in descending order, and its own; None
+            if not asked for.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: Sequence[Mapping[int, float]] | None
 
 
 @dataclass
 class Fetch:
-    """A capture to bring, and what to do with it."""
+    """A capture to fetch from the workers, and the function that makes the result of it."""
 
     future: "Future[Any]"
     regions: Regions | None
     watch: tuple[int, ...]
-    done: Callable[[Gathered], None]
+    done: Callable[[WorkerCapture], None]
 
 
 @dataclass
-class Given:
-    """A teacher-forced pass that somebody waits for; `then` instead of them, where it serves a sampled answer."""
+class PendingCapture:
+    """A teacher-forced pass; `then` takes its result in place of the future, in a pass for a sampled answer."""
 
     future: "Future[Any]"
     request: CaptureRequest
     then: Callable[[Captured], None] | None = None
+    captures = True  # workers keep something for it
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -125,35 +119,36 @@ class Given:
         return self.request.tokens
 
     @property
-    def captures(self) -> bool:
-        """Whether workers keep something for it."""
-        return True
-
-    @property
     def watch(self) -> NeuronSet | None:
-        """Neurons whose contribution to each token of the response is wanted."""
+        """Neurons with per-token contributions over the response."""
         return self.request.watch
 
-    def fields(self, key: str, layout: NeuronLayout) -> RequestExtras:
-        """What it asks of the workers, who keep its contributions under `key`."""
+    def extras(self, key: str, layout: NeuronLayout) -> RequestExtras:
+        """Request extras; workers keep the contributions under `key`."""
         request = self.request
-        regions = tuple(runs(region) for region in request.regions)
-        fields = RequestExtras(key=key, reduce=request.reduce, regions=regions, response_from=request.response_from)
-        if self.watch is not None:
-            fields = replace(fields, keep_from=request.response_from, watch=_flat(self.watch, layout))
-        return _scaled(fields, request, layout)
+        return _with_scaling(
+            RequestExtras(
+                key=key,
+                reduce=request.reduce,
+                regions=tuple(to_ranges(region) for region in request.regions),
+                keep_from=None if self.watch is None else request.response_from,
+                response_from=request.response_from,
+                watch=_flat(self.watch, layout),
+            ),
+            request,
+            layout,
+        )
 
-    def sampling(self, ends: frozenset[int]) -> dict[str, Any]:
-        """vLLM's sampling parameters: one token, which nobody wants."""
+    def sampling_params(self, end_tokens: frozenset[int]) -> dict[str, Any]:
+        """vLLM's sampling parameters: one token, which is not used."""
         return {"max_tokens": 1, "temperature": 0.0}
 
-    def finish(self, sampled: Sampled, tokenizer: Any, ends: frozenset[int], layout: NeuronLayout) -> Fetch:
-        """What to do now that vLLM is done with it."""
+    def finish(self, completion: Completion, tokenizer: Any, end_tokens: frozenset[int], layout: NeuronLayout) -> Fetch:
+        """The next action after vLLM's output: fetch the contributions."""
 
-        def done(found: Gathered) -> None:
-            request = self.request
-            first = request.response_from
-            hidden = found.hidden if first is not None and min(request.regions[0]) >= first else None
+        def done(found: WorkerCapture) -> None:
+            first = self.request.response_from
+            hidden = found.hidden if first is not None and min(self.request.regions[0]) >= first else None
             empty = None if first is None else np.zeros(0, np.float32)
             captured = Captured(
                 found.values,
@@ -171,23 +166,19 @@ class Given:
 
 
 @dataclass
-class Draw:
-    """An answer that is being sampled."""
+class PendingGeneration:
+    """An answer to sample.
+
+    Attributes:
+        future: of the caller.
+        request: as made.
+        limit: maximum tokens; the stop reason there is `limit_reason`.
+    """
 
     future: "Future[Generation]"
     request: GenerateRequest
     limit: int
-    reason: str
-
-    @classmethod
-    def of(cls, request: GenerateRequest, context: int) -> "Draw":
-        """What a request comes to where sequences have at most so many tokens; settled, if there is no room at all."""
-        room = context - len(request.prompt)
-        future: Future[Generation] = Future()
-        if room < 1:
-            settle(future, Generation((), "", "model_length", () if request.top_logprobs is not None else None))
-        reason = "max_tokens" if request.max_tokens <= room else "model_length"
-        return cls(future, request, min(request.max_tokens, room), reason)
+    limit_reason: str
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -201,60 +192,58 @@ class Draw:
 
     @property
     def watch(self) -> NeuronSet | None:
-        """Neurons whose contribution to each token of the answer is wanted."""
+        """Neurons with per-token contributions over the answer."""
         return None if self.request.capture is None else self.request.capture.watch
 
-    def fields(self, key: str, layout: NeuronLayout) -> RequestExtras:
-        """What it asks of the workers, who keep its contributions under `key`."""
-        request, capture = self.request, self.request.capture
-        if capture is None:
-            return _scaled(RequestExtras(), request, layout)
-        prompt = len(request.prompt)
-        watch = _flat(self.watch, layout)
-        fields = RequestExtras(key=key, reduce=capture.reduce, regions=(((0, prompt),),), keep_from=prompt, watch=watch)
-        return _scaled(fields, request, layout)
+    def extras(self, key: str, layout: NeuronLayout) -> RequestExtras:
+        """Request extras; workers keep the contributions under `key`."""
+        extras, capture, prompt = RequestExtras(), self.request.capture, len(self.request.prompt)
+        if capture is not None:
+            watch = _flat(self.watch, layout)
+            extras = RequestExtras(
+                key=key, reduce=capture.reduce, regions=(((0, prompt),),), keep_from=prompt, watch=watch
+            )
+        return _with_scaling(extras, self.request, layout)
 
-    def sampling(self, ends: frozenset[int]) -> dict[str, Any]:
-        """vLLM's sampling parameters; `ends`: tokens that end an answer."""
+    def sampling_params(self, end_tokens: frozenset[int]) -> dict[str, Any]:
+        """vLLM's sampling parameters."""
         request, options = self.request, self.request.sampling
-        asked: dict[str, Any] = {
-            # With a token after the last one, the last one has been fed, so that its neurons are seen.
-            "max_tokens": self.limit + (request.capture is not None),
+        params: dict[str, Any] = {
+            # One more token feeds the last one, so that its neurons are captured.
+            "max_tokens": self.limit + self.captures,
             "temperature": options.temperature,
             "top_k": options.top_k or 0,
             "top_p": 1.0 if options.top_p is None else options.top_p,
             "stop": list(request.stop),
-            "stop_token_ids": sorted(ends),
+            "stop_token_ids": sorted(end_tokens),
             "logprobs": request.top_logprobs,
         }
         if options.temperature:
             key = row_key(request.seed, request.draw, request.prompt)
-            asked["seed"] = int.from_bytes(key[:8], "little") >> 1
-        return asked
+            params["seed"] = int.from_bytes(key[:8], "little") >> 1
+        return params
 
     def finish(
-        self, sampled: Sampled, tokenizer: Any, ends: frozenset[int], layout: NeuronLayout
-    ) -> "Fetch | Given | None":
-        """What to do now that vLLM is done with it: settle it here, or bring its contributions first."""
-        tokens = sampled.tokens[: self.limit]
-        text, reason = self._ending(tokens, tokenizer, ends)
+        self, completion: Completion, tokenizer: Any, end_tokens: frozenset[int], layout: NeuronLayout
+    ) -> Fetch | PendingCapture | None:
+        """The next action after vLLM's output: fetch the contributions, or none if the future is resolved here."""
+        tokens = completion.tokens[: self.limit]
+        text = decode(tokenizer, tokens)
+        reason = "stop" if tokens and tokens[-1] in end_tokens else self.limit_reason
+        if cuts := [at for stop in self.request.stop if (at := text.find(stop)) >= 0]:
+            text, reason = text[: min(cuts)], "stop"
         logprobs = None
-        if self.request.top_logprobs is not None:
-            logprobs = _logprobs(tokens, sampled.levels or (), self.request.top_logprobs)
+        if (top := self.request.top_logprobs) is not None:
+            logprobs = tuple(
+                TokenLogprob(token, found[token], float("nan"), tuple(found.items())[:top])
+                for token, found in zip(tokens, completion.logprobs or (), strict=False)
+            )
         result = Generation(tokens, text, reason, logprobs)
         if self.request.capture is None:
             settle(self.future, result)
             return None
         offsets = sampled_offsets(tokenizer, tokens, text)
-        return self._fetch(result, offsets, len(sampled.tokens) - 1, self.request.capture, layout)
-
-    def _ending(self, tokens: tuple[int, ...], tokenizer: Any, ends: frozenset[int]) -> tuple[str, str]:
-        """Text and stop reason."""
-        text = decode(tokenizer, tokens)
-        cuts = [at for stop in self.request.stop if (at := text.find(stop)) >= 0]
-        if cuts:
-            return text[: min(cuts)], "stop"
-        return text, "stop" if tokens and tokens[-1] in ends else self.reason
+        return self._fetch(result, offsets, len(completion.tokens) - 1, self.request.capture, layout)
 
     def _fetch(
         self,
@@ -263,8 +252,8 @@ class Draw:
         fed: int,
         capture: AnswerCapture,
         layout: NeuronLayout,
-    ) -> "Fetch | Given | None":
-        """What to bring of an answer of which the first `fed` tokens have been fed."""
+    ) -> Fetch | PendingCapture | None:
+        """Fetch the contributions of an answer whose first `fed` tokens have been fed."""
         count = 1 + max((place for place, (start, _) in enumerate(offsets) if start < len(result.text)), default=-1)
         span = capture.span(result.text)
         answer = () if span is None else tuple(token_positions(offsets[:count], span))
@@ -272,52 +261,45 @@ class Draw:
             settle(self.future, replace(result, captured=CapturedAnswer(count, span, (), None)))
             return None
         prompt, inside = len(self.request.prompt), set(answer)
-        places = tuple(prompt + place for place in answer)
-        rest = tuple(prompt + place for place in range(count) if place not in inside)
+        positions = tuple(prompt + number for number in answer)
+        rest = tuple(prompt + number for number in range(count) if number not in inside)
 
-        def done(values: np.ndarray, found: Gathered | Captured) -> None:
-            wide = values if capture.other else values[:1]
+        def done(values: np.ndarray, found: WorkerCapture | Captured) -> None:
             logprobs = result.logprobs
             if logprobs is not None and found.entropies is not None:
-                told = zip(logprobs, found.entropies.tolist(), strict=False)
-                logprobs = tuple(replace(entry, entropy=entropy) for entry, entropy in told)
+                pairs = zip(logprobs, found.entropies.tolist(), strict=False)
+                logprobs = tuple(replace(entry, entropy=entropy) for entry, entropy in pairs)
             watched = None if found.watched is None else found.watched[:count]
-            captured = CapturedAnswer(count, span, answer, wide, found.hidden, watched)
+            regions = values if capture.other else values[:1]
+            captured = CapturedAnswer(count, span, answer, regions, found.hidden, watched)
             settle(self.future, replace(result, logprobs=logprobs, captured=captured))
 
         if count <= fed:
-            regions: Regions = [(None, runs(places)), (0, runs(rest)), (0, ())]
-            watch = _flat(self.watch, layout)
-            return Fetch(self.future, regions, watch, lambda found: done(found.values, found))
+            regions: Regions = [(None, to_ranges(positions)), (0, to_ranges(rest)), (0, ())]
+            return Fetch(self.future, regions, _flat(self.watch, layout), lambda found: done(found.values, found))
         # A stop sequence ended the answer within its last token, which was not fed: one pass over all of it.
         again = CaptureRequest(
             self.request.prompt + result.tokens,
-            (places, tuple(range(prompt)) + rest, tuple(range(prompt))),
+            (positions, tuple(range(prompt)) + rest, tuple(range(prompt))),
             capture.reduce,
             prompt,
             self.request.neurons,
             self.request.alpha,
             capture.watch,
         )
-        return Given(self.future, again, lambda found: done(found.contributions, found))
+        return PendingCapture(self.future, again, lambda found: done(found.contributions, found))
 
 
-Job = Draw | Given
+PendingRequest = PendingGeneration | PendingCapture
 
 
-def _scaled(fields: RequestExtras, request: GenerateRequest | CaptureRequest, layout: NeuronLayout) -> RequestExtras:
+def _with_scaling(
+    extras: RequestExtras, request: GenerateRequest | CaptureRequest, layout: NeuronLayout
+) -> RequestExtras:
     if request.neurons is None or request.alpha == 1.0:
-        return fields
-    return replace(fields, neurons=_flat(request.neurons, layout), alpha=request.alpha)
+        return extras
+    return replace(extras, neurons=_flat(request.neurons, layout), alpha=request.alpha)
 
 
 def _flat(neurons: NeuronSet | None, layout: NeuronLayout) -> tuple[int, ...]:
     return () if neurons is None else tuple(neurons.flat(layout).tolist())
-
-
-def _logprobs(tokens: Sequence[int], levels: Sequence[Mapping[int, float]], top: int) -> tuple[TokenLogprob, ...]:
-    """Log-probabilities of the sampled tokens; those of the `top` likeliest beside each."""
-    return tuple(
-        TokenLogprob(token, found[token], float("nan"), tuple(found.items())[:top])
-        for token, found in zip(tokens, levels, strict=False)
-    )

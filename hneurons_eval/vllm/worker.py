@@ -1,7 +1,7 @@
 """The extension of vLLM's workers: `worker_extension_cls="hneurons_eval.vllm.worker.NeuronWorker"`.
 
-vLLM makes its methods callable on every worker by `collective_rpc`, in rank order. What they take and give is text,
-numbers and bytes (safetensors), so that nothing is pickled across processes.
+`collective_rpc` calls its methods on every worker, in rank order. Arguments and results are text, numbers and bytes
+(safetensors), so that nothing is pickled across processes.
 """
 
 import json
@@ -16,7 +16,7 @@ from hneurons_eval.vllm.hooks import NeuronHooks
 
 
 class NeuronWorker:
-    """Methods that are added to vLLM's worker."""
+    """Methods added to vLLM's worker."""
 
     model_runner: Any
 
@@ -27,7 +27,7 @@ class NeuronWorker:
             widths: JSON, the neurons of each layer.
 
         Returns:
-            empty, or why the model cannot be covered.
+            empty, or the reason why the model cannot be covered.
         """
         try:
             ranks = get_tensor_model_parallel_world_size()
@@ -38,13 +38,13 @@ class NeuronWorker:
         return ""
 
     def hneurons_fetch(self, wanted: str) -> bytes:
-        """What was captured of some requests, which is forgotten then.
+        """Fetch and forget the captures of some requests.
 
         Args:
             wanted: JSON, a list of `[key, regions]` as in `NeuronHooks.fetch`.
 
         Returns:
-            safetensors: for the k-th of the list the tensors `k.values` and so on, or `k.error`, UTF-8 text.
+            safetensors: for entry k of the list the tensors `k.values` and so on, or `k.error`, UTF-8 text.
         """
         tensors: dict[str, torch.Tensor] = {}
         with torch.inference_mode():
@@ -57,10 +57,10 @@ class NeuronWorker:
         return save(tensors)
 
     def hneurons_drop(self, keys: str) -> None:
-        """Forget what was captured of some requests: JSON, a list of keys."""
+        """Forget the captures of some requests: JSON, a list of keys."""
         for key in json.loads(keys):
             self._hneurons.drop(key)
 
     def hneurons_held(self) -> int:
-        """Of how many requests something is kept."""
+        """Number of captures that are kept."""
         return self._hneurons.held

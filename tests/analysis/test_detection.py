@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import beta, t
 
+from hneurons_eval.analysis.bootstrap import RESAMPLES, resample_weights
 from hneurons_eval.analysis.detection import (
     PERMUTATIONS,
     Detected,
@@ -16,7 +17,8 @@ from hneurons_eval.analysis.detection import (
     usable_strata,
 )
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import RESAMPLES, auroc, permutation_p, resample_weights
+from hneurons_eval.analysis.metrics import auroc
+from hneurons_eval.analysis.tests import permutation_p
 from hneurons_eval.models.controls import KINDS, Activity, control_sets
 from hneurons_eval.probe.baselines import Compared, Inputs, out_of_fold
 from hneurons_eval.probe.set_classifiers import fit_sets

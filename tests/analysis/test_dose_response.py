@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from hneurons_eval.analysis.bootstrap import wilson_interval
 from hneurons_eval.analysis.dose_response import (
     Row,
     Sweep,
@@ -21,7 +22,7 @@ from hneurons_eval.analysis.dose_response import (
     with_series,
 )
 from hneurons_eval.analysis.paired import mean_change, mean_level
-from hneurons_eval.analysis.statistics import holm, mcnemar, wilson_interval
+from hneurons_eval.analysis.tests import holm, mcnemar
 from hneurons_eval.report.dose_response import headline_cells, side_cells, summary
 from hneurons_eval.report.figures import dose_response as draw
 from hneurons_eval.report.primary import primaries, sentence

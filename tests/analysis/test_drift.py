@@ -24,7 +24,7 @@ from hneurons_eval.analysis.drift import Drift, DriftError, cosine_distances, me
 from hneurons_eval.analysis.drift_ranks import by_layer, follow, mean_rank_interval, rank_neurons, short_names
 from hneurons_eval.cli import main
 from hneurons_eval.models.architecture import model_class, neuron_layout
-from hneurons_eval.models.controls import ACTIVITY, save_activity
+from hneurons_eval.models.controls import ACTIVITY, Activity, save_activity
 from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.models.weights.reader import CheckpointError, WeightFiles, _split_revision
@@ -299,7 +299,7 @@ def test_strong_neurons_that_move_as_strong_ones_do_are_no_finding_against_sets_
     moved = np.log(strength) + 0.3 * rng.normal(size=2000)
     drift = made_up(moved, moved)
     own = np.sort(np.argsort(-strength)[:200:10])
-    activity = (strength, np.exp(rng.normal(size=2000)))
+    activity = Activity(strength, np.exp(rng.normal(size=2000)))
     ranking = rank_neurons(drift, NeuronSet.from_flat(own, drift.layout), sets=300, activity=activity)
     assert set(ranking.tests) == {"uniform", "layer", "contribution", "sd"}
     assert ranking.tests["uniform"].p == ranking.tests["sd"].p == pytest.approx(2 / 301)
@@ -307,7 +307,7 @@ def test_strong_neurons_that_move_as_strong_ones_do_are_no_finding_against_sets_
     assert ranking.p == ranking.figures()["p"] >= ranking.tests["contribution"].p
     assert ranking.p_changed == max(test.p_changed for test in ranking.tests.values())
     with pytest.raises(DriftError, match="the probe's activity is of 5 neurons"):
-        rank_neurons(drift, NeuronSet.from_flat(own, drift.layout), activity=(np.ones(5), np.ones(5)))
+        rank_neurons(drift, NeuronSet.from_flat(own, drift.layout), activity=Activity(np.ones(5), np.ones(5)))
 
 
 @pytest.mark.parametrize("number", [6, 13, 47])
@@ -575,7 +575,7 @@ def test_the_sign_chooses_the_neurons_and_a_probe_brings_matched_sets(run: dict[
     coef = np.zeros(layout.total)
     coef[[2, 17, 44]], coef[[50, 90]] = 1.0, -1.0
     probe = Probe()
-    probe.C_, probe.penalty_, probe.coef_, probe.intercept_, probe.widths = 1.0, "l1", coef, 0.0, layout.widths
+    probe.coef_, probe.intercept_, probe.widths = coef, 0.0, layout.widths
     probe.save(tmp_path / "probe")
     save_activity(tmp_path / "probe" / ACTIVITY, np.arange(120.0), np.arange(120.0))
     arguments = ["drift", str(run["base"]), str(run["step-1"]), "--neurons", str(tmp_path / "probe"), "--sets", "50"]

@@ -18,6 +18,7 @@ from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from sklearn.metrics import cohen_kappa_score
 
+from hneurons_eval.analysis.bootstrap import cohens_kappa
 from hneurons_eval.analysis.judge_agreement import (
     VERDICTS,
     JudgedAnswer,
@@ -28,7 +29,7 @@ from hneurons_eval.analysis.judge_agreement import (
     judges_of,
     read_judged,
 )
-from hneurons_eval.analysis.statistics import cohens_kappa, kappa_statistic
+from hneurons_eval.analysis.metrics import kappa_statistic
 from hneurons_eval.cli import main
 from hneurons_eval.scorers.judge import judge
 

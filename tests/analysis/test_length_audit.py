@@ -10,7 +10,7 @@ from hneurons_eval.analysis.length_audit import (
     neuron_effects,
     pair_weighted_statistic,
 )
-from hneurons_eval.analysis.statistics import auroc, stratified_auroc
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.artifacts.records import AnswerRecord
 from hneurons_eval.scorers.detected import audits_of
 from hneurons_eval.util.packing import pack
@@ -93,7 +93,9 @@ def test_the_statistic_is_the_pair_weighted_auroc():
     y, lengths, _, score, _ = made(3, 0.5)
     strata = length_strata(lengths)
     found = pair_weighted_statistic(y, score, strata)(np.ones((1, ROWS)))[0]
-    assert found == pytest.approx(stratified_auroc(y, score, strata, weighted=True))
+    pairs = [score[(strata == k) & (y == 1), None] - score[None, (strata == k) & (y == 0)] for k in np.unique(strata)]
+    wins = np.concatenate([np.sign(apart).ravel() for apart in pairs])
+    assert found == pytest.approx((wins.mean() + 1) / 2)
     assert pair_weighted_statistic(y, score, np.zeros(ROWS))(np.ones((1, ROWS)))[0] == pytest.approx(auroc(y, score))
 
 

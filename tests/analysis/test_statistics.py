@@ -5,26 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from hneurons_eval.analysis.statistics import (
-    Interval,
-    accuracy,
-    auprc,
+from hneurons_eval.analysis.bootstrap import bootstrap_interval, wilson_interval
+from hneurons_eval.analysis.metrics import (
     auroc,
     auroc_statistic,
-    bootstrap_interval,
     brier,
     headline_first,
-    holm,
-    mcnemar,
     mean_statistic,
-    minimum_detectable_effect,
-    permutation_p,
     stratified_auroc,
-    two_sided_p,
-    wilson_interval,
 )
+from hneurons_eval.analysis.tests import holm, mcnemar, minimum_detectable_effect, permutation_p, two_sided_p
 
 labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(-5, 5)), min_size=2, max_size=60).filter(
     lambda rows: len({y for y, _ in rows}) == 2
@@ -33,10 +25,9 @@ labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(-5, 5)), min_size=2
 
 @given(labelled)
 @settings(max_examples=150, deadline=None)
-def test_auroc_and_auprc_are_scikit_learns_ties_included(rows):
+def test_auroc_is_scikit_learns_ties_included(rows):
     y, s = np.array(rows).T
     assert auroc(y, s) == pytest.approx(roc_auc_score(y, s))
-    assert auprc(y, s) == pytest.approx(average_precision_score(y, s))
 
 
 @given(labelled)
@@ -69,11 +60,9 @@ def test_a_headline_moves_to_the_front_and_nothing_else_moves():
     assert list(headline_first(figures, "none")) == list(figures)
 
 
-def test_brier_and_accuracy():
+def test_brier_is_scikit_learns():
     y, p = np.array([0, 1, 1, 0]), np.array([0.1, 0.4, 0.9, 0.5])
     assert brier(y, p) == pytest.approx(brier_score_loss(y, p))
-    assert accuracy(y, p) == 0.75
-    assert accuracy(y, p, threshold=0.3) == 0.75
     with pytest.raises(ValueError, match="between 0 and 1"):
         brier(y, p + 1)
 
@@ -87,7 +76,6 @@ def test_stratified_auroc_takes_no_credit_for_telling_strata_apart():
     assert abs(stratified_auroc(y, scores, relation) - 0.5) < 0.07
     y2, s2, of = [0, 1, 0, 0, 1, 1, 1], [0, 1, 1, 2, 0, 5, 5], list("aabbbcc")
     assert stratified_auroc(y2, s2, of) == pytest.approx((1 + 0) / 2)
-    assert stratified_auroc(y2, s2, of, weighted=True) == pytest.approx((1 * 1 + 0 * 2) / 3)
     with pytest.raises(ValueError, match="no stratum"):
         stratified_auroc([0, 1], [1, 2], ["a", "b"])
     with pytest.raises(ValueError, match="one entry"):
@@ -109,10 +97,8 @@ def test_errors_say_what_is_wrong():
         bootstrap_interval(mean_statistic([np.nan]), [0])
     with pytest.raises(ValueError, match="no rows"):
         bootstrap_interval(mean_statistic([]), [])
-    with pytest.raises(ValueError, match="same stratum"):
-        bootstrap_interval(mean_statistic([1, 2]), [0, 0], strata=[0, 1])
     with pytest.raises(ValueError, match="too few rows"):
-        bootstrap_interval(auroc_statistic([0, 1], [0, 1]), [0, 1], strata=None, n=200, seed=1)
+        bootstrap_interval(auroc_statistic([0, 1], [0, 1]), [0, 1], n=200, seed=1)
     with pytest.raises(ValueError, match="p-values"):
         holm([0.1, 2])
     with pytest.raises(ValueError, match="finite"):
@@ -146,7 +132,7 @@ def test_auroc_interval_covers_the_truth():
     for trial in range(150):
         y = np.repeat([0, 1], 100)
         s = rng.normal(0, 1, 200) + y  # AUROC = Phi(1 / sqrt 2)
-        low, high = bootstrap_interval(auroc_statistic(y, s), np.arange(200), strata=y, n=400, seed=trial)[1:]
+        low, high = bootstrap_interval(auroc_statistic(y, s), np.arange(200), n=400, seed=trial)[1:]
         held += low <= 0.7602 <= high
     assert 0.89 <= held / 150 <= 0.99
 
@@ -159,15 +145,6 @@ def test_bootstrap_is_seeded():
     assert first == bootstrap_interval(auroc_statistic(y, s), np.arange(1000) // 2, n=2000, seed=4)
     assert first != bootstrap_interval(auroc_statistic(y, s), np.arange(1000) // 2, n=2000, seed=5)
     assert first.low < first.estimate == auroc(y, s) < first.high
-
-
-def test_strata_keep_their_sizes():
-    y = np.array([0] * 5 + [1] * 20)
-
-    def share(weights):
-        return weights @ y / weights.sum(axis=1)
-
-    assert bootstrap_interval(share, np.arange(25), strata=y, n=100) == Interval(0.8, 0.8, 0.8)
 
 
 # -- tests -------------------------------------------------------------------------------------

@@ -25,14 +25,14 @@ from hneurons_eval.vllm.request_extras import RequestExtras
 
 RISK = {"probe": "directory", "span": "rule", "question": "Q?", "response": "It is Paris."}
 CAPTURE = {"span": [0, 5], "reduce": "max", "precision": "float16", "question": "Q?", "response": "Paris"}
-FIELDS = {
+EXTRAS = {
     "neurons": [1, 5], "alpha": 0.5, "key": "k", "reduce": "max", "regions": [[[0, 2], [3, 4]]], "keep_from": 3,
     "response_from": 2, "watch": [0],
 }  # fmt: skip
 SPECS: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
     "risk": (RISK, RiskSpec.parse),
     "capture": (CAPTURE, CaptureSpec.parse),
-    "fields": (FIELDS, lambda value: RequestExtras.from_text(json.dumps(value))),
+    "extras": (EXTRAS, lambda value: RequestExtras.from_text(json.dumps(value))),
 }
 
 
@@ -67,8 +67,8 @@ def test_a_malformed_spec_is_refused_with_a_sentence_and_nothing_else(name: str)
 
 @CASES
 @given(damages)
-def test_damaged_fields_are_refused_with_a_sentence_and_nothing_else(happened: list[Damage]):
-    text = damaged(json.dumps(FIELDS).encode(), happened).decode(errors="replace")
+def test_damaged_extras_are_refused_with_a_sentence_and_nothing_else(happened: list[Damage]):
+    text = damaged(json.dumps(EXTRAS).encode(), happened).decode(errors="replace")
     try:
         is_well_formed(RequestExtras.from_text(text))
     except ValueError as error:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hneurons_eval.vllm.admission import NeuronSets
 from hneurons_eval.vllm.protocol import ABOUT, CAPTURES, NEURONS, About
-from hneurons_eval.vllm.requests import Gathered
+from hneurons_eval.vllm.requests import WorkerCapture
 
 API_KEY = "open sesame"
 
@@ -58,9 +58,9 @@ class NeuronServer:
             self.asked.append(body)
             self.changed.notify_all()
         self.held.wait(120)
-        fields = json.loads(body.get("vllm_xargs", {}).get("hneurons", "{}"))
+        extras = json.loads(body.get("vllm_xargs", {}).get("hneurons", "{}"))
         for name in ("neurons", "watch"):
-            if isinstance(digest := fields.get(name), str):
+            if isinstance(digest := extras.get(name), str):
                 try:
                     self.sets.flat(digest)
                 except LookupError as error:
@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(204)
         if self.path.startswith(CAPTURES):
             state.fetched.append((last, json.loads(body)["regions"]))
-            return self._answer(200, Gathered(state.contributions, None, None, None, None).to_bytes())
+            return self._answer(200, WorkerCapture(state.contributions, None, None, None, None).to_bytes())
         if self.path == "/v1/completions":
             if state.failures:
                 state.failures -= 1

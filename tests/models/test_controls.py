@@ -12,13 +12,12 @@ from hneurons_eval.models.controls import (
     KINDS,
     Activity,
     ActivityError,
-    contribution_matched_sets,
     control_sets,
     layer_matched_sets,
     load_activity,
+    matched_sets,
     random_sets,
     save_activity,
-    sd_matched_sets,
 )
 
 WIDTHS = (30, 50, 20)
@@ -64,7 +63,7 @@ def test_layer_matched_sets_have_the_references_layers(seed):
 def test_contribution_matched_sets_contribute_as_much():
     means = np.exp(np.random.default_rng(0).normal(-7, 1.5, 5000))
     reference = np.argsort(-means)[:400:10]  # large contributors
-    matched = contribution_matched_sets(reference, means, 20, seed=3)
+    matched = matched_sets(reference, means, 20, seed=3)
     for one in matched:
         assert one.size == 40 == np.unique(one).size
         assert not np.isin(one, reference).any()
@@ -72,7 +71,7 @@ def test_contribution_matched_sets_contribute_as_much():
     assert len({one.tobytes() for one in matched}) == 20
     uniform = random_sets([5000], 40, 1, exclude=reference)[0]
     assert np.log(means[uniform]).mean() < np.log(means[reference]).mean() - 1
-    everything = contribution_matched_sets(np.arange(50), np.arange(100.0), 2, neighbours=1)
+    everything = matched_sets(np.arange(50), np.arange(100.0), 2, neighbours=1)
     assert all(np.array_equal(one, np.arange(50, 100)) for one in everything)
 
 
@@ -82,9 +81,9 @@ def test_impossible_sets_are_refused():
     with pytest.raises(ValueError, match="layer 2 has 8 neurons"):
         layer_matched_sets(np.arange(80, 92), WIDTHS, 1)
     with pytest.raises(ValueError, match="51 neurons cannot be matched by the 49"):
-        contribution_matched_sets(np.arange(51), np.ones(100), 1)
+        matched_sets(np.arange(51), np.ones(100), 1)
     with pytest.raises(ValueError, match="finite"):
-        contribution_matched_sets([0], [1.0, np.nan], 1)
+        matched_sets([0], [1.0, np.nan], 1)
     for make in (
         lambda: random_sets(WIDTHS, 1, 1, exclude=[100]),
         lambda: layer_matched_sets([-1], WIDTHS, 1),
@@ -185,15 +184,15 @@ def test_activity_is_mean_and_deviation_of_each_neuron():
 def test_sd_matched_sets_vary_as_much_and_hold_the_reference_only_where_asked():
     deviation = np.exp(np.random.default_rng(1).normal(-7, 1.5, 5000))
     reference = np.argsort(-deviation)[:400:10]
-    for one in sd_matched_sets(reference, deviation, 20, seed=3):
+    for one in matched_sets(reference, deviation, 20, seed=3):
         assert one.size == 40
         assert not np.isin(one, reference).any()
         assert np.log(deviation[one]).mean() == pytest.approx(np.log(deviation[reference]).mean(), abs=0.15)
-    with_own = sd_matched_sets(reference, deviation, 200, seed=3, own=True)
+    with_own = matched_sets(reference, deviation, 200, seed=3, own=True)
     shared = np.array([np.isin(one, reference).sum() for one in with_own])
     assert 2 < shared.mean() < 6  # every tenth of the neurons near them is one of them
-    with pytest.raises(ValueError, match="standard deviations must be"):
-        sd_matched_sets([0], [1.0, np.inf], 1)
+    with pytest.raises(ValueError, match="values to match must be one finite"):
+        matched_sets([0], [1.0, np.inf], 1)
 
 
 def test_activity_is_kept_with_a_probe_and_damage_is_refused(tmp_path: Path):

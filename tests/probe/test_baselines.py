@@ -12,25 +12,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import auroc
+from hneurons_eval.analysis.metrics import auroc
+from hneurons_eval.probe.baseline_classifiers import ALL_SCALARS, WITH_PROBE, BaselineError, Baselines, Scores
 from hneurons_eval.probe.baselines import (
-    ALL_SCALARS,
     POSITIVE_SET,
     PROBE_SET,
-    WITH_PROBE,
-    BaselineError,
-    Baselines,
     Compared,
     Inputs,
-    Scores,
     Selection,
-    Training,
     fit_baselines,
     out_of_fold,
     prompt_model,
     scalar_inputs,
 )
 from hneurons_eval.probe.l2 import gram
+from hneurons_eval.probe.training_sets import TrainingRows
 
 ROWS, NEURONS = 300, 400
 CHOSEN = np.arange(5)
@@ -153,7 +149,7 @@ def test_rows_beside_the_answers_are_trained_on_with_their_own_answer():
     stacked = np.concatenate([X, X[::-1] * 0.5])
     labels, answers = np.concatenate([y, np.zeros(ROWS, np.int64)]), np.arange(2 * ROWS) % ROWS
     folds = grouped_folds(y, np.arange(ROWS), 3)
-    inputs = Inputs(X, training=Training(stacked, labels, answers), dense=gram(stacked))
+    inputs = Inputs(X, rows=TrainingRows(stacked, labels, answers), dense=gram(stacked))
     found = out_of_fold(inputs, y, folds, [selection()] * 3)
     model = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000)
     on_few = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=1000))

@@ -11,14 +11,20 @@ import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from hneurons_eval.analysis.folds import grouped_folds
-from hneurons_eval.analysis.statistics import auroc, best_threshold
+from hneurons_eval.analysis.metrics import auroc, best_threshold
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.probe import l1_kernels, l1_solver
-from hneurons_eval.probe.classifier import Probe, ProbeError, training_matrix
-from hneurons_eval.probe.l1_path import cross_validate_path, fit_path, fit_paths
+from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.probe.l1_path import Path as L1Path
+from hneurons_eval.probe.l1_path import fit_path, fit_paths
 from hneurons_eval.probe.l2 import fit_l2
 
 # scikit-learn 1.8 renamed the option.
@@ -224,41 +230,41 @@ def test_separable_classes_stay_finite():
     assert np.isfinite(path.coefs.data).all()
 
 
+def cross_validated(X, y, Cs=None, groups=None, k=5, **options) -> tuple[list[L1Path], list, np.ndarray]:
+    """Paths of all rows and without each fold, the folds, and the log-odds of each row by the path without it."""
+    folds = grouped_folds(y, np.arange(len(y)) if groups is None else groups, k)
+    weights = np.ones((k + 1, len(y)))
+    for own, test in zip(weights[1:], folds, strict=True):
+        own[test] = 0.0
+    paths = fit_paths(X, y, weights, Cs, **options)
+    decisions = np.zeros((len(paths[0].Cs), len(y)))
+    for path, test in zip(paths[1:], folds, strict=True):
+        decisions[:, test] = path.decisions[:, test]
+    return paths, folds, decisions
+
+
 def test_planted_neurons_are_found_and_shuffled_labels_find_nothing():
     X, y, planted = contributions(1200, 3000, seed=3, planted=6, strength=2.0)
-    found = cross_validate_path(X, y, folds=5)
-    k = found.select("auroc", rule="one_se")
-    assert auroc(y, found.decisions[k]) > 0.85
-    assert set(planted) <= set(found.path.positive(k))
-    assert (found.positive_frequency(k)[planted] == 1).all()
-    shuffled = cross_validate_path(X, np.random.default_rng(0).permutation(y), Cs=found.Cs[:12], folds=5)
-    assert all(abs(auroc(shuffled.y, z) - 0.5) < 0.07 for z in shuffled.decisions[3:])
+    paths, _, decisions = cross_validated(X, y)
+    k = int(np.argmax([auroc(y, z) for z in decisions]))
+    assert auroc(y, decisions[k]) > 0.85
+    assert all(set(planted) <= set(path.positive(k)) for path in paths)
+    shuffled = np.random.default_rng(0).permutation(y)
+    _, _, decisions = cross_validated(X, shuffled, paths[0].Cs[:12])
+    assert all(abs(auroc(shuffled, z) - 0.5) < 0.07 for z in decisions[3:])
 
 
 # -- folds -------------------------------------------------------------------------------------
 
 
-def test_cross_validation_is_fitting_without_the_fold(problem):
+def test_weights_of_zero_are_fitting_without_the_fold(problem):
     X, y, _ = problem
-    groups = np.arange(len(y)) // 3
-    found = cross_validate_path(X, y, groups, folds=4, tol=1e-8)
-    for test, path in zip(found.folds, found.fold_paths, strict=True):
+    paths, folds, decisions = cross_validated(X, y, groups=np.arange(len(y)) // 3, k=4, tol=1e-8)
+    for test, path in zip(folds, paths[1:], strict=True):
         train = np.setdiff1d(np.arange(len(y)), test)
-        alone = fit_path(X[train], y[train], Cs=found.Cs[[6]], tol=1e-8)
+        alone = fit_path(X[train], y[train], Cs=path.Cs[[6]], tol=1e-8)
         z = X[test].astype(np.float64) @ alone.weights(0) + alone.intercepts[0]
-        assert np.allclose(found.decisions[6, test], z, atol=1e-2)
-        assert path.Cs[6] == found.Cs[6]
-    assert found.scores("accuracy").shape == (20, 4)
-    assert found.Cs[found.select(rule="one_se")] <= found.Cs[found.select()]
-
-
-def test_own_folds_may_leave_rows_out_but_not_split_a_group(problem):
-    X, y, _ = problem
-    found = cross_validate_path(X, y, Cs=[1.0], folds=[np.arange(50)])
-    assert np.isfinite(found.decisions[0, :50]).all()
-    assert np.isnan(found.decisions[0, 50:]).all()
-    with pytest.raises(ValueError, match="splits a group"):
-        cross_validate_path(X, y, np.arange(len(y)) // 4, Cs=[1.0], folds=[np.arange(50)])
+        assert np.allclose(decisions[6, test], z, atol=1e-2)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
@@ -404,6 +410,84 @@ def test_probe_from_a_path_is_the_probe_fitted(problem, exact):
     assert taken.C_ == fitted.C_
 
 
+def test_weights_that_leave_one_class_are_refused(problem):
+    X, y, _ = problem
+    for penalty in ("l1", "l2"):
+        with pytest.raises(ValueError, match="leave no row of one class"):
+            Probe(penalty).fit(X, y, sample_weight=y)
+
+
+def test_a_strength_that_selects_no_neuron_warns(problem):
+    X, y, _ = problem
+    with pytest.warns(UserWarning, match="C = 1e-06 selects no neuron"):
+        probe = Probe(C=1e-6).fit(X, y)
+    assert np.ptp(probe.predict_proba(X)[:, 1]) == 0
+    assert "0 positive and 0 negative weights" in repr(probe)
+
+
+def test_labels_of_any_kind_come_back(problem, probe, tmp_path):
+    X, y, _ = problem
+    names = np.where(y == 1, "wrong", "right")
+    named = Probe(C=20.0).fit(X, names, widths=(300, 500))
+    assert named.classes_.tolist() == ["right", "wrong"]
+    assert np.array_equal(named.coef_, probe.coef_)
+    assert np.array_equal(named.predict(X), np.where(probe.predict(X) == 1, "wrong", "right"))
+    with pytest.raises(ProbeError, match="labels 0 and 1, not"):
+        named.save(tmp_path / "p")
+    with pytest.raises(ValueError, match="Only binary classification"):
+        Probe().fit(X, np.arange(len(y)) % 3)
+
+
+def test_repr_says_strength_and_neurons(probe):
+    positive, negative = int((probe.coef_ > 0).sum()), int((probe.coef_ < 0).sum())
+    said = f"{positive} positive and {negative} negative weights of 800 neurons, model org/model"
+    assert repr(probe) == f"<Probe l1, C = 20: {said}>"
+    assert repr(Probe(C=2.0)) == "Probe(C=2.0)"
+
+
+# -- scikit-learn ------------------------------------------------------------------------------
+
+CHECKS_THAT_FAIL = {"check_dont_overwrite_parameters": "`widths`, `model` and `metadata` are public names without _"}
+OF_L1 = {"check_estimators_nan_inf": "predict reads only neurons with a weight, and on these data there are none"}
+
+
+@parametrize_with_checks(
+    [Probe("l1"), Probe("l2")],
+    expected_failed_checks=lambda one: CHECKS_THAT_FAIL | (OF_L1 if one.penalty == "l1" else {}),
+)
+@pytest.mark.filterwarnings("ignore:C = .* selects no neuron")
+def test_the_probe_is_an_estimator(estimator, check):
+    check(estimator)
+
+
+def test_clones_have_the_parameters_and_not_the_fit(probe):
+    copy = clone(probe.set_params(threshold=0.4))
+    probe.set_params(threshold=0.5)
+    assert copy.get_params() == {"C": 20.0, "penalty": "l1", "threshold": 0.4, "tol": 1e-6}
+    assert not hasattr(copy, "coef_")
+
+
+def test_cross_validation_holds_groups_out(problem):
+    X, y, _ = problem
+    questions = np.arange(len(y)) // 3
+    scores = cross_val_score(Probe(C=20.0), X, y, groups=questions, cv=GroupKFold(3), scoring="roc_auc")
+    for value, (train, test) in zip(scores, GroupKFold(3).split(X, y, questions), strict=True):
+        own = Probe(C=20.0).fit(X[train], y[train])
+        assert value == pytest.approx(auroc(y[test], own.decision_function(X[test])))
+
+
+def test_a_grid_search_in_a_pipeline_finds_the_best_strength(problem):
+    X, y, _ = problem
+    pipeline = make_pipeline(StandardScaler(), Probe())
+    search = GridSearchCV(pipeline, {"probe__C": [0.02, 0.1, 10.0]}, cv=GroupKFold(3), scoring="roc_auc")
+    search.fit(X, y, groups=np.arange(len(y)) // 3, probe__model="org/model")
+    best = search.best_estimator_.named_steps["probe"]
+    assert best.C_ == search.best_params_["probe__C"] < 10.0
+    assert best.model == "org/model"
+    assert np.count_nonzero(best.coef_) > 0
+    assert search.best_score_ > 0.75
+
+
 def test_save_and_load_return_the_same_probe(problem, probe, tmp_path):
     X, _, _ = problem
     where = tmp_path / "deep" / "llama-3.1-8b"
@@ -484,13 +568,14 @@ def test_probe_errors(problem, probe, tmp_path):
     for options, words in [
         ({"penalty": "l3"}, "penalty"),
         ({"C": 0}, "C must be"),
+        ({"tol": 0.0}, "tol must be"),
         ({"threshold": 2}, "probability"),
     ]:
         with pytest.raises(ValueError, match=words):
-            Probe(**options)
+            Probe(**options).fit(X, y)
     with pytest.raises(ValueError, match="800 columns"):
         Probe().fit(X, y, widths=(300, 400))
-    with pytest.raises(ProbeError, match=r"\[rows, 800\]"):
+    with pytest.raises(ProbeError, match="799 features, but Probe is expecting 800"):
         probe.predict_proba(X[:, :799])
     broken = X[:3].copy()
     broken[1, np.flatnonzero(probe.coef_)[0]] = np.nan
@@ -520,32 +605,12 @@ def test_best_threshold_balances_the_classes():
     assert 0.4 < cut < 0.6
 
 
-def test_training_matrix_lays_out_both_modes():
-    answers, others = np.full((3, 2), 1.0, np.float32), np.full((3, 2), 2.0, np.float32)
-    one = training_matrix(answers, None, [1, 0, 1], "1-vs-1", groups=["a", "b", "a"])
-    assert one.X is answers
-    assert one.y.tolist() == [1, 0, 1]
-    three = training_matrix(answers, others, [1, 0, 1], groups=["a", "b", "a"])
-    assert three.X.shape == (6, 2)
-    assert three.y.tolist() == [1, 0, 1, 0, 0, 0]
-    assert three.groups.tolist() == ["a", "b", "a", "a", "b", "a"]
-    assert three.is_answer.tolist() == [True] * 3 + [False] * 3
-    assert three.X[~three.is_answer].min() == 2
-    assert three.response.tolist() == [0, 1, 2, 0, 1, 2]
-    with pytest.raises(ValueError, match="other tokens"):
-        training_matrix(answers, None, [1, 0, 1])
-    with pytest.raises(ValueError, match="mode"):
-        training_matrix(answers, others, [1, 0, 1], "2-vs-1")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="one entry"):
-        training_matrix(answers, others, [1, 0])
-
-
 def test_top_neurons_are_those_whose_weight_times_contribution_is_largest():
     rng = np.random.default_rng(0)
     probe = Probe()
     probe.coef_, probe.intercept_, probe.widths = rng.normal(size=30) * (rng.random(30) < 0.5), 0.1, (10, 20)
     X = rng.random((4, 30)).astype(np.float32)
-    for row, found in zip(X, probe.top_neurons(X, most=3), strict=True):
+    for row, found in zip(X, probe.top_neurons(X, n=3), strict=True):
         products = row.astype(np.float64) * probe.coef_
         expected = sorted(np.flatnonzero(probe.coef_).tolist(), key=lambda k: -abs(products[k]))[:3]
         assert [(0, k) if k < 10 else (1, k - 10) for k in expected] == [one[:2] for one in found]

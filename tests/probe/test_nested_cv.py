@@ -7,23 +7,17 @@ import pytest
 from numpy.typing import NDArray
 
 from hneurons_eval.analysis.detection import Detected, detection, null_aurocs
+from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.analysis.shuffled_labels import SHUFFLES
-from hneurons_eval.analysis.statistics import auroc
 from hneurons_eval.models.controls import KINDS, Activity
 from hneurons_eval.probe import variation
-from hneurons_eval.probe.baselines import ComparedScores
+from hneurons_eval.probe.baseline_classifiers import ComparedScores
+from hneurons_eval.probe.choice_of_c import log_loss, smoothed
 from hneurons_eval.probe.l1_path import fit_path
-from hneurons_eval.probe.nested_cv import (
-    Answers,
-    IdentificationError,
-    Identified,
-    Search,
-    Settings,
-    log_loss,
-    part_by_sign,
-    smoothed,
-)
+from hneurons_eval.probe.nested_cv import Identified, Search, part_by_sign
+from hneurons_eval.probe.settings import IdentificationError, Settings
 from hneurons_eval.probe.stability import STABLE, shuffled_stability, stability
+from hneurons_eval.probe.training_sets import Answers
 from hneurons_eval.probe.variation import label_null, vary
 from hneurons_eval.scorers.captured import span_coverage
 from hneurons_eval.scorers.detected import detection_figures
@@ -146,10 +140,9 @@ def test_without_an_effect_as_many_neurons_are_stable_as_with_shuffled_labels():
     one = search((answers, others, labels, groups), resamples=20, C=40.0)
     one.fit()
     result = one.choose(WIDTHS, "a model")
-    rows = (one.data.X, one.row_labels, one.row_answers, None, groups, 40.0)
-    share = stability(*rows, result.probe.coef_, 20, 2)
+    share = stability(one.rows, 40.0, result.probe.coef_, 20, 2)
     assert share.mean() < 0.5
-    null = shuffled_stability(*rows, shuffles=10)
+    null = shuffled_stability(one.rows, 40.0, shuffles=10)
     stable = int((share[result.probe.coef_ != 0] > STABLE).sum())
     assert null.stable.min() <= stable <= null.stable.max()
 

@@ -243,7 +243,7 @@ def test_epochs_count_each_answer(tiny: Path, probe: str, tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def sweep(tiny: Path, probe: str, tmp_path_factory: pytest.TempPathFactory) -> list[EvalLog]:
-    """Their task, untouched and at two alphas, with the probe's neurons and with two random sets."""
+    """Their task at the baseline and at two alphas, with the probe's neurons and with two random sets."""
     directory = tmp_path_factory.mktemp("sweep")
     layout = NeuronLayout(NeuronSet.load(probe).widths or ())
     files = [probe]
@@ -314,16 +314,16 @@ def test_the_baseline_touches_no_neurons():
 
 
 def test_logs_that_do_not_belong_together_are_refused(sweep: list[EvalLog], tiny: Path, tmp_path: Path):
-    untouched, off = sweep[0], sweep[1]
+    baseline, off = sweep[0], sweep[1]
     for logs, words in (
         ([], "there are no logs"),
-        ([untouched], "one neuron set"),
+        ([baseline], "one neuron set besides random ones"),
         ([off], "none of the logs is of the baseline"),
-        ([untouched, off, off], "second log at alpha 0"),
-        ([untouched, off, run(theirs_by_choice(), tiny, tmp_path)], "one task"),
-        ([untouched, off.model_copy(update={"status": "error"})], "ended with status error"),
+        ([baseline, off, off], "second log at alpha 0"),
+        ([baseline, off, run(theirs_by_choice(), tiny, tmp_path)], "one task"),
+        ([baseline, off.model_copy(update={"status": "error"})], "ended with status error"),
     ):
         with pytest.raises(SweepError, match=words):
             external_sweep(logs)
     with pytest.raises(SweepError, match="no scores from 0 to 1 of match"):
-        external_sweep([untouched, off], "match")
+        external_sweep([baseline, off], "match")

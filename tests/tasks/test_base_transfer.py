@@ -12,8 +12,8 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig, get_model
 from inspect_ai.scorer import SampleScore, Score
 from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, stage
 
-from hneurons_eval.analysis.statistics import best_threshold
-from hneurons_eval.analysis.transfer import ANSWER_CUE, balanced_statistic, refitted, transfer_figures
+from hneurons_eval.analysis.metrics import balanced_statistic, best_threshold
+from hneurons_eval.analysis.transfer import ANSWER_CUE, refitted, transfer_figures
 from hneurons_eval.engine.prompts import PromptFormat
 from hneurons_eval.models.checkpoints import load_tokenizer, resolve_model
 from hneurons_eval.scorers.transferred import threshold_figures

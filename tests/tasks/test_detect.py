@@ -13,7 +13,7 @@ from small_run import Run, artifacts_in, small_run, stage
 from hneurons_eval.artifacts.references import Reference
 from hneurons_eval.data.questions import Question, normalise_question
 from hneurons_eval.data.selection import questions_for
-from hneurons_eval.probe.baselines import Baselines
+from hneurons_eval.probe.baseline_classifiers import Baselines
 from hneurons_eval.probe.classifier import Probe
 from hneurons_eval.scorers.detected import detection_figures
 from hneurons_eval.tasks.detect import named_sets, set_label, untrained_samples

@@ -1,4 +1,4 @@
-"""The caller of a vLLM server with the plugin: what it refuses, what it sends, and what it leaves behind."""
+"""The client of a vLLM server with the plugin: what it refuses, what it sends, and what it leaves behind."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.models.checkpoints import fingerprint, load_layout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.util.errors import UsageError
-from hneurons_eval.vllm import client as served
+from hneurons_eval.vllm import client
 from hneurons_eval.vllm.admission import NeuronSets
 from hneurons_eval.vllm.client import ClientEngine, ServerError
 from hneurons_eval.vllm.protocol import PROTOCOL, About
@@ -61,7 +61,7 @@ def neurons(engine: ClientEngine) -> NeuronSet:
     return NeuronSet.from_flat([1, 4, 9], engine.layout)
 
 
-def fields_of(body: dict[str, Any]) -> dict[str, Any]:
+def extras_of(body: dict[str, Any]) -> dict[str, Any]:
     return json.loads(body["vllm_xargs"]["hneurons"])
 
 
@@ -69,12 +69,12 @@ def fields_of(body: dict[str, Any]) -> dict[str, Any]:
     ("change", "message"),
     [
         (None, "gives no access to neurons; start vLLM with VLLM_PLUGINS=hneurons"),
-        ({"protocol": PROTOCOL + 1}, f"speaks version {PROTOCOL + 1} of the protocol, this program {PROTOCOL}"),
+        ({"protocol": PROTOCOL + 1}, f"uses version {PROTOCOL + 1} of the protocol, this program {PROTOCOL}"),
         ({"fingerprint": "0" * 16}, "has another checkpoint \\(served, 0000000000000000\\) than"),
         ({"widths": [4, 4]}, "has another checkpoint"),
         ({"dtype": "bfloat16"}, "computes in bfloat16, not float32; leave dtype out"),
-        ({"context": "many"}, "cannot be read: context should be of type int, found 'many'"),
-        ({"widths": [0]}, "cannot be read: widths should be a list"),
+        ({"context": "many"}, "cannot be read: about.context: Input should be a valid integer"),
+        ({"widths": [0]}, "cannot be read: about.widths.0: Input should be greater than 0"),
     ],
 )
 def test_a_server_that_does_not_fit_is_refused_before_anything_is_asked(
@@ -91,7 +91,7 @@ def test_a_server_that_does_not_fit_is_refused_before_anything_is_asked(
 def test_a_list_where_a_description_should_be_is_refused(about: About, tiny_checkpoint: Checkpoint):
     with (
         serving([1], NeuronSets(load_layout(tiny_checkpoint()))) as (url, _),
-        pytest.raises(ServerError, match="speaks version None"),
+        pytest.raises(ServerError, match="uses version None"),
     ):
         ClientEngine(str(tiny_checkpoint()), url, API_KEY)
 
@@ -131,14 +131,14 @@ def test_an_answer_is_asked_for_with_all_that_decides_it(server: tuple[str, Neur
 def test_a_neuron_set_is_uploaded_once_and_again_when_the_server_has_lost_it(
     server: tuple[str, NeuronServer], engine: ClientEngine, neurons: NeuronSet, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(served, "PAUSES", (0.01,) * 3)
+    monkeypatch.setattr(client, "RETRY_SECONDS", (0.01,) * 3)
     state = server[1]
     requests = [GenerateRequest((5, 6), 1, neurons=neurons, alpha=alpha) for alpha in (0.0, 2.0, 1.0)]
     for future in [engine.generate(request) for request in requests]:
         future.result(TIMEOUT)
     assert state.uploads == 1
     assert state.sets.flat(neurons.digest) == (1, 4, 9)
-    told = sorted((fields_of(body) for body in state.asked if "vllm_xargs" in body), key=lambda found: found["alpha"])
+    told = sorted((extras_of(body) for body in state.asked if "vllm_xargs" in body), key=lambda found: found["alpha"])
     assert told == [{"neurons": neurons.digest, "alpha": alpha} for alpha in (0.0, 2.0)]
     state.sets = NeuronSets(engine.layout)  # started anew
     engine.generate(requests[0]).result(TIMEOUT)
@@ -153,11 +153,11 @@ def test_a_given_answer_is_captured_under_a_key_and_fetched_whole(
     request = CaptureRequest((5, 6, 7, 8), ((2, 3), (0, 1)), "max", 2, watch=neurons)
     captured = engine.capture(request).result(TIMEOUT)
     assert (captured.contributions == state.contributions).all()
-    fields = fields_of(state.asked[0])
-    assert fields["regions"] == [[[2, 4]], [[0, 2]]]
-    assert (fields["reduce"], fields["response_from"], fields["keep_from"]) == ("max", 2, 2)
-    assert fields["watch"] == neurons.digest
-    assert state.fetched == [(fields["key"], None)]
+    extras = extras_of(state.asked[0])
+    assert extras["regions"] == [[[2, 4]], [[0, 2]]]
+    assert (extras["reduce"], extras["response_from"], extras["keep_from"]) == ("max", 2, 2)
+    assert extras["watch"] == neurons.digest
+    assert state.fetched == [(extras["key"], None)]
     engine.close()
     assert not state.dropped
 
@@ -196,7 +196,7 @@ def test_what_nobody_fetches_is_dropped_at_once(server: tuple[str, NeuronServer]
     with pytest.raises(LookupError):
         engine.generate(sampled(fails)).result(TIMEOUT)
     state.wait(lambda: len(state.dropped) == 2)
-    assert set(state.dropped) == {fields_of(body)["key"] for body in state.asked}
+    assert set(state.dropped) == {extras_of(body)["key"] for body in state.asked}
     assert not state.fetched
 
 
@@ -208,7 +208,7 @@ def test_a_request_that_is_cancelled_leaves_nothing(server: tuple[str, NeuronSer
     assert future.cancel()
     state.wait(lambda: state.dropped)
     state.held.set()
-    assert state.dropped == [fields_of(state.asked[0])["key"]]
+    assert state.dropped == [extras_of(state.asked[0])["key"]]
     assert engine.generate(GenerateRequest((5,), 1)).result(TIMEOUT).tokens
     assert not state.fetched
 
@@ -216,12 +216,12 @@ def test_a_request_that_is_cancelled_leaves_nothing(server: tuple[str, NeuronSer
 def test_a_connection_that_fails_is_tried_again_under_another_key(
     server: tuple[str, NeuronServer], engine: ClientEngine, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(served, "PAUSES", (0.01,) * 3)
+    monkeypatch.setattr(client, "RETRY_SECONDS", (0.01,) * 3)
     state = server[1]
     state.failures, state.turned_away = 1, 1
     request = CaptureRequest((5, 6), ((0, 1),))
     assert engine.capture(request).result(TIMEOUT).contributions.shape == (1, 1)
-    keys = [fields_of(body)["key"] for body in state.asked]
+    keys = [extras_of(body)["key"] for body in state.asked]
     assert len(set(keys)) == 2  # the first one was broken off before it was read
     assert [key for key, _ in state.fetched] == keys[-1:]
     state.turned_away = 4
