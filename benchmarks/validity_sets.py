@@ -27,6 +27,7 @@ from hneurons_eval.analysis.drift_ranks import mean_rank_interval, rank_neurons
 from hneurons_eval.analysis.length_audit import length_audit
 from hneurons_eval.analysis.overlap import against_shuffled, overlap, sd_matched_overlap
 from hneurons_eval.analysis.shuffled_labels import shuffled_labels
+from hneurons_eval.models.controls import Activity
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.l1_path import fit_paths
@@ -150,7 +151,7 @@ def drifts(trials: int) -> Iterator[Rate]:
             weights = strength / strength.sum()
             own = np.sort(rng.choice(LAYOUT.total, size, replace=False, p=weights))  # strong neurons are chosen
             neurons = NeuronSet.from_flat(own, LAYOUT)
-            activity = (strength, strength)
+            activity = Activity(strength, strength)
             for name, moved in (("alike", noise), ("strong", np.log(strength) + noise)):
                 drift = Drift("a", "b", LAYOUT, {"up": moved, "down": moved})
                 ranking = rank_neurons(drift, neurons, 99, trial, activity)

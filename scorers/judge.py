@@ -23,8 +23,9 @@ from inspect_ai.solver import TaskState
 
 from hneurons_eval.analysis.bootstrap import wilson_interval
 from hneurons_eval.analysis.metrics import headline_first
-from hneurons_eval.judging.grader import AS_DATA, GraderVerdicts, by_calling, grader, verdict_tool
+from hneurons_eval.judging.grader import GraderVerdicts, grader
 from hneurons_eval.judging.nonexistent import judge_nonexistent
+from hneurons_eval.judging.prompts import ANSWER_PROMPT
 from hneurons_eval.judging.rule import judge_by_rule
 
 Judge = Literal["rule", "llm", "cascade"]
@@ -34,20 +35,6 @@ RULE_OR_LLM: tuple[Judge, ...] = ("rule", "llm")
 VALUES = {"correct": CORRECT, "incorrect": INCORRECT, "not_attempted": NOANSWER}
 VERDICTS = {value: verdict for verdict, value in VALUES.items()}
 OUTCOMES = ("right", "wrong", "mixed", "refused", "unparsed")
-
-INSTRUCTIONS = f"""You judge answers to short factual questions against a list of accepted answers.
-
-The question, the accepted answers and the answer to judge follow, each between marks that carry a \
-random number. {AS_DATA}
-
-Verdicts:
-- correct: the answer states one of the accepted answers, in whatever wording, and nothing that contradicts it.
-- incorrect: the answer states something else, or names several candidates.
-- not_attempted: the answer refuses, or says that it does not know.
-
-{by_calling(*VALUES)}"""
-
-VERDICT_TOOL = verdict_tool("Give your verdict on the answer.", *VALUES)
 
 
 def judge_named(by: str, among: Sequence[Judge] = JUDGES) -> Judge:
@@ -136,7 +123,7 @@ class AnswerJudge:
 
     def __init__(self, by: str) -> None:
         self._by = judge_named(by)  # `inspect score` binds the grader only after it has made the scorer
-        self._graded = GraderVerdicts(INSTRUCTIONS, VERDICT_TOOL)
+        self._graded = GraderVerdicts(ANSWER_PROMPT)
 
     async def __call__(self, question: str, response: str, aliases: Sequence[str], exists: bool = True) -> Judged:
         """The verdict on one answer, or `unparsed`."""

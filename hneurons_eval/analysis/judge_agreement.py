@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hneurons_eval.analysis.bootstrap import Interval, bootstrap_interval, cohens_kappa
 from hneurons_eval.analysis.metrics import mean_statistic
-from hneurons_eval.data.questions.loading import read_records
+from hneurons_eval.data.files import read_records
 from hneurons_eval.data.questions.records import ANSWER_COLUMNS, normalise_question, record_to_question
 from hneurons_eval.judging.rule import Verdict, judge_by_rule
 
@@ -100,7 +100,7 @@ def read_judged(path: Path) -> list[JudgedAnswer]:
     if path.suffix.lower() not in (".jsonl", ".json", ".csv"):
         raise ValueError(f"{path} has an unknown extension {path.suffix!r}: expected {FORMATS}")
     found: list[JudgedAnswer] = []
-    for number, record in enumerate(read_records(path)):
+    for number, record in enumerate(read_records(path, FORMATS)):
         where = f"row {number + 1} of {path.name}"
         if {"responses", "judges"} <= record.keys():
             found += _judged_draws(record, number, where, path.name)

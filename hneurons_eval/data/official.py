@@ -1,4 +1,4 @@
-"""The files of the official repository: answers, the tokens its LLM picked as the answer, and labels.
+"""Answers of the official repository (thunlp/H-Neurons), with answer tokens and labels.
 
 ```python
 official = read_official(Path("data/answer_tokens.jsonl"))      # labels in data/train_qids.json
@@ -6,10 +6,9 @@ official.answers[0].question, official.answers[0].response, official.answers[0].
 ```
 
 A line of `*answer_tokens*.jsonl` is `{ID: {"question", "response", "tokenized_response", "answer_tokens"}}`; the
-question ends with the paper's suffix. `*qids.json` is `{"t": [ID, ...], "f": [ID, ...]}`: answers that were
-consistently right and consistently wrong. The scripts that write them (`extract_answer_tokens.py`,
-`sample_balanced_ids.py` of thunlp/H-Neurons) name no model; the first also writes `"judge": "true"` or `"false"`
-into each line, which stands for the labels where there is no file of them.
+question ends with the paper's suffix. `*qids.json` is `{"t": [ID, ...], "f": [ID, ...]}`: consistently right and
+consistently wrong answers. The scripts that write them (`extract_answer_tokens.py`, `sample_balanced_ids.py`) name no
+model. The first also writes `"judge": "true"` or `"false"` into each line, the label if there is no file of labels.
 """
 
 import json
@@ -34,11 +33,11 @@ class OfficialAnswer:
 
     Attributes:
         id: as in the files.
-        prompt: the user's turn as it was asked, the paper's suffix included.
+        prompt: the user's message, with the paper's suffix.
         question: without the suffix.
-        response: what the model answered.
-        span: characters [start, end) of the authors' answer tokens in the response; None where they name none, or
-            do not stand in it exactly once.
+        response: the model's answer.
+        span: characters [start, end) of the authors' answer tokens in the response; None if there are none, or they
+            do not occur exactly once.
         label: `faithful` or `hallucinated`.
     """
 
@@ -56,9 +55,9 @@ class OfficialAnswers:
 
     Attributes:
         answers: at least one.
-        labels: the file of labels; None where the lines carry them.
-        without_label: answers of the file that have no label; they are not among `answers`.
-        without_answer: labels of which the file has no answer.
+        labels: the file of labels; None if the lines have them.
+        without_label: number of answers without a label; they are not among `answers`.
+        without_answer: number of labels without an answer.
     """
 
     answers: tuple[OfficialAnswer, ...]
@@ -68,13 +67,14 @@ class OfficialAnswers:
 
 
 def find_official(reference: str, labelled: bool = False) -> Path | None:
-    """The file of official answers that a path names; None if it names something else.
+    """The file of official answers at a path; None if the path is something else.
 
-    That is a file called as the official scripts call it (`*answer_tokens*.jsonl`), any .jsonl file that comes with
-    a file of labels (`labelled`), or a directory that holds one of the former.
+    Args:
+        reference: `*answer_tokens*.jsonl`, or a directory with one such file.
+        labelled: whether there is a file of labels; then any .jsonl file is accepted.
 
     Raises:
-        ValueError: a directory that holds several, or one beside a log of `collect`.
+        ValueError: a directory with several such files, or with one and a log of `collect`.
     """
     path = Path(reference.removeprefix("file://"))
     if not reference or not path.is_dir():
@@ -89,7 +89,7 @@ def find_official(reference: str, labelled: bool = False) -> Path | None:
 
 
 def find_labels(answers: Path) -> Path | None:
-    """The file of labels beside a file of answers, told by its name; None if there is none.
+    """The file of labels beside a file of answers, found by its name; None if there is none.
 
     `X_answer_tokens_train.jsonl` belongs to `X_train_qids.json`, and `X_answer_tokens.jsonl` to `X_qids.json`,
     `X_train_qids.json` or `X_test_qids.json`.
@@ -112,13 +112,12 @@ def read_official(answers: Path, labels: Path | None = None) -> OfficialAnswers:
 
     Args:
         answers: `*answer_tokens*.jsonl`.
-        labels: `*qids.json`; by default the one whose name belongs to that of `answers` (`find_labels`), else what
-            the lines say of themselves.
+        labels: `*qids.json`; by default the file from `find_labels`, else the labels in the lines.
 
     Raises:
-        ValueError: a file that is malformed, with its line; an id that stands twice; a label that contradicts the
-            line's own; no answers, or none that has a label.
-        OSError: a file that cannot be read.
+        ValueError: a malformed file (with the line), a repeated id, a label that contradicts the line's own, no
+            answers, or none with a label.
+        OSError: a file cannot be read.
     """
     if labels is not None and not labels.is_file():
         raise ValueError(f"{labels} does not exist; give the *qids.json of {answers.name}: labels=FILE")
@@ -146,28 +145,28 @@ def read_official(answers: Path, labels: Path | None = None) -> OfficialAnswers:
 
 
 def official_span(response: str, tokens: Sequence[str], answer: Sequence[str]) -> tuple[int, int] | None:
-    """Characters [start, end) of a response that its answer tokens make up, white space at the edges left out.
+    """Characters [start, end) of the answer tokens in a response, without white space at the edges.
 
     Args:
         response: the text.
-        tokens: all its tokens: as byte-level BPE writes them ("ĠParis", "Ã©"), as SentencePiece does ("▁Paris",
+        tokens: all its tokens, in the notation of byte-level BPE ("ĠParis", "Ã©"), of SentencePiece ("▁Paris",
             "<0xC3>"), or decoded one by one (" Paris", "\\ufffd" for a part of a character).
-        answer: a contiguous part of `tokens`, in the same or another of these ways of writing.
+        answer: a contiguous part of `tokens`, in any of these notations.
 
     Returns:
-        None if the tokens are not those of the response, or if the answer stands among them never or repeatedly.
+        None if the tokens do not spell the response, or the answer does not occur exactly once among them.
     """
     written = _without_space(response)
     origin = [k for k, character in enumerate(response) for _ in _without_space(character)]  # of each byte
-    for read in _WAYS:
+    for read in _NOTATIONS:
         pieces = [read(token) for token in tokens]
         places = _places(written, pieces)
         if places is None:
             continue
         first = _only_occurrence(list(tokens), list(answer))
         if first is None:
-            # Written in another way: told by what they spell.
-            spelt = {_only_occurrence(pieces, [other(token) for token in answer]) for other in _WAYS} - {None}
+            # Another notation: compare the spelling.
+            spelt = {_only_occurrence(pieces, [other(token) for token in answer]) for other in _NOTATIONS} - {None}
             first = spelt.pop() if len(spelt) == 1 else None
         if first is None or first < 0:
             return None
@@ -197,7 +196,7 @@ def _answer(id: str, line: _Line, label: str) -> OfficialAnswer:
 
 def _read_answers(path: Path) -> dict[str, _Line]:
     lines: dict[str, _Line] = {}
-    # Split at line feeds only: U+2028 may stand unescaped in JSON.
+    # Split at line feeds only: JSON may hold an unescaped U+2028.
     for number, data in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not data.strip():
             continue
@@ -240,10 +239,10 @@ def _read_labels(path: Path) -> dict[str, str]:
 
 
 def _parsed(data: bytes, path: Path, line: int) -> Any:
-    """JSON in which no key stands twice.
+    """JSON without repeated keys; `data` begins at `line` of the file.
 
     Raises:
-        ValueError: it is not; names the file and the line, `data` beginning at `line`.
+        ValueError: anything else; names the file and the line.
     """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -298,15 +297,15 @@ def _kind(value: Any) -> str:
 # --- tokens ------------------------------------------------------------------------------------------
 
 Piece = tuple[bytes | None, ...]
-"""The bytes of a token without white space; None stands for some bytes of a character beyond ASCII."""
-Way = Callable[[str], Piece | None]
-"""Reads a token; None if it is not written in this way."""
+"""The bytes of a token without white space; None for unknown bytes of a character beyond ASCII."""
+Notation = Callable[[str], Piece | None]
+"""Reads a token in one notation; None if it is not in this notation."""
 
 _SPACE = " \t\n\r\x0b\x0c"
 
 
 def _without_space(text: str) -> bytes:
-    # Tokenizers and decoders add and drop spaces at the edges of tokens; what they spell is the rest.
+    # Tokenizers and decoders add and drop spaces at the edges of tokens.
     return text.encode().translate(None, _SPACE.encode())
 
 
@@ -341,13 +340,13 @@ def _decoded(token: str) -> Piece:
     return tuple(part for text in known for part in (None, _without_space(text)))[1:]
 
 
-_WAYS: tuple[Way, ...] = (_byte_level, _sentence_piece, _plain, _decoded)
+_NOTATIONS: tuple[Notation, ...] = (_byte_level, _sentence_piece, _plain, _decoded)
 
 
 def _places(written: bytes, pieces: Iterable[Piece | None]) -> list[tuple[int, int]] | None:
-    """Where each piece stands in the bytes that all of them spell; None if they do not spell them.
+    """The byte range of each piece in `written`; None if the pieces do not spell it.
 
-    Pieces of unknown bytes that follow one another all get the whole stretch up to the next known ones.
+    Consecutive pieces of unknown bytes all get the whole range up to the next known bytes.
     """
     places: list[tuple[int, int]] = []
     at, unknown = 0, False  # unknown: there are bytes from `at` on that no known part has claimed
@@ -382,7 +381,7 @@ def _beyond_ascii(written: bytes, start: int, end: int) -> bool:
 
 
 def _only_occurrence(items: Sequence[Any], wanted: Sequence[Any]) -> int | None:
-    """Where `wanted` stands in `items`; None if nowhere, -1 if repeatedly."""
+    """The index of `wanted` in `items`; None if it does not occur, -1 if it occurs repeatedly."""
     found = list(islice(_occurrences(items, wanted), 2))
     return None if not found else found[0] if len(found) == 1 else -1
 

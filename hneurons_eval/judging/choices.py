@@ -1,16 +1,15 @@
-"""Which option a reply to a multiple-choice question settles on.
+"""The option that a reply to a multiple-choice question chooses.
 
 ```python
 parse_choice("Based on the context, C", {"A": "Paris", "B": "Lyon", "C": "Nice"})  # "C"
 ```
-
-Also available as `hneurons_eval.judging.rule.parse_choice`.
 """
 
 import re
 from collections.abc import Mapping
 
-from hneurons_eval.judging.spans import Text, is_negated, read, sentences
+from hneurons_eval.judging.aliases import Text, is_negated
+from hneurons_eval.judging.sentences import sentences
 from hneurons_eval.judging.words import PLAIN_APOSTROPHES, word_list
 
 _STATEMENT = re.compile(
@@ -25,12 +24,15 @@ _BECAUSE = frozenset(word_list("because since as due based for which with given 
 
 
 def parse_choice(text: str, choices: Mapping[str, str]) -> str | None:
-    """The label that a reply to a multiple-choice question settles on, or None where it is not plain.
+    """The label of the option that a reply chooses, or None if the choice is unclear.
 
-    The last statement of an answer ("The answer is B", "\\boxed{D}") decides; else the label that the reply
-    begins or ends with ("(B)", "B) Paris", "Based on the context, C"); else the one option whose whole text
-    it gives. Words that begin with a label's letter, "A dog", "A or B", "not A" and a label with another
-    option's text give None.
+    The last stated answer decides ("The answer is B", "\\boxed{D}"). Without one, it is the label at the beginning or
+    the end of the reply ("(B)", "B) Paris", "Based on the context, C"), else the only option whose whole text occurs.
+    None for words that begin with a label's letter, "A dog", "A or B", "not A", and a label with another option's text.
+
+    Args:
+        text: the reply.
+        choices: the options' texts by label.
 
     Raises:
         ValueError: choices is empty.
@@ -39,7 +41,7 @@ def parse_choice(text: str, choices: Mapping[str, str]) -> str | None:
         raise ValueError("choices is empty: pass the options as {label: text}")
     reader = _Choices(choices)
     text = text.strip().translate(PLAIN_APOSTROPHES | {10: "\n"})
-    for m in list(_STATEMENT.finditer(text))[:-9:-1]:  # nobody states an answer more often
+    for m in list(_STATEMENT.finditer(text))[:-9:-1]:  # the last eight are enough
         rest = text[m.end() : m.end() + 2000].lstrip()
         if m[0].startswith("\\"):
             rest = rest.partition("}")[0]
@@ -54,7 +56,7 @@ class _Choices:
     """The options of one question, as patterns."""
 
     def __init__(self, choices: Mapping[str, str]) -> None:
-        self.texts = {label: read(text).compact for label, text in choices.items()}
+        self.texts = {label: Text(text).compact for label, text in choices.items()}
         exact = {label.casefold(): label for label in choices}
         self.labels = exact if len(exact) == len(choices) else {label: label for label in choices}
         one = "|".join(re.escape(label) for label in sorted(choices, key=lambda c: (-len(c), c)))
@@ -71,7 +73,7 @@ class _Choices:
         self.joined = re.compile(rf"\s*(?:/|&|,?\s*(?:or|and)\b){edge}{again}", flags)
 
     def settle(self, text: str, stated: bool) -> tuple[str | None, bool]:
-        """The label, and whether a None means "nothing said" (True) or "contradictory or denied" (False)."""
+        """The label, and whether None means that no option was named (True) or a contradiction or denial (False)."""
         named = self._named(text)
         if re.match(r"[\s*_]*(?:not|neither|isn't|never|either)\b", text, re.IGNORECASE):
             return None, False
@@ -117,11 +119,12 @@ class _Choices:
         return label.casefold() if label.casefold() in self.labels else label
 
     def _starts(self, rest: str, named: set[str]) -> bool:
-        """Whether what follows a label is an option's text, not an argument that mentions one."""
-        text = read(rest[:2000])
+        """Whether the text after a label begins with an option's text."""
+        text = Text(rest[:2000])
         return any(text.compact.startswith(self.texts[label]) for label in named)
 
     def _find(self, text: Text) -> list[tuple[int, int, str]]:
+        """Word ranges of the options' texts, with their labels; the longer where one holds the other."""
         found: list[tuple[int, int, str]] = []
         for label, wanted in self.texts.items():
             at = text.compact.find(wanted) if wanted else -1
@@ -138,9 +141,9 @@ class _Choices:
         ]
 
     def _named(self, text: str) -> set[str]:
-        """The options whose whole text stands in a text; the longer where one holds the other."""
-        return {label for _, _, label in self._find(read(text))}
+        """The options whose whole text occurs."""
+        return {label for _, _, label in self._find(Text(text))}
 
     def _denied(self, text: str) -> bool:
-        words = read(text)
+        words = Text(text)
         return any(is_negated(words, (i, j)) for i, j, _ in self._find(words))

@@ -1,20 +1,20 @@
-"""Text that is no answer any more: empty, repeating itself, or in another language than it was asked in.
+"""Degenerate text: empty, repetitive, or in another language than the question.
 
-Scaling neurons far enough breaks a model, and what a broken model says can look like an effect to a judge or a
-parser. So a sweep counts such texts as an outcome of their own.
+Scaling neurons far enough breaks a model, and a judge or parser can mistake its output for an effect. A sweep
+therefore counts degenerate texts as an outcome of their own.
 """
 
 import re
 import unicodedata
 from collections import Counter
 
-LONGEST_UNIT = 12
-"""Words in the longest phrase whose repetition is looked for."""
+MAX_UNIT = 12
+"""Words in the longest phrase that is searched for repetition."""
 MIN_REPEATS = 4
 MIN_WORDS = 12
-"""Fewer words do not tell a language."""
+"""Words needed to recognise a language."""
 
-# Frequent words that other languages of the list do not share, or rarely.
+# Frequent words that the other languages of the list rarely share.
 _FREQUENT = {
     "en": "the and of is that was for with are this from have not they which you were their been has would there",
     "es": "el los las una por para con que del como pero más este esta fue sus también está son hay muy",
@@ -29,14 +29,14 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
 def is_empty(response: str) -> bool:
-    """Whether a response holds no letter and no digit."""
+    """Whether a response has neither letters nor digits."""
     return not any(c.isalnum() for c in response)
 
 
 def is_repetitive(response: str) -> bool:
-    """Whether at least half of a response is one phrase (of up to 12 words) said four times or more on end.
+    """Whether at least half of a response is one phrase (of up to 12 words), repeated four times or more in a row.
 
-    Where words are not set apart by spaces, or one character is repeated, characters are taken for words.
+    Without spaces between words, or for a repeated character, characters count as words.
     """
     words = [word.casefold() for word in response.split()]
     if _repeats(words):
@@ -47,12 +47,12 @@ def is_repetitive(response: str) -> bool:
 
 def _repeats(units: list[str]) -> bool:
     total = len(units)
-    for length in range(1, min(LONGEST_UNIT, total // MIN_REPEATS) + 1):
+    for length in range(1, min(MAX_UNIT, total // MIN_REPEATS) + 1):
         run = best = 0
         for at in range(length, total):
             run = run + 1 if units[at] == units[at - length] else 0
             best = max(best, run)
-        # A run of r equal places is a phrase said r / length + 1 times.
+        # A run of r equal positions is a phrase repeated r / length + 1 times.
         covered = best + length
         if best and covered >= MIN_REPEATS * length and covered >= max(total / 2, MIN_REPEATS + 2):
             return True
@@ -60,27 +60,27 @@ def _repeats(units: list[str]) -> bool:
 
 
 def is_other_language(response: str, asked: str) -> bool:
-    """Whether a response is mainly in another script, or plainly in another language, than what was asked.
+    """Whether a response is mainly in another script, or clearly in another language, than the question.
 
-    Scripts are compared by the letters; languages (seven of Latin script) by their frequent words, and only in
-    responses of a dozen words or more.
+    Scripts are told by letters, languages (seven of Latin script) by frequent words, in responses of at least a dozen
+    words.
     """
     own, theirs = _script(response), _script(asked)
     if own is None or theirs is None:
         return False
     if own != theirs:
         return True
-    said, question = _language(response), _language(asked, fewest=4)
+    said, question = _language(response), _language(asked, min_words=4)
     return said is not None and question is not None and said != question
 
 
 def is_degenerate(response: str, asked: str) -> bool:
-    """Whether a response is empty, repeats itself, or is in another language than what was asked."""
+    """Whether a response is empty, repetitive, or in another language than the question."""
     return is_empty(response) or is_repetitive(response) or is_other_language(response, asked)
 
 
 def _script(text: str) -> str | None:
-    """The script of most letters; None where there are hardly any."""
+    """The script of most letters; None for fewer than four letters."""
     counts: Counter[str] = Counter()
     for c in text[:4000]:
         if c.isalpha():
@@ -95,9 +95,9 @@ def _script(text: str) -> str | None:
     return script if 2 * number > total else "MIXED"
 
 
-def _language(text: str, fewest: int = MIN_WORDS) -> str | None:
+def _language(text: str, min_words: int = MIN_WORDS) -> str | None:
     words = [word.casefold() for word in _WORD.findall(text[:8000])]
-    if len(words) < fewest:
+    if len(words) < min_words:
         return None
     shares = sorted(
         ((sum(word in frequent for word in words) / len(words), language) for language, frequent in FREQUENT.items()),

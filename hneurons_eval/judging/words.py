@@ -1,4 +1,4 @@
-"""Words in a normal form that still know which characters they came from; numbers and dates among them.
+"""Words in normal form, with their characters in the original text; numbers and dates.
 
 ```python
 [w.text for w in lexical_words("L’Été, $1,000")]  # ["l", "ete", "1000", "dollars"]
@@ -19,15 +19,25 @@ def word_list(words: str) -> list[str]:
     return words.split()
 
 
+FUNCTION_WORDS = frozenset(
+    word_list(
+        "about also and are as at be been being but by can could did do does for from had has have he "
+        "her his i if in into is it its itself may me might must my no not of on or our she should so "
+        "some such than that their them then there these they this those to too up us was we were what "
+        "when where which while who whom whose why will with would yes you your"
+    )
+)
+
+
 class Word(NamedTuple):
-    """One word in its normal form and the characters `[start, end)` of the original that it stands for."""
+    """A word in normal form, and its characters `[start, end)` in the original text."""
 
     text: str
     start: int
     end: int
 
 
-# Letters that Unicode does not decompose, and signs whose compatibility form would glue letters to a word.
+# Letters that Unicode does not decompose, and signs whose compatibility form would add letters to a word.
 _FOLDED = {
     "ø": "o", "Ø": "o", "đ": "d", "Đ": "d", "ł": "l", "Ł": "l", "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe",
     "ı": "i", "ð": "d", "Ð": "d", "þ": "th", "Þ": "th", "ħ": "h", "Ħ": "h", "™": " ", "®": " ", "©": " ",
@@ -35,7 +45,7 @@ _FOLDED = {
 }  # fmt: skip
 CURRENCIES = {"$": "dollars", "€": "euros", "£": "pounds", "¥": "yen"}
 _SIGNS = {"%": "percent", "&": "and"}
-# Scripts written without spaces (and Korean, whose particles follow a word without one): a word a character.
+# In scripts without spaces (and in Korean, for its particles) each character is a word.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u115f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff"
 )
@@ -48,7 +58,7 @@ _ASCII_WORD = re.compile(_NUMBER + r"|(?P<word>[a-z0-9]+(?:\+\+|#)?)|(?P<money>\
 
 @cache
 def _any_word() -> re.Pattern[str]:
-    # Python's \w leaves out the vowel signs of Indic scripts, which would cut their words in pieces.
+    # Python's \w lacks the vowel signs of Indic scripts.
     marks = "".join(
         c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c)[0] == "M" and not _is_dropped(c)
     )
@@ -93,7 +103,7 @@ def _attaches(c: str) -> bool:
 
 
 def lexical_words(text: str) -> list[Word]:
-    """The words of a text, articles included: accents and case folded, punctuation gone, "1,000" one word."""
+    """The words of a text, articles included, with case and accents folded; "1,000" is one word."""
     folded, origin = text.lower(), None
     if not text.isascii():
         pieces = [_fold(c) for c in text]
@@ -126,7 +136,7 @@ def lexical_words(text: str) -> list[Word]:
 
 
 PLAIN_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "\u00a0": " ", "\n": " "})
-"""For `str.translate`: every apostrophe as in ASCII, and white space of one kind."""
+"""Table for `str.translate`: ASCII apostrophes and spaces in place of their variants and line breaks."""
 
 
 # --- numbers and dates -------------------------------------------------------------------------------
@@ -155,14 +165,14 @@ _ORDINALS = {
 _MONTHS = word_list("january february march april may june july august september october november december")
 _MONTH = {name[:n]: name for name in _MONTHS for n in (3, len(name))} | {"sept": "september"}
 NUMBER_WORDS = frozenset({*_SMALL, *_TENS, *_SCALES, *_ORDINALS})
-DIGITS = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")  # longer ones stay as they are written
+DIGITS = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")  # longer ones are left as written
 _NTH = re.compile(r"(\d{1,30})(?:st|nd|rd|th)")
 _JOINED = re.compile(r"[\s-]*")
 _DATE_GAP = re.compile(r"[\s,.]*(?:of\s+|the\s+)*", re.IGNORECASE)
 
 
 def numbers_as_digits(words: list[Word], source: str) -> list[Word]:
-    """Number words as digits: "twenty-five" 25, "5 million" 5000000, "first" 1th, "nineteen ten" 1910."""
+    """Words with numbers as digits: "twenty-five" 25, "5 million" 5000000, "first" 1th, "nineteen ten" 1910."""
     result: list[Word] = []
     k = 0
     while k < len(words):
@@ -187,7 +197,7 @@ def numbers_as_digits(words: list[Word], source: str) -> list[Word]:
 
 
 def _number_at(words: list[Word], k: int, source: str) -> tuple[Decimal | int, bool, int]:
-    """The number that starts at word `k`, whether it is an ordinal, and the word after it (`k`: none)."""
+    """The number at word `k`, whether it is an ordinal, and the word after it (`k` if there is no number)."""
     total: Decimal | int = 0
     group: Decimal | int | None = None
     last, sign, j = "", 1, k
@@ -198,7 +208,7 @@ def _number_at(words: list[Word], k: int, source: str) -> tuple[Decimal | int, b
     first = j
     while j < len(words):
         text = words[j].text
-        # The "$" of "$5 million" is a word after the number that stands before it.
+        # The "$" of "$5 million" is the word after "5", but comes first in the text.
         said_to = max((w.end for w in words[max(first, j - 2) : j]), default=0)
         if j > first and not _JOINED.fullmatch(source, said_to, max(said_to, words[j].start)):
             break
@@ -244,7 +254,7 @@ def _number_at(words: list[Word], k: int, source: str) -> tuple[Decimal | int, b
 
 
 def dates_in_order(words: list[Word], source: str) -> list[Word]:
-    """Dates in one order, day (as an ordinal), month, year: "July 4, 1776", "1776-07-04" and "4 Jul 1776"."""
+    """Words with dates as day (an ordinal), month, year: "July 4, 1776", "1776-07-04" and "4 Jul 1776"."""
     result: list[Word] = []
     k = 0
     while k < len(words):

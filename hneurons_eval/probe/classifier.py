@@ -49,6 +49,7 @@ from hneurons_eval.util.files import (
 from hneurons_eval.util.hub import OnHub
 
 Floats = NDArray[np.float64]
+_validated: Any = validate_data  # pyright takes its default "no_validation" for the type of X and y
 FORMAT = "hneurons-probe"
 VERSION = 1
 
@@ -88,6 +89,7 @@ class Probe(OnHub, ClassifierMixin, BaseEstimator):
 
     coef_: Floats
     intercept_: float
+    n_features_in_: int
     classes_: NDArray[Any] = np.array([0, 1])
     threshold_: float = 0.5
     threshold_source_: str = "default"
@@ -160,7 +162,7 @@ class Probe(OnHub, ClassifierMixin, BaseEstimator):
             UserWarning: C is so small that no neuron has a weight.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, y, dtype=(np.float32, np.float64), ensure_all_finite=False)
+        X, y = _validated(self, X, y, dtype=(np.float32, np.float64), ensure_all_finite=False)
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y")
         if kind != "binary":
@@ -250,7 +252,7 @@ class Probe(OnHub, ClassifierMixin, BaseEstimator):
         """
         self._check_fitted()
         try:
-            X = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
+            X = _validated(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
         except ValueError as error:
             raise ProbeError(str(error)) from None
         if X.shape[1] != len(self.coef_):

@@ -55,7 +55,8 @@ class Path:
     @property
     def n_positive(self) -> Ints:
         """Number of neurons with a positive weight, `[Cs]`: the H-neurons that each C would select."""
-        return np.asarray((self.coefs > 0).sum(axis=1), np.int64)
+        rows = np.repeat(np.arange(self.Cs.size), self.n_nonzero)
+        return np.bincount(rows[self.coefs.data > 0], minlength=self.Cs.size)
 
     def weights(self, k: int) -> Floats:
         """Weights at Cs[k], dense `[neurons]`."""

@@ -18,7 +18,8 @@ from hneurons_eval.data.behaviours import (
     load_truthfulqa,
     records,
 )
-from hneurons_eval.data.behaviours.records import Unusable, fill_template, letter_choices, text_list
+from hneurons_eval.data.behaviours.rows import Unusable, letter_choices, text_list
+from hneurons_eval.data.behaviours.schemas import fill_template
 from hneurons_eval.data.questions import QuestionSetError
 
 # --- FalseQA ---------------------------------------------------------------------------------------------
@@ -33,7 +34,7 @@ def test_falseqa_is_read_in_its_public_form(tmp_path: Path):
         ("Why is the sky blue?", False, ("Air scatters blue light, mostly.",)),
         ("Who ate the moon?", True, ()),
     ]
-    assert report.dropped == {'nothing in "question"': 1, "rows that stand twice": 1, "questions with both labels": 2}
+    assert report.dropped == {'nothing in "question"': 1, "repeated rows": 1, "questions with both labels": 2}
     assert (report.source, report.rows, report.kept) == ("test.csv", 7, 3)
     assert str(report).startswith("3 of 7 rows of test.csv; left out: ")
     assert len({q.id for q in questions}) == 3
@@ -42,7 +43,7 @@ def test_falseqa_is_read_in_its_public_form(tmp_path: Path):
 
 def test_a_file_in_which_every_question_has_both_labels_is_refused(tmp_path: Path):
     rows = [{"question": "Is soup a planet?", "answer": "No.", "label": label} for label in (0, 1)]
-    with pytest.raises(QuestionSetError, match=r"every question of a\.jsonl stands with both labels"):
+    with pytest.raises(QuestionSetError, match=r"every question of a\.jsonl has both labels"):
         load_falseqa(write(tmp_path / "a.jsonl", rows))
 
 
@@ -93,7 +94,7 @@ def test_labels_become_letters_where_the_key_is_plain(
         (faith("2345", "B"), "answer keys that fit no option"),
         (faith("1324", "B"), "answer keys that fit no option"),
         (faith("1234", "E"), "answer keys that fit no option"),
-        (faith("ABBD", "B"), "labels that stand twice"),
+        (faith("ABBD", "B"), "repeated labels"),
         (faith("A", "A"), "fewer than two options, or more than 26"),
         (faith("AB", " "), 'nothing in "answerKey"'),
         (faith("AB", "A", choices={"A": "yes", "B": "Yes "}), "options that say the same"),
@@ -252,7 +253,7 @@ def test_questions_that_differ_in_one_sign_are_two_questions(tmp_path: Path):
     ]
     questions, report = load_sycophancy(write(tmp_path / "a.jsonl", rows))
     assert [q.question for q in questions] == ["What is x - 5?", "What is x + 5?"]
-    assert report.dropped == {"rows that stand twice": 1}
+    assert report.dropped == {"repeated rows": 1}
 
 
 def test_sycophancy_reads_files_in_the_form_of_the_bundled_set(tmp_path: Path):
@@ -344,7 +345,7 @@ def test_questions_are_paired_with_templates_by_the_seed_alone(tmp_path: Path):
     prompts, report = load_jailbreak(questions, templates, templates_per_question=2)
     assert len(prompts) == 12
     assert prompts == load_jailbreak(questions, templates, templates_per_question=2)[0]
-    assert report.dropped == {"rows that stand twice": 1, "prompts that are no jailbreaks": 1}
+    assert report.dropped == {"repeated rows": 1, "prompts that are no jailbreaks": 1}
     assert (report.rows, report.kept) == (13, 11)
     first = prompts[0]
     assert (first.question, first.category) == ("How is soup number 0 made?", "Recipes")

@@ -182,9 +182,9 @@ def test_normalised_questions_of_the_bundled_sets_are_unique():
 
 
 def test_harmful_text_and_truthfulqa_are_not_bundled():
-    with pytest.raises(QuestionSetError, match="no truthfulqa are bundled: pass 'hub' or the path"):
+    with pytest.raises(QuestionSetError, match="the truthfulqa set 'bundled' is unknown: pass 'hub' or the path"):
         load_truthfulqa("bundled")
-    with pytest.raises(QuestionSetError, match="no forbidden questions are bundled: pass 'hub' or the path"):
+    with pytest.raises(QuestionSetError, match="forbidden questions set 'bundled' is unknown: pass 'hub'"):
         load_jailbreak("bundled")
     assert sorted(path.name for path in PACKAGE.iterdir() if path.name.endswith(".jsonl")) == [
         "faitheval.jsonl",

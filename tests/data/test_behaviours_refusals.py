@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hneurons_eval.data import files
 from hneurons_eval.data.behaviours import (
     PUBLIC_FILES,
     load_faitheval,
@@ -20,9 +21,9 @@ from hneurons_eval.data.behaviours import (
     load_sycophancy,
     load_truthfulqa,
     loading,
-    records,
+    schemas,
 )
-from hneurons_eval.data.behaviours.records import Row, Unusable
+from hneurons_eval.data.behaviours.rows import Row, Unusable
 from hneurons_eval.data.questions import QuestionSetError
 
 # --- malformed input -------------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ columns = st.sampled_from(
      "content_policy_name", "jailbreak"]
 )  # fmt: skip
 bases = st.fixed_dictionaries(
-    {"dataset": st.sampled_from([*records.SYCOPHANCY_SOURCES, "x"]), "question": json_values},
+    {"dataset": st.sampled_from([*schemas.SYCOPHANCY_SOURCES, "x"]), "question": json_values},
     optional=dict.fromkeys(("answer", "answers", "letters", "correct_letter", "A", "B"), json_values),
 )
 
@@ -152,12 +153,12 @@ bases = st.fixed_dictionaries(
 @given(st.dictionaries(columns, json_values) | st.fixed_dictionaries({"base": bases, "prompt": json_values}))
 def test_no_row_whatever_it_holds_fails_otherwise_than_by_name(values: dict[str, Any]):
     for convert in (
-        records.false_premise_question,
-        records.counterfactual_question,
-        records.sycophancy_question,
-        records.truthful_question,
-        records.forbidden_question,
-        records.jailbreak_template,
+        schemas.false_premise_question,
+        schemas.counterfactual_question,
+        schemas.sycophancy_question,
+        schemas.truthful_question,
+        schemas.forbidden_question,
+        schemas.jailbreak_template,
     ):
         outcome = attempt(lambda convert=convert: convert(Row(values, "row 1 of a.jsonl", "columns")))
         if isinstance(outcome, QuestionSetError):
@@ -234,7 +235,7 @@ def test_falseqa_is_fetched_once_from_its_repository(monkeypatch: pytest.MonkeyP
         urls.append(url)
         return FALSEQA_CSV.encode()
 
-    monkeypatch.setattr(loading, "_fetch", fetch)
+    monkeypatch.setattr(files, "_fetch", fetch)
     first, second = load_falseqa("hub"), load_falseqa("hub")
     assert first == second
     assert first[1].source == "thunlp/FalseQA@704bd7d21736"

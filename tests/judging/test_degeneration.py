@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hneurons_eval.judging.degeneration import (
-    LONGEST_UNIT,
+    MAX_UNIT,
     MIN_REPEATS,
     is_degenerate,
     is_empty,
@@ -29,7 +29,7 @@ def test_anything_said_is_not_empty(text: str):
 words = st.text("abcdefghij", min_size=1, max_size=6)
 
 
-@given(st.lists(words, min_size=1, max_size=LONGEST_UNIT, unique=True), st.integers(6, 20), st.lists(words, max_size=4))
+@given(st.lists(words, min_size=1, max_size=MAX_UNIT, unique=True), st.integers(6, 20), st.lists(words, max_size=4))
 @settings(max_examples=150, deadline=None)
 def test_a_phrase_said_over_and_over_is_repetitive_whatever_stands_before(
     phrase: list[str], times: int, before: list[str]

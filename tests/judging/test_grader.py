@@ -1,9 +1,7 @@
 """A grader is asked in a form that leaves no room, believes nothing it is shown, and loses no answer when it fails."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,10 @@ from inspect_ai.scorer import Score
 from inspect_ai.tool import ToolCall, ToolFunction
 from inspect_ai.util import LimitExceededError
 
-from hneurons_eval.judging import grading
-from hneurons_eval.judging.grader import GraderVerdicts, verdict_in
-from hneurons_eval.judging.grading import argument_of, quoted
-from hneurons_eval.scorers.judge import INSTRUCTIONS, VERDICT_TOOL, consistency, judge
+from hneurons_eval.judging import grader as grader_module
+from hneurons_eval.judging.grader import GraderVerdicts, argument_of, quoted, verdict_in
+from hneurons_eval.judging.prompts import ANSWER_PROMPT
+from hneurons_eval.scorers.judge import consistency, judge
 from hneurons_eval.solvers import capture
 
 QUESTION = "Capital of France?"
@@ -72,7 +70,7 @@ def asked(model: Model, response: str = "Lutetia", verdicts: GraderVerdicts | No
 
 
 def new_verdicts() -> GraderVerdicts:
-    return GraderVerdicts(INSTRUCTIONS, VERDICT_TOOL)
+    return GraderVerdicts(ANSWER_PROMPT)
 
 
 def parts(response: str, aliases: Sequence[str] = ("Paris",), question: str = QUESTION) -> dict[str, str]:
@@ -175,7 +173,7 @@ def test_what_the_role_sets_stays_in_force():
     ],
 )
 def test_a_reply_is_one_of_three_verdicts_exactly_or_unparsed(reply: ModelOutput, expected: str):
-    assert verdict_in(reply, VERDICT_TOOL) == expected
+    assert verdict_in(reply, ANSWER_PROMPT.tool) == expected
 
 
 def test_no_call_is_no_argument():
@@ -254,95 +252,6 @@ def test_a_local_transformers_model_judges_greedily(tiny_checkpoint: Callable[..
     assert first[1]
 
 
-# --- over the wire -----------------------------------------------------------------------------------
-
-
-class Server:
-    """A server that speaks OpenAI's protocol, as far as a verdict needs it."""
-
-    def __init__(self, refusal: str = "") -> None:
-        self.requests: list[dict[str, Any]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.requests.append(request)
-                if refusal and "tools" in request:
-                    self.answer(400, {"error": {"message": refusal, "type": "invalid_request_error"}})
-                    return
-                message: dict[str, Any] = {"role": "assistant", "content": '{"verdict": "incorrect"}'}
-                if "tools" in request:
-                    name = request["tool_choice"]["function"]["name"]
-                    function = {"name": name, "arguments": '{"verdict": "correct"}'}
-                    calls = [{"id": "1", "type": "function", "function": function}]
-                    message = {"role": "assistant", "content": None, "tool_calls": calls}
-                choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-                self.answer(
-                    200,
-                    {
-                        "id": "1",
-                        "object": "chat.completion",
-                        "created": 0,
-                        "model": "m",
-                        "choices": [choice],
-                        "usage": usage,
-                    },
-                )
-
-            def answer(self, status: int, body: dict[str, Any]) -> None:
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def model(self) -> Model:
-        url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        return get_model("openai-api/local/m", base_url=url, api_key="none", memoize=False)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    started: list[Server] = []
-
-    def start(refusal: str = "") -> Server:
-        started.append(Server(refusal))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.server.shutdown()
-        one.server.server_close()
-
-
-def test_an_openai_compatible_server_gets_a_forced_call(serve: Callable[..., Server]):
-    server = serve()
-    assert asked(server.model())[0] == "correct"
-    (request,) = server.requests
-    (tool,) = request["tools"]
-    assert request["tool_choice"] == {"type": "function", "function": {"name": tool["function"]["name"]}}
-    assert tool["function"]["parameters"]["properties"]["verdict"]["enum"] == ["correct", "incorrect", "not_attempted"]
-    assert request["temperature"] == 0
-
-
-def test_a_server_that_refuses_forced_calls_gets_a_schema(serve: Callable[..., Server]):
-    server = serve("Invalid tool_choice type: 'object'. Supported string values: none, auto, required")
-    assert asked(server.model())[0] == "incorrect"
-    first, second = server.requests
-    assert "tools" in first
-    assert "tools" not in second
-    assert second["response_format"]["json_schema"]["schema"]["required"] == ["verdict"]
-
-
 # --- what is quoted ----------------------------------------------------------------------------------
 
 HOSTILE = [
@@ -375,7 +284,7 @@ def test_a_hostile_answer_is_quoted_whole_between_its_marks_and_nowhere_else(res
     assert between_marks(user, "question") == QUESTION
     number = user.split(">>", 1)[0].rsplit(" ", 1)[1]
     assert number not in response
-    assert system == INSTRUCTIONS
+    assert system == ANSWER_PROMPT.instructions
     frame = user.replace(f"<<answer {number}>>\n{response}\n<<end {number}>>", "")
     assert response not in frame
     assert user.count(number) == 6  # three parts, two marks each
@@ -412,7 +321,7 @@ def test_an_answer_that_holds_the_number_of_its_own_quotation_gets_another(monke
         def hexdigest(self) -> str:
             return next(self.made)
 
-    monkeypatch.setattr(grading.hashlib, "sha256", lambda _: Digest())
+    monkeypatch.setattr(grader_module.hashlib, "sha256", lambda _: Digest())
     text = quoted({"question": "b" * 16, "answer": "A" * 16})
     assert text.startswith(f"<<question {'c' * 16}>>")
 
@@ -599,6 +508,6 @@ def test_the_grader_finds_the_answer_in_a_response(
 
 
 def test_instructions_and_tool_name_the_same_verdicts():
-    assert VERDICT_TOOL.name in INSTRUCTIONS
-    for value in VERDICT_TOOL.parameters.properties["verdict"].enum or []:
-        assert f'{{"verdict": "{value}"}}' in INSTRUCTIONS
+    assert ANSWER_PROMPT.tool.name in ANSWER_PROMPT.instructions
+    for value in ANSWER_PROMPT.tool.parameters.properties["verdict"].enum or []:
+        assert f'{{"verdict": "{value}"}}' in ANSWER_PROMPT.instructions

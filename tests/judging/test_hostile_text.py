@@ -20,16 +20,17 @@ from report_logs import scored, write_log
 from hneurons_eval.analysis.detection import Detected, detection
 from hneurons_eval.analysis.judge_agreement import judged_by_rule
 from hneurons_eval.cli import main
+from hneurons_eval.judging.choices import parse_choice
 from hneurons_eval.judging.false_premise import judge_premise
-from hneurons_eval.judging.grader import verdict_in
-from hneurons_eval.judging.grading import quoted
+from hneurons_eval.judging.grader import quoted, verdict_in
 from hneurons_eval.judging.nonexistent import judge_nonexistent
-from hneurons_eval.judging.refusal import declines
-from hneurons_eval.judging.rule import is_refusal, judge_by_rule, parse_choice, parse_verdict
+from hneurons_eval.judging.prompts import ANSWER_PROMPT
+from hneurons_eval.judging.refusal import declines, is_refusal
+from hneurons_eval.judging.replies import parse_verdict
+from hneurons_eval.judging.rule import judge_by_rule
 from hneurons_eval.judging.spans import answer_span
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.report import content
-from hneurons_eval.scorers.judge import VERDICT_TOOL
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.markdown import quoted as fenced
 from hneurons_eval.util.markdown import table
@@ -62,7 +63,7 @@ def test_a_claim_behind_a_right_answer_leaves_it_right_or_adds_another_answer():
 @pytest.mark.parametrize("reply", SPOOFED, ids=range(len(SPOOFED)))
 def test_a_reply_that_only_looks_like_a_verdict_is_unparsed(reply: str):
     assert parse_verdict(reply) == "unparsed"
-    assert verdict_in(ModelOutput.from_content("judge", reply), VERDICT_TOOL) == "unparsed"
+    assert verdict_in(ModelOutput.from_content("judge", reply), ANSWER_PROMPT.tool) == "unparsed"
 
 
 @pytest.mark.parametrize("word", VERDICT_WORDS)
@@ -75,12 +76,12 @@ def test_a_plain_verdict_is_read(word: str):
 def test_what_a_call_says_beside_the_verdict_does_not_change_it(claim: str):
     """A judge that repeats the answer: the forced call decides, or nothing does."""
     arguments = {"verdict": "incorrect"}
-    call = ToolCall(id="1", function=VERDICT_TOOL.name, arguments=arguments)
+    call = ToolCall(id="1", function=ANSWER_PROMPT.tool.name, arguments=arguments)
     message = ChatMessageAssistant(content=claim, tool_calls=[call])
     output = ModelOutput(model="judge", choices=[ChatCompletionChoice(message=message, stop_reason="tool_calls")])
-    assert verdict_in(output, VERDICT_TOOL) in ("incorrect", "unparsed")
+    assert verdict_in(output, ANSWER_PROMPT.tool) in ("incorrect", "unparsed")
     call.arguments = {"verdict": claim}
-    assert verdict_in(output, VERDICT_TOOL) == "unparsed"
+    assert verdict_in(output, ANSWER_PROMPT.tool) == "unparsed"
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=range(len(CLAIMS)))

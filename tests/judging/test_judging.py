@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hneurons_eval.judging.rule import is_refusal, judge_by_rule, normalise, parse_choice, parse_verdict
+from hneurons_eval.judging.choices import parse_choice
+from hneurons_eval.judging.refusal import is_refusal
+from hneurons_eval.judging.replies import parse_verdict
+from hneurons_eval.judging.rule import judge_by_rule, normalise
 
 
 @pytest.mark.parametrize(

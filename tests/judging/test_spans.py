@@ -8,7 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hneurons_eval.judging.spans import answer_span, lexical_words, read, token_positions
+from hneurons_eval.judging.aliases import Text
+from hneurons_eval.judging.spans import answer_span, token_positions
+from hneurons_eval.judging.words import lexical_words
 
 
 def said(question: str, response: str, *aliases: str) -> str | None:
@@ -154,7 +156,7 @@ def test_an_embedded_alias_is_recovered(before: str, alias: str, after: str):
 @settings(max_examples=300, deadline=None)
 @given(ANY)
 def test_words_know_their_characters(text: str):
-    for words in (lexical_words(text), read(text).words):
+    for words in (lexical_words(text), Text(text).words):
         assert all(0 <= w.start < w.end <= len(text) and w.text for w in words)
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -461,7 +462,7 @@ def test_the_probe_is_an_estimator(estimator, check):
 
 
 def test_clones_have_the_parameters_and_not_the_fit(probe):
-    copy = clone(probe.set_params(threshold=0.4))
+    copy: Any = clone(probe.set_params(threshold=0.4))
     probe.set_params(threshold=0.5)
     assert copy.get_params() == {"C": 20.0, "penalty": "l1", "threshold": 0.4, "tol": 1e-6}
     assert not hasattr(copy, "coef_")
@@ -476,6 +477,7 @@ def test_cross_validation_holds_groups_out(problem):
         assert value == pytest.approx(auroc(y[test], own.decision_function(X[test])))
 
 
+@pytest.mark.filterwarnings("ignore:C = .* selects no neuron")
 def test_a_grid_search_in_a_pipeline_finds_the_best_strength(problem):
     X, y, _ = problem
     pipeline = make_pipeline(StandardScaler(), Probe())

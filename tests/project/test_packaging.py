@@ -14,7 +14,7 @@ COMPONENTS = ("tasks", "solvers", "scorers")
 HEAVY = ("torch", "transformers", "sklearn", "numba", "datasets", "pyarrow", "gguf", "matplotlib")
 
 
-@pytest.mark.parametrize("module", ["hneurons_eval", "hneurons_eval._registry", "hneurons_eval.judging.rule"])
+@pytest.mark.parametrize("module", ["hneurons_eval", "hneurons_eval._registry", "hneurons_eval.judging"])
 def test_importing_loads_nothing_heavy(module: str, tmp_path: Path):
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)

@@ -651,7 +651,7 @@ def other_neurons(directory: Path) -> str:
     ("task", "options", "words"),
     [
         ("collect", {"dataset": "nowhere.jsonl"}, "does not exist"),
-        ("collect", {"dataset": "what"}, "unknown question set"),
+        ("collect", {"dataset": "what"}, "question set 'what' is unknown"),
         ("collect", {"judge": "mind"}, "judge should be"),
         ("collect", {"judge": "llm"}, "no grader is bound"),
         ("collect", {"judge": "cascade"}, "no grader is bound"),

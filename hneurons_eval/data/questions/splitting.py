@@ -1,4 +1,4 @@
-"""A training and a test part of a question set that share no relation (else no question)."""
+"""Split of a question set into a training and a test part without common relations."""
 
 import hashlib
 from collections import defaultdict
@@ -12,7 +12,7 @@ TEST_SHARE = 0.2
 def split_questions(questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:
     """The training and the test part, about four to one; the same in every run.
 
-    Where all questions have a relation and there are at least five, whole relations are kept apart; else questions.
+    Whole relations are kept apart if every question has one and there are at least five; otherwise questions.
     """
     related = all(question.relation for question in questions)
     if related and len({question.relation for question in questions}) < 5:
