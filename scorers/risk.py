@@ -72,7 +72,7 @@ def hallucination_risk(probe: str = "", span: str = "rule", against: str = "", s
     own score, put this scorer behind the task's scorer.
 
     Args:
-        probe: a probe directory, or the log of the `probe` task.
+        probe: a probe directory, the log of the `probe` task or a directory of logs, or a Hub id.
         span: where the answer is: `rule`, or `response` for all of it.
         against: the scorer of the task that the risk is compared with (`scorer/key` for one value of a dict);
             default the first that says right or wrong.

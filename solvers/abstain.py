@@ -38,7 +38,7 @@ def abstain_when_risky(
     The decisions are in each sample's store under `abstain_when_risky`.
 
     Args:
-        probe: a probe directory, or the log of the `probe` task.
+        probe: a probe directory, the log of the `probe` task or a directory of logs, or a Hub id.
         threshold: probability above which the solver acts; default the probe's own. 1 never acts.
         then: `abstain` (reply `text`) or `suppress` (answer again with the probe's neurons scaled by `alpha`).
         alpha: of the second answer.

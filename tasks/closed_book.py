@@ -34,7 +34,7 @@ def closed_book(
     share one batch and one log. Alpha 1 is the baseline: the model as it is.
 
     Args:
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
+        neurons: a neuron file, probe directory, log of the `probe` task or directory of logs, digest, or Hub id.
         alphas: factors of the neurons; 1, the baseline, is always among them.
         controls: random sets of each kind of `against`, of equal size; 39 can show p = .05, 199 p = .01, 0 shows none.
         sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.

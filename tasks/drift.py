@@ -42,7 +42,7 @@ def drift(
 
     Args:
         base: where training began: a Hub id (`org/model@revision`), a directory, or the bundled name.
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
+        neurons: a neuron file, probe directory, log of the `probe` task or directory of logs, digest, or Hub id.
         checkpoints: what is compared with the base; several, the steps of one run in order and separated by commas,
             make a timeline. Default the model being evaluated; with `--model none` this is needed, and no model
             is loaded.

@@ -9,7 +9,7 @@ asks for contributions with `capture`:
 
 ```python
 output = await model.generate(messages, config=GenerateConfig(extra_body={"hneurons": {
-    "neurons": "neurons.json",       # file, probe directory, or digest of a kept set; None for none
+    "neurons": "neurons.json",       # file, probe directory, log of `probe`, digest or Hub id; None for none
     "sign": "positive",              # of the weights of the neurons that are scaled: positive, negative, both
     "alpha": 0.0,
     "capture": {
@@ -176,7 +176,7 @@ class NeuronsAPI(ModelAPI, Generic[E]):
         with usage_errors():
             if alpha is not None and neurons is None:
                 raise ValueError(
-                    "alpha is given without neurons; add -M neurons=FILE (a neuron file or probe directory)"
+                    "alpha is given without neurons; add -M neurons=FILE (or a probe directory, log or Hub id)"
                 )
             self.alpha = 1.0 if alpha is None else check_alpha(alpha)
             self.neurons = None if neurons is None else neurons_to_scale(neurons, sign)
