@@ -79,7 +79,7 @@ def read_logs(logs: "Logs", header_only: bool = False, attachments: bool = False
             continue
         path = Path(str(one).removeprefix("file://"))
         found = sorted(path.glob("*.eval")) if path.is_dir() else [path]
-        if not found or not found[0].is_file():
+        if not path.is_dir() and not path.is_file():
             raise UsageError(f"no log at {path}; give an Inspect log or a directory of them")
         for file in found:
             if file not in files:

@@ -677,7 +677,7 @@ def other_neurons(directory: Path) -> str:
         ("detect", {"probe": "{probe}", "dataset": "{trained}"}, "trained on all"),
         ("detect", {"probe": "{probe}", "preset": "huge"}, "preset should be"),
         ("closed_book", {}, "neurons is missing"),
-        ("closed_book", {"neurons": "nowhere.json"}, "no neuron file"),
+        ("closed_book", {"neurons": "nowhere.json"}, "does not exist"),
         ("closed_book", {"neurons": "{other}"}, "use neurons found in this model"),
         ("closed_book", {"neurons": "{probe}", "alphas": "0,-2"}, "alpha should be"),
         ("closed_book", {"neurons": "{probe}", "alphas": "nan"}, "alpha should be"),
