@@ -82,9 +82,10 @@ def push(source: str, repository: str, data: str | None, private: bool, revision
     """
     found = resolve(source)
     about = _about(found) if data is None else replace(_about(found), data=data)
-    thing, source = found.signed("both") if found.probe is None else found.probe, found.probe and found.directory
+    thing = found.signed("both") if found.probe is None else found.probe
+    beside = None if found.probe is None else found.directory
     with usage_errors():
-        click.echo(thing.push(repository, about, source, private=private, revision=revision))
+        click.echo(thing.push(repository, about, beside, private=private, revision=revision))
 
 
 @neurons.command(short_help="Download neurons or a probe from the Hub.")

@@ -34,7 +34,7 @@ class OnHub:
         raise NotImplementedError
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, /) -> Self:
         raise NotImplementedError
 
     def push(
