@@ -488,7 +488,11 @@ def test_the_card_says_what_was_done(tiny_model: Make, tmp_path: Path, export: C
     assert rows["alpha"] == "0.25"
     assert (rows["0"], rows["2"]) == ("3", "3")
     assert rows["C"] == "3.5"
-    assert rows["training questions"] == "2 entries"
+    assert rows["training questions count"] == "2"
+    assert "The training questions themselves are left out" in text
+    exported = (tmp_path / "out" / "neurons.json").read_text()
+    assert '"training_questions_count": 2' in exported
+    assert "q1" not in exported
     assert r"org/a\|model" in text
     assert "q1" not in text
 

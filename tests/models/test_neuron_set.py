@@ -348,3 +348,23 @@ def test_what_is_scaled_is_positive_unless_asked_otherwise_and_a_digest_is_taken
     assert neurons_to_scale(file, "negative") == SIGNED.negative
     NeuronSet.from_flat([], LAYOUT).save(file)
     assert len(neurons_to_scale(file)) == 0
+
+
+# --- looking at a set ----------------------------------------------------------------------------------------
+
+
+def test_a_set_is_a_sequence_of_neurons_and_a_data_frame():
+    assert list(SIGNED) == [
+        (0, 1, 0.5, "positive"), (0, 3, -2.0, "negative"), (1, 0, 1.5, "positive"), (2, 2, -0.25, "negative"),
+    ]  # fmt: skip
+    assert repr(SIGNED) == "<NeuronSet: 4 neurons, 2 positive of 9, m>"
+    frame: Any = SIGNED.to_frame()
+    assert frame.columns.tolist() == ["model", "layer", "index", "weight", "stability"]
+    assert frame[["layer", "index", "weight", "stability"]].values.tolist() == [
+        [0, 1, 0.5, 1.0], [0, 3, -2.0, 0.75], [1, 0, 1.5, 0.5], [2, 2, -0.25, 0.25],
+    ]  # fmt: skip
+    bare = NeuronSet.from_flat([1], LAYOUT)
+    ((layer, index, weight, sign),) = bare
+    assert (layer, index, sign) == (0, 1, "positive")
+    assert np.isnan(weight)
+    assert bare.to_frame().weight.isna().all()
