@@ -1,37 +1,29 @@
-"""Was a hallucinated answer of another checkpoint told by the probe, at its own threshold and at a refitted one."""
+"""Detection by the probe of another checkpoint, at its own threshold and at a refitted one."""
 
 from typing import Any, cast
 
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from hneurons_eval.analysis.detection import LABELS
-from hneurons_eval.data.questions import normalise_question
-from hneurons_eval.scorers.detected import compared_sets, detected, detection_figures
+from hneurons_eval.artifacts.records import AnswerRecord
+from hneurons_eval.scorers.detected import calls_of, compared_sets, detected, detection_figures
+from hneurons_eval.scorers.once import computed_once
 
 
 @metric(name="transfer")
 def threshold_figures() -> Metric:
     """Accuracy at the probe's threshold and at thresholds chosen on other answers, beside random sets."""
-    seen: dict[int, dict[str, float]] = {}
+    return computed_once(_threshold_figures)
 
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        from hneurons_eval.analysis.transfer import transfer_figures
-        from hneurons_eval.probe.baselines import PROBE_SET
 
-        rows = [d for score in scores if (d := score.score.metadata or {}).get("probability") is not None]
-        if len(rows) not in seen:
-            seen.clear()
-            seen[len(rows)] = transfer_figures(
-                [LABELS[row["label"]] for row in rows],
-                [row["probability"] for row in rows],
-                [row["prediction"] for row in rows],
-                [normalise_question(row["question"]) for row in rows],
-                compared_sets(rows).get(PROBE_SET, (None, {}))[1],  # as many neurons as the probe has
-            )
-        return dict(seen[len(rows)])
+def _threshold_figures(scores: list[SampleScore]) -> dict[str, float]:
+    from hneurons_eval.analysis.transfer import transfer_figures
+    from hneurons_eval.probe.baselines import PROBE_SET
 
-    return cast(Metric, compute)
+    rows = [AnswerRecord.of(score.score.metadata) for score in scores]
+    rows = [row for row in rows if row.probability is not None]
+    # As many neurons as the probe has.
+    return transfer_figures(*calls_of(rows), compared_sets(rows).get(PROBE_SET, (None, {}))[1])
 
 
 @scorer(metrics=[detection_figures(), threshold_figures()])

@@ -17,7 +17,7 @@ from typing import Any
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
-from hneurons_eval.artifacts.paths import neurons_to_scale
+from hneurons_eval.artifacts.references import neurons_to_scale
 from hneurons_eval.models.checkpoints import resolve_model
 from hneurons_eval.models.neuron_set import check_alpha
 from hneurons_eval.models.scaling import scaled
@@ -31,7 +31,7 @@ class ScaledLM(_HFLM):
 
     Args:
         pretrained: a Hub id, a local directory, or the bundled name.
-        neurons: a neuron file, a probe directory, or the digest of a kept set; None is the plain model.
+        neurons: a reference (see `artifacts.references`); None is the plain model.
         alpha: what to multiply them by; goes with `neurons`.
         sign: of the weights of the neurons that are scaled: `positive` (the H-neurons), `negative` or `both`.
         options: what `hf` takes.

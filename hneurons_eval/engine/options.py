@@ -33,18 +33,16 @@ are generated with this one, so that their common tokens are computed once, and 
 are asked for. Only the time it takes depends on it.
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from hneurons_eval.artifacts.contribution_shards import PRECISIONS
-from hneurons_eval.artifacts.paths import neurons_to_scale
+from hneurons_eval.artifacts.references import neurons_to_scale
 from hneurons_eval.engine.risk import RiskSpec, risk_probe
 from hneurons_eval.judging.spans import answer_span
 from hneurons_eval.models.contributions import REDUCTIONS, Reduce
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.models.scaling import BASELINE, Intervention
 
 
@@ -145,7 +143,7 @@ class RequestOptions:
         neurons = defaults.intervention.neurons
         if "neurons" in body:
             named, sign = body["neurons"], str(body.get("sign", "positive"))
-            neurons = None if named is None else _kept_neurons(str(named), sign)
+            neurons = None if named is None else neurons_to_scale(str(named), sign)
         elif "sign" in body:
             raise ValueError("extra_body gives sign but no neurons; add neurons")
         intervention = Intervention(neurons, body.get("alpha", defaults.intervention.alpha))
@@ -177,11 +175,6 @@ class RequestOptions:
         self.intervention.check(layout, model)
         if self.risk is not None:
             risk_probe(self.risk.probe).check(layout, model)
-
-
-@functools.lru_cache(maxsize=4096)
-def _kept_neurons(reference: str, sign: str) -> NeuronSet:
-    return neurons_to_scale(reference, sign)
 
 
 def _refuse_unknown(value: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:

@@ -30,7 +30,8 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from hneurons_eval.artifacts.paths import content_key, neurons_to_scale
+from hneurons_eval.artifacts.paths import content_key
+from hneurons_eval.artifacts.references import neurons_to_scale
 from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.engine.futures import wait
 from hneurons_eval.engine.options import CaptureSpec, RequestOptions

@@ -17,13 +17,14 @@ So the log-odds of the answer are the mean over its span of the log-odds at each
 
 import functools
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from hneurons_eval.artifacts.references import on_disk, resolve_probe
 from hneurons_eval.engine.offsets import sampled_offsets
 from hneurons_eval.engine.requests import AnswerCapture, Captured, CaptureRequest, Generation, NeuronEngine
 from hneurons_eval.judging.spans import answer_span, token_positions
@@ -31,6 +32,7 @@ from hneurons_eval.models.contributions import REDUCTIONS, Reduce
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.util.files import PROBE
 
 SPANS = ("rule", "response")
 NO_SPAN, NO_TEXT, TOO_LONG = "no answer span", "empty answer", "longer than the context"
@@ -216,15 +218,20 @@ class GivenAnswer:
         return self.found | own
 
 
-@functools.lru_cache(maxsize=16)
-def risk_probe(directory: str) -> RiskProbe:
-    """The probe in a directory.
+def risk_probe(reference: str) -> RiskProbe:
+    """The probe that a reference names (see `artifacts.references`); a directory is read again where it was rewritten.
 
     Raises:
-        ProbeError: it cannot be read, or names no way of reducing that there is.
+        UsageError: none, or one that cannot be read.
+        ProbeError: one that names no way of reducing that there is.
     """
-    if not Path(directory).is_dir():
-        raise ProbeError(f"no probe directory at {directory}; give the directory that the probe task's log names")
+    if not os.path.isfile(os.path.join(reference, PROBE)):
+        reference = str(resolve_probe(reference).directory)
+    return _risk_probe(reference, on_disk(reference))
+
+
+@functools.lru_cache(maxsize=16)
+def _risk_probe(directory: str, _: tuple[tuple[int, int], ...]) -> RiskProbe:
     probe = Probe.load(directory)
     reduce = probe.metadata.get("reduce", "mean")
     if reduce not in REDUCTIONS:

@@ -1,14 +1,12 @@
 """Requests for the risk of an answer to the evaluated model, and the probe that judges it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, ModelOutput, get_model
 
-from hneurons_eval.artifacts.logs import check_hneurons_model, model_layout, read_stage
-from hneurons_eval.artifacts.references import probe_summary
-from hneurons_eval.util.errors import UsageError, usage_errors
+from hneurons_eval.artifacts.logs import hneurons_model
+from hneurons_eval.util.errors import usage_errors
 
 if TYPE_CHECKING:
     from hneurons_eval.engine.risk import RiskProbe
@@ -18,7 +16,7 @@ DECISIONS = "abstain_when_risky"
 
 
 def find_risk_probe(reference: str) -> "RiskProbe":
-    """The probe that a probe directory or the log of the probe task names.
+    """The probe that a reference names.
 
     Where a model is being evaluated already, the probe has to fit it; otherwise this shows at the first answer.
 
@@ -27,11 +25,7 @@ def find_risk_probe(reference: str) -> "RiskProbe":
     """
     from hneurons_eval.engine.risk import risk_probe
 
-    if not reference:
-        raise UsageError("probe is missing; give a probe directory or the log of the probe task")
     with usage_errors():
-        if not (Path(reference) / "probe.json").is_file():
-            reference = str(probe_summary(read_stage(reference, "probe", "probe"))["directory"])
         probe = risk_probe(reference)
         try:
             model = get_model()
@@ -70,10 +64,9 @@ async def risk_of_answer(
     known = ((output.metadata or {}).get("hneurons") or {}).get("risk") or {}
     if output.completion == text and known.get("probe") == probe.digest and known.get("by") == span:
         return dict(known)
-    model: Model = get_model()
-    check_hneurons_model()
+    model = hneurons_model()
     with usage_errors():
-        probe.check(model_layout(), model.name)
+        probe.check(model.api.engine.layout, model.name)
     ask = {"risk": {"probe": probe.directory, "span": span, "response": text}}
     config = GenerateConfig(extra_body={"hneurons": ask})
     judged = await model.generate(list(messages[:before]), config=config)

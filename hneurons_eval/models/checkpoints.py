@@ -226,8 +226,10 @@ def _remembered_sha256(path: Path) -> str:
 
 
 def _unreadable(source: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0]
-    where = "" if Path(source).is_dir() else " (a Hub id needs a network, or the model in the Hub's local cache)"
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    reason = " ".join(lines) if lines[0].endswith(":") else lines[0]
+    hub = " (no such directory; a Hub id needs a network, or the model in the Hub's local cache)"
+    where = "" if Path(source).is_dir() else hub
     return f"cannot load {source}{where}: {reason}"
 
 

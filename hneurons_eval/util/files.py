@@ -10,6 +10,12 @@ from typing import Any
 
 SEAL = "sha256"
 """Member of a sealed JSON object with the hash of all other members."""
+NEURONS, PROBE, WEIGHTS = "neurons.json", "probe.json", "weights.safetensors"
+BASELINES, ACTIVITY, SHUFFLED = "baselines.safetensors", "activity.safetensors", "shuffled.safetensors"
+PROBE_FILES = (PROBE, WEIGHTS, NEURONS, BASELINES, ACTIVITY, SHUFFLED)
+"""Files of a probe directory, here and on the Hub. L2 probes have no neurons; the last three are optional: baselines
+fitted on the same answers, mean and deviation of each neuron's contribution, and selections on shuffled labels."""
+CARD = "README.md"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, sync: bool = True) -> None:

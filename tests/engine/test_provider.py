@@ -392,7 +392,7 @@ def test_a_request_overrides_the_model_args(tiny: Path, model: Model, half_file:
         ({"alpha": 0}, "no neurons"),
         ({"neurons": "{half}", "alpha": -1}, "alpha should be"),
         ({"neurons": "{half}", "alpha": "off"}, "alpha should be"),
-        ({"neurons": "nowhere.json", "alpha": 0}, "no neuron file"),
+        ({"neurons": "nowhere.json", "alpha": 0}, "does not exist"),
         ({"neurons": "0" * 64, "alpha": 0}, "no neuron set"),
         ({"capture": True}, "should be an object"),
         ({"capture": {"region": "answer"}}, "unknown region"),
@@ -417,7 +417,7 @@ def test_model_args_that_make_no_sense_are_refused(tiny: Path, half_file: str, t
         ({"neurons": half_file, "alpha": float("nan")}, "alpha should be"),
         ({"neurons": half_file, "alpha": "x"}, "alpha should be"),
         ({"neurons": str(tmp_path / "other.json"), "alpha": 0}, "use neurons found in this model"),
-        ({"neurons": str(tmp_path / "none.json")}, "no neuron file"),
+        ({"neurons": str(tmp_path / "none.json")}, "does not exist"),
         ({"layers": [1]}, "unknown model args layers"),
         ({"dtype": "float99"}, "dtype should be"),
     ):

@@ -33,6 +33,7 @@ from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.probe.classifier import Probe, ProbeError
 from hneurons_eval.report.figures import risk_coverage as picture
 from hneurons_eval.report.token_heat_map import COLUMNS, MAX_TOKENS, layout_cells, token_heat_map
+from hneurons_eval.util.errors import UsageError
 
 MakeCheckpoint = Callable[..., Path]
 KINDS = ["llama", "gpt2", "mixtral", "qwen2_moe", "deepseek_v3"]
@@ -221,7 +222,7 @@ def test_probes_that_do_not_fit_are_refused(tiny: Engine, tmp_path: Path):
     probe = probe_for(NeuronLayout((9, 9)), tmp_path / "other")
     with pytest.raises(ProbeError, match="2 layers"):
         probe.check(tiny.layout, "tiny")
-    with pytest.raises(ProbeError, match="give the directory"):
+    with pytest.raises(UsageError, match="does not exist; give a neuron file"):
         risk_probe(str(tmp_path / "missing"))
     with pytest.raises(ProbeError, match="'median'"):
         probe_for(tiny.layout, tmp_path / "median", reduce="median")

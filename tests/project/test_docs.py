@@ -167,7 +167,8 @@ COMPONENTS: dict[str, Any] = {
 
 def parameters_of(name: str) -> set[str]:
     """What a task, scorer or solver of the package takes."""
-    return set(inspect.signature(COMPONENTS[name]).parameters)
+    parameters = inspect.signature(COMPONENTS[name]).parameters.values()
+    return {one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD}
 
 
 def after(words: list[str], *flags: str) -> list[str]:

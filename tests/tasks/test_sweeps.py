@@ -13,13 +13,13 @@ from small_run import stage
 
 from hneurons_eval import NeuronSet
 from hneurons_eval.analysis.dose_response import series_of
-from hneurons_eval.artifacts.paths import find_neurons
+from hneurons_eval.analysis.sweep_parameters import SUMMARY
+from hneurons_eval.artifacts.paths import kept_neurons
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.report.verdicts import verdict
 from hneurons_eval.scorers import swept
 from hneurons_eval.scorers.behaviour import COMPLIANCE
-from hneurons_eval.scorers.swept import SUMMARY
 from hneurons_eval.tasks.faitheval import PROMPTS
 from hneurons_eval.util.errors import UsageError
 
@@ -214,7 +214,7 @@ def test_exactly_the_neurons_of_a_sign_are_scaled_and_the_log_says_which(
     expected = complies(checkpoint, asked, "Yes", "No", (0.0, 1.0, 3.0)).mean(axis=1)
     moved = expected if sign != "negative" else [expected[1]] * 3
     assert [found[f"compliance@{alpha}"] for alpha in (0, 1, 3)] == pytest.approx(list(moved))
-    kept = find_neurons(about["neurons_digest"])
+    kept = kept_neurons(about["neurons_digest"])
     assert len(kept) == size
     account = next(sample for sample in log.samples or [] if sample.id == SUMMARY)
     told = str((account.scores or {})["false_premise"].explanation)

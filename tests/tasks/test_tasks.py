@@ -24,18 +24,19 @@ from inspect_ai.scorer import Score
 from small_run import ARGS, BUNDLED, Run, artifacts_in, small_run, solvers, stage
 
 from hneurons_eval import tasks
+from hneurons_eval.analysis.sweep_parameters import parse_alphas
 from hneurons_eval.artifacts.logs import StageScore
 from hneurons_eval.artifacts.paths import store_of
+from hneurons_eval.data.selection import spread
 from hneurons_eval.engine.hf_provider import HNeuronsAPI
 from hneurons_eval.models.checkpoints import load_layout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe
 from hneurons_eval.scorers.judge import consistency, judge
+from hneurons_eval.solvers.classify import report_progress
 from hneurons_eval.tasks import pipeline
 from hneurons_eval.tasks.capture import balanced
-from hneurons_eval.tasks.collect import spread
-from hneurons_eval.tasks.probe import report_progress
-from hneurons_eval.tasks.sweeping import control_sets, parse_alphas
+from hneurons_eval.tasks.sweeping import control_sets
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.packing import unpack
 
@@ -676,7 +677,7 @@ def other_neurons(directory: Path) -> str:
         ("detect", {"probe": "{probe}", "dataset": "{trained}"}, "trained on all"),
         ("detect", {"probe": "{probe}", "preset": "huge"}, "preset should be"),
         ("closed_book", {}, "neurons is missing"),
-        ("closed_book", {"neurons": "nowhere.json"}, "no neuron file"),
+        ("closed_book", {"neurons": "nowhere.json"}, "does not exist"),
         ("closed_book", {"neurons": "{other}"}, "use neurons found in this model"),
         ("closed_book", {"neurons": "{probe}", "alphas": "0,-2"}, "alpha should be"),
         ("closed_book", {"neurons": "{probe}", "alphas": "nan"}, "alpha should be"),

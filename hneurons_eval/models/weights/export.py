@@ -15,6 +15,7 @@ appears whole or not at all.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,19 +28,21 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from hneurons_eval.models.architecture import build_empty, down_projections, model_class
-from hneurons_eval.models.checkpoints import fingerprint, load_config, quantisation, resolve_model
+from hneurons_eval.models.checkpoints import BUNDLED, fingerprint, load_config, quantisation, resolve_model
 from hneurons_eval.models.down_projection import Dense, DownProjection, Experts
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
 from hneurons_eval.models.scaling import neurons_by_part
-from hneurons_eval.models.weights.cards import NEURONS, Origin, adapter_card, checkpoint_card
+from hneurons_eval.models.weights.cards import Origin, adapter_card, checkpoint_card
 from hneurons_eval.models.weights.patcher import INDEX, SINGLE, Matrix, StoredWeights, find_weights
 from hneurons_eval.models.weights.patcher import ExportError as ExportError
-from hneurons_eval.util.files import write_text_atomically
+from hneurons_eval.util.files import NEURONS, write_text_atomically
 
 KEPT = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files beside the weights that a checkpoint needs: configuration, tokenizer, generation settings, licence."""
 TEMPLATES = "additional_chat_templates"
+_SNAPSHOT = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/(\w+)$")
+"""A directory of the Hub's cache; what is published names the Hub id."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def export_checkpoint(
             for matrix, columns in _by_matrix(source, one):
                 matrix.multiply(staging, columns, alpha)
                 changed += 1
-        neurons.save(staging / NEURONS)
+        neurons.without_questions().save(staging / NEURONS)
         write_text_atomically(staging / "README.md", checkpoint_card(source.origin, neurons, alpha, out.name))
         return changed
 
@@ -192,7 +195,7 @@ def export_adapter(
             transposed=kinds == {True},
         )
         write_text_atomically(staging / "adapter_config.json", json.dumps(config, indent=2) + "\n")
-        neurons.save(staging / NEURONS)
+        neurons.without_questions().save(staging / NEURONS)
         write_text_atomically(staging / "README.md", adapter_card(source.origin, neurons, alpha, out.name, rank))
         return sum(tensor.nbytes for tensor in tensors.values())
 
@@ -262,9 +265,15 @@ def _open(model: str | Path, neurons: NeuronSet, revision: str | None, trust_rem
     if (directory / "adapter_config.json").is_file():
         raise ExportError(f"{directory} holds an adapter beside the weights; merge it into them first")
     weights = find_weights(directory, empty, projections)
+    name, load_from = str(model), source
+    if name == BUNDLED:
+        load_from = BUNDLED
+    elif snapshot := _SNAPSHOT.search(source):
+        name = load_from = f"{snapshot[1]}/{snapshot[2]}"
+        commit = snapshot[3]
     origin = Origin(
-        model=str(model),
-        load_from=source,
+        model=name,
+        load_from=load_from,
         directory=directory,
         revision=commit,
         fingerprint=fingerprint(source, commit),
