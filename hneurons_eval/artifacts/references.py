@@ -230,7 +230,9 @@ def _of_probe(
     from hneurons_eval.probe.classifier import Probe
 
     probe, file = Probe.load(directory), directory / NEURONS
-    about = {"directory": "", **(summary or {"C": probe.C_})} | {"directory": str(directory)}
+    here = {"directory": str(directory), "neurons_file": str(file)}
+    said = summary or {"directory": "", "C": probe.C_}
+    about = {key: here.get(key, value) for key, value in said.items()}  # where it is now, if it was moved
     found = Reference(name, name if log is None else str(file), None, probe, directory, log, about)
     if probe.penalty_ != "l1":
         return found
