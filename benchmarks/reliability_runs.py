@@ -19,7 +19,7 @@ from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from hneurons_eval.artifacts.contribution_store import StoreError, open_store
 
 BIN = Path(sys.executable).parent
-STRICT = ("dtype=float32", "strict=true")
+STRICT = ("dtype=float32", "deterministic=true")
 """Each request is computed alone: what shares a batch after a restart is not what shared it before."""
 MAX_SECONDS = 600
 """A process that takes longer has hung."""

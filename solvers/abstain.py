@@ -59,7 +59,7 @@ def abstain_when_risky(
     with usage_errors():
         factor = check_alpha(alpha)
         suppressed = save_neurons(judge.probe.neurons()) if then == "suppress" else None
-    if then == "suppress" and judge.watch is None:
+    if then == "suppress" and judge.nonzero is None:
         raise UsageError(f"the probe {judge.directory} selects no neurons to suppress; train with penalty=l1")
     answering: Solver | None = None
     done: Counter[str] = Counter()

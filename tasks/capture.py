@@ -17,7 +17,7 @@ from hneurons_eval.artifacts.contribution_store import PRECISIONS
 from hneurons_eval.artifacts.logs import StageScore, read_stage, reduced_scores
 from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.data.official import find_official, read_official
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.engine.prompts import conversation
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.judge import grader

@@ -8,7 +8,7 @@ from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 from hneurons_eval.data.presets import Preset, preset_named
 from hneurons_eval.data.questions import ANSWER_ONLY, Question
 from hneurons_eval.data.selection import check_questions, questions_for, spread
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.scorers.judge import check_judge, consistency
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.generation import draw

@@ -13,7 +13,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from hneurons_eval.artifacts.logs import hneurons_model
 from hneurons_eval.artifacts.references import resolve
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.models.controls import load_activity
 from hneurons_eval.scorers.drifted import drifted
 from hneurons_eval.solvers.classify import report_progress

@@ -12,7 +12,7 @@ from hneurons_eval.artifacts.logs import captured_answers, check_same_model, mod
 from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.artifacts.pipeline_steps import probe_settings
 from hneurons_eval.artifacts.records import AnswerRecord
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.probe.cost import fit_bytes, training_rows
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.solvers.classify import classify

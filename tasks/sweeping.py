@@ -19,7 +19,7 @@ from hneurons_eval.analysis.sweep_parameters import SUMMARY, Alphas, parse_alpha
 from hneurons_eval.artifacts.logs import hneurons_model, model_layout
 from hneurons_eval.artifacts.paths import check_writable, save_neurons
 from hneurons_eval.artifacts.references import resolve
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.models.controls import KINDS, layer_matched_sets, random_sets
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import SIGNS, NeuronSet

@@ -1,4 +1,4 @@
-"""Asking the evaluated model for the risk of an answer: which probe, and what it says of the last answer."""
+"""Requests for the risk of an answer to the evaluated model, and the probe that judges it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hneurons_eval.engine.risk import RiskProbe
 
 DECISIONS = "abstain_when_risky"
-"""Where in a sample's store the solver `abstain_when_risky` keeps what it did about each answer."""
+"""Key in a sample's store of the decisions of the solver `abstain_when_risky`."""
 
 
 def find_risk_probe(reference: str) -> "RiskProbe":
@@ -37,11 +37,11 @@ def find_risk_probe(reference: str) -> "RiskProbe":
 
 
 def answer_of(messages: Sequence[ChatMessage], output: ModelOutput) -> tuple[int, str, bool]:
-    """How many messages stand before the last answer, its text, and whether it calls tools."""
-    for place in range(len(messages) - 1, -1, -1):
-        message = messages[place]
+    """Number of messages before the last answer, its text, and whether it calls tools."""
+    for number in range(len(messages) - 1, -1, -1):
+        message = messages[number]
         if isinstance(message, ChatMessageAssistant):
-            return place, message.text, bool(message.tool_calls)
+            return number, message.text, bool(message.tool_calls)
     # A solver may leave its answer in the output alone.
     return len(messages), output.completion, False
 
@@ -49,7 +49,7 @@ def answer_of(messages: Sequence[ChatMessage], output: ModelOutput) -> tuple[int
 async def risk_of_answer(
     messages: Sequence[ChatMessage], output: ModelOutput, probe: "RiskProbe", span: str
 ) -> dict[str, Any]:
-    """The risk of the last answer: as taken while it was generated, else from a pass over prompt and answer.
+    """The risk of the last answer: captured while it was generated, else from a pass over prompt and answer.
 
     Raises:
         UsageError: the evaluated model is not of `hneurons/`, or the probe is of a model with other layers.

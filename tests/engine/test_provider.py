@@ -36,15 +36,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hneurons_eval.artifacts.contribution_store import Features
 from hneurons_eval.artifacts.paths import artifact_root, save_neurons, store_of
-from hneurons_eval.engine.decode_loop import sampled_offsets
 from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.hf_provider import HNeuronsAPI
+from hneurons_eval.engine.offsets import sampled_offsets
 from hneurons_eval.engine.prompts import PromptFormat
-from hneurons_eval.engine.provider import HNeuronsAPI
 from hneurons_eval.judging.spans import answer_span, token_positions
 from hneurons_eval.models.checkpoints import load_layout
 from hneurons_eval.models.contributions import contributions
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import BASELINE
 
 MakeCheckpoint = Callable[..., Path]
 QUESTION = "What is the capital of France?"
@@ -186,7 +187,7 @@ def test_logprobs_are_of_the_sampled_tokens(model: Model, tiny: Path):
     prompt = api(model).prompts.encode([ChatMessageUser(content=QUESTION)])
     (future,) = [
         engine.generate(request)
-        for request in api(model)._requests(prompt, GenerateConfig(max_tokens=8, seed=4, logprobs=True), None, 1.0)
+        for request in api(model)._requests(prompt, GenerateConfig(max_tokens=8, seed=4, logprobs=True), BASELINE)
     ]
     tokens = future.result(60).tokens
     with torch.no_grad():

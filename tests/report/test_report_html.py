@@ -345,7 +345,7 @@ def test_neurons_whose_weight_has_another_sign_than_they_have_alone_are_marked()
 
 
 def test_a_band_of_nought_to_one_is_not_drawn():
-    few, many = (LayerBand("b", (0.0, 0.0), (high, 1.0), True) for high in (1.0, 2.0))
+    few, many = (LayerBand("b", (0.0, 0.0), (high, 1.0)) for high in (1.0, 2.0))
     assert not is_informative(few)
     assert is_informative(many)
 

@@ -28,7 +28,7 @@ from hneurons_eval.analysis.sweep_parameters import parse_alphas
 from hneurons_eval.artifacts.logs import StageScore
 from hneurons_eval.artifacts.paths import store_of
 from hneurons_eval.data.selection import spread
-from hneurons_eval.engine.provider import HNeuronsAPI
+from hneurons_eval.engine.hf_provider import HNeuronsAPI
 from hneurons_eval.models.checkpoints import load_layout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe

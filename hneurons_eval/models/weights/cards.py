@@ -1,4 +1,4 @@
-"""Cards of exported checkpoints and adapters (README.md)."""
+"""The README.md of an exported checkpoint or adapter."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ def checkpoint_card(origin: Origin, neurons: NeuronSet, alpha: float, name: str)
         "The columns of the MLP down projections that belong to the neurons in "
         f"`{NEURONS}` were multiplied by {alpha:g}, which is scaling these neurons ({PAPER}). {_meaning(alpha)} Every "
         "other weight is the base model's, bit for bit; nothing was trained.",
-        *_account(origin, neurons, alpha),
+        *_summary(origin, neurons, alpha),
         "## Use",
         "Like the base model, with any program that reads it:",
         f"""```python
@@ -79,7 +79,7 @@ def adapter_card(origin: Origin, neurons: NeuronSet, alpha: float, name: str, ra
         f"A LoRA adapter of rank {rank} on the MLP down projections that scales the neurons in `{NEURONS}` by "
         f"{alpha:g} ({PAPER}). {_meaning(alpha)} Nothing was trained: A picks the neurons, B holds (alpha - 1) times "
         "their columns.",
-        *_account(origin, neurons, alpha),
+        *_summary(origin, neurons, alpha),
         "## Use",
         f"""```python
 {imports}from peft import PeftModel
@@ -104,8 +104,8 @@ def _head(origin: Origin, library: str, relation: str) -> dict[str, Any]:
     }
 
 
-def _account(origin: Origin, neurons: NeuronSet, alpha: float) -> list[str]:
-    """Part of both kinds of card: base model, neurons, how they were chosen."""
+def _summary(origin: Origin, neurons: NeuronSet, alpha: float) -> list[str]:
+    """The part of both kinds of card: base model, neurons, and how they were chosen."""
     made = facts(
         [
             ("base model", origin.model),
