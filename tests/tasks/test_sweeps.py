@@ -20,12 +20,12 @@ from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.report.verdicts import verdict
 from hneurons_eval.scorers import swept
 from hneurons_eval.scorers.behaviour import COMPLIANCE
-from hneurons_eval.scorers.swept import MAX_ALPHAS
 from hneurons_eval.tasks.faitheval import PROMPTS
 from hneurons_eval.util.errors import UsageError
 
 ALPHAS = (0.0, 1.0, 3.0)
 NAMED = "0,1,3"
+MAX_ALPHAS = 12
 COUNTS = (1, 2, 3, 4, 6, 8, 10, 12)
 
 
