@@ -51,23 +51,17 @@ class StoreError(ValueError):
 class StoreSpec:
     """What all rows of a store have in common.
 
-    Attributes:
-        model: fingerprint of the checkpoint.
-        widths: neurons of each layer.
-        regions: name of each region, in the order of the values.
-        reduce: `mean` or `max` over the tokens of a region.
-        precision: `float32`, or `float16` at half the size: values from 6.1e-5 to 65504 keep a relative precision
-            of 2**-11 (0.05 %), smaller ones an absolute precision of 2**-25 (3e-8).
-
     Raises:
         StoreError: a value out of range.
     """
 
-    model: str
-    widths: tuple[int, ...]
-    regions: tuple[str, ...]
-    reduce: str = "mean"
+    model: str  # fingerprint of the checkpoint
+    widths: tuple[int, ...]  # neurons of each layer
+    regions: tuple[str, ...]  # names, in the order of the values
+    reduce: str = "mean"  # `mean` or `max` over the tokens of a region
     precision: str = "float32"
+    """Or `float16` at half the size: values from 6.1e-5 to 65504 keep a relative precision of 2**-11 (0.05 %), smaller
+    ones an absolute precision of 2**-25 (3e-8)."""
 
     def __post_init__(self) -> None:
         regions = self.regions if isinstance(self.regions, tuple) and all(map(_is_name, self.regions)) else ()
@@ -92,12 +86,10 @@ class StoreSpec:
 
     @property
     def neurons(self) -> int:
-        """Neurons of all layers together."""
         return sum(self.widths)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Data type of the values on disk."""
         return PRECISIONS[self.precision]
 
     @property
@@ -107,7 +99,6 @@ class StoreSpec:
 
     @cached_property
     def text(self) -> str:
-        """All this as JSON."""
         return json.dumps(asdict(self))
 
     @cached_property
@@ -118,31 +109,19 @@ class StoreSpec:
 
 @dataclass(frozen=True, eq=False)
 class Contributions:
-    """One row of a store: the contributions of one answer.
+    """One row of a store: the contributions of one answer."""
 
-    Attributes:
-        values: float32 `[regions, neurons]`, in the order of the spec's regions.
-        about: question, response, span and whatever else describes the answer, as JSON.
-        extras: small float32 vectors by name, such as `logprobs` `[tokens]`; kept in float32 in every store.
-    """
-
-    values: np.ndarray
-    about: Mapping[str, Any] = field(default_factory=dict)
-    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+    values: np.ndarray  # float32 [regions, neurons], in the order of the spec's regions
+    about: Mapping[str, Any] = field(default_factory=dict)  # question, response, span and so on, as JSON
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)  # small float32 vectors, such as logprobs [tokens]
 
 
 class EncodedRow(NamedTuple):
-    """A row as it is written.
+    """A row as it is written, in copies."""
 
-    Attributes:
-        values: `[regions, neurons]` in the store's precision; a copy.
-        extras: all extras in one float32 vector; a copy.
-        entry: key, about, lengths of extras and checksums, as JSON.
-    """
-
-    values: np.ndarray
-    extras: np.ndarray
-    entry: str
+    values: np.ndarray  # [regions, neurons], in the store's precision
+    extras: np.ndarray  # all in one float32 vector
+    entry: str  # key, about, lengths of extras and checksums, as JSON
 
 
 def encode(key: str, row: Contributions, spec: StoreSpec) -> EncodedRow:
@@ -160,17 +139,9 @@ def encode(key: str, row: Contributions, spec: StoreSpec) -> EncodedRow:
 
 
 def write_shard(path: Path, spec: StoreSpec, rows: Sequence[EncodedRow]) -> None:
-    """Write a shard, which appears whole or not at all, and is not flushed to disk.
+    """Write a shard of at least one row, which appears whole or not at all, and is not flushed to disk.
 
     `safetensors.numpy.save` would copy all values three times, which took half of the time.
-
-    Args:
-        path: of the shard.
-        spec: of its store.
-        rows: at least one.
-
-    Raises:
-        OSError: it could not be written.
     """
     entries = f"[{','.join(row.entry for row in rows)}]"
     metadata = {"format": FORMAT, "version": VERSION, "spec": spec.text, "rows": entries}
@@ -195,10 +166,10 @@ def write_shard(path: Path, spec: StoreSpec, rows: Sequence[EncodedRow]) -> None
 
 
 class _Entry(NamedTuple):
-    """A row's entry in the metadata, its number in the shard, and where its extras begin."""
+    """A row's entry in the metadata."""
 
-    number: int
-    start: int
+    number: int  # of the row
+    start: int  # of its extras
     key: str
     about: dict[str, Any]
     extras: dict[str, int]
@@ -206,17 +177,11 @@ class _Entry(NamedTuple):
 
 
 class Shard:
-    """A shard that is open for reading; see `open_shard`.
-
-    Attributes:
-        path: of the file.
-        spec: of its store.
-        entries: the entry of each key, in the order of the rows.
-    """
+    """A shard that is open for reading; see `open_shard`."""
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path = path
-        self.entries: dict[str, _Entry] = {}
+        self.entries: dict[str, _Entry] = {}  # by key, in the order of the rows
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise _damaged(path, f"is not a shard of {FORMAT}")

@@ -49,14 +49,8 @@ class ContributionStore:
     """The rows of one spec in one directory, for any number of threads and processes at once.
 
     Every method first looks for shards that other processes have added or merged, and raises StoreError where a shard
-    is damaged or of another store. A shard that is deleted takes its rows out of the store.
-
-    Args:
-        directory: of the store; made with the first row. Name it after `spec.digest`, so that every spec has its own.
-        spec: what all rows have in common.
-
-    Raises:
-        StoreError: the directory holds another store, or one that cannot be read.
+    is damaged or of another store. A shard that is deleted takes its rows out of the store. The directory is made with
+    the first row; name it after `spec.digest`, so that every spec has its own.
     """
 
     SHARD_ROWS: int = 32
@@ -85,11 +79,7 @@ class ContributionStore:
             return len(self._places)
 
     def missing(self, keys: Sequence[str]) -> list[str]:
-        """Those of some keys that are not in the store.
-
-        Raises:
-            StoreError: something that is no key (64 hexadecimal digits).
-        """
+        """Those of some keys that are not in the store; StoreError for what is no key."""
         return [key for key, place in zip(keys, self._find(keys), strict=True) if place is None]
 
     def index(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -101,34 +91,25 @@ class ContributionStore:
             yield keys[number], shard.entries[keys[number]].about
 
     def get(self, key: str) -> Contributions:
-        """A row, verified; values are float32 in every precision.
-
-        Raises:
-            StoreError: no such row, or it is damaged.
-        """
+        """A row, verified, with float32 values; StoreError where it is missing or damaged."""
         return next(shard.row(key) for _, shard in self._opened([key]))
 
     def extras(self, key: str) -> dict[str, np.ndarray]:
-        """The extras of a row, verified, without reading its values.
-
-        Raises:
-            StoreError: no such row, or it is damaged.
-        """
+        """The extras of a row, verified, without reading its values; errors as of `get`."""
         return next(shard.extras(key) for _, shard in self._opened([key]))
 
     def matrix(self, keys: Sequence[str], region: str, out: np.ndarray | None = None) -> np.ndarray:
         """One region of many rows, verified: float32 `[keys, neurons]`, in the order of the keys.
 
-        Reads nothing else, shard by shard. Beside the result it needs the memory of one region of one row.
+        Reads shard by shard. Beside the result it needs the memory of one region of one row.
 
         Args:
             keys: which rows; a key may stand there twice.
             region: one of the spec's regions.
-            out: float32 `[keys, neurons]` to fill and return; made where it is not given. After an error some of it
-                is filled.
+            out: filled and returned if given. After an error some of it is filled.
 
         Raises:
-            StoreError: no such region or row, an `out` that does not fit, or a row that is damaged.
+            StoreError: no such region or row, an `out` that does not fit, or a damaged row.
         """
         if region not in self.spec.regions:
             raise StoreError(
@@ -145,14 +126,12 @@ class ContributionStore:
     def add(self, key: str, row: Contributions) -> None:
         """Add a row, which is in a shard on return; a key that is there is left alone.
 
-        The row is then safe from the death of the process, and from a power cut once `SHARD_ROWS` rows or `flush`
-        have merged it. Where two processes add a key at the same moment, both rows are kept, and the one in the older
-        shard counts.
+        The row is then safe from the death of the process, and from a power cut once it is merged. Where two processes
+        add a key at the same moment, both rows are kept, and the one in the older shard counts.
 
         Raises:
             StoreError: no key, or a row that `contribution_shards.encode` refuses. Nothing has been written.
-            OSError: it could not be written, for instance because the disk is full. The row is not in the store, which
-                is as usable as before.
+            OSError: it could not be written, as on a full disk. The store is as usable as before.
         """
         if key in self:
             return
@@ -174,7 +153,7 @@ class ContributionStore:
             self._merge(small)
 
     def flush(self) -> None:
-        """Merge the small shards that this process has written; `open_store` sees to it when the process ends."""
+        """Merge the small shards of this process; `open_store` sees to it when the process ends."""
         with self._writing:
             small, self._small = self._small, _SmallShards()
         self._merge(small)
@@ -264,16 +243,9 @@ class ContributionStore:
 
 @dataclass
 class _SmallShards:
-    """What a process has written since it last merged.
+    """What a process has written since it last merged."""
 
-    Attributes:
-        name: of the shard that they will be merged into: the time first, so that names sort by age, and a random part,
-            so that no two processes choose the same.
-        process: that wrote them.
-        paths: of the small shards.
-        rows: in all of them.
-    """
-
+    # Of the shard they are merged into: names sort by age, and no two processes choose the same.
     name: str = field(default_factory=lambda: f"{time.time_ns() // 10**6:012x}-{secrets.token_hex(8)}")
     process: int = field(default_factory=os.getpid)
     paths: list[Path] = field(default_factory=list)
@@ -287,9 +259,7 @@ _stores_lock = threading.Lock()
 def open_store(directory: Path, spec: StoreSpec | None = None) -> ContributionStore:
     """The store in a directory, the same object for the same directory as long as the process lives.
 
-    Args:
-        directory: of the store.
-        spec: what its rows have in common; without it, there must be a shard that says so.
+    Without a spec there must be a shard that says what its rows have in common.
 
     Raises:
         StoreError: there is none, it has another spec, or it cannot be read.
@@ -309,11 +279,7 @@ def open_store(directory: Path, spec: StoreSpec | None = None) -> ContributionSt
 
 
 def find_store(root: Path, keys: Sequence[str]) -> ContributionStore:
-    """The store below a root that holds all rows of some keys.
-
-    Args:
-        root: directory of stores.
-        keys: at least one.
+    """The store below a root that holds all rows of some keys (at least one).
 
     Raises:
         StoreError: there is none; says how many rows were found where, or which store could not be read.
@@ -341,11 +307,7 @@ def find_store(root: Path, keys: Sequence[str]) -> ContributionStore:
 
 
 def is_store(directory: Path) -> bool:
-    """Whether a directory holds shards.
-
-    Raises:
-        StoreError: it cannot be read, or holds a store in a format that is no longer read.
-    """
+    """Whether a directory holds shards; StoreError where it cannot be read or its format is an old one."""
     return bool(_shard_names(directory))
 
 

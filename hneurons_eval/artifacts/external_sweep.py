@@ -30,39 +30,24 @@ RISK = "hallucination_risk"
 
 @dataclass(frozen=True)
 class ExternalSweep:
-    """Scores of a task at each alpha.
-
-    Attributes:
-        task: its name.
-        model: the model.
-        scorer: whose values these are.
-        neurons: the file or directory of the scaled neurons.
-        outcomes: with these, the baseline at 1; scores from 0 to 1, where an answer that attempts nothing is 0.
-        controls: the same with each random set, by file; without the baseline.
-    """
+    """Scores of a task at each alpha."""
 
     task: str
     model: str
-    scorer: str
-    neurons: str
-    outcomes: Table = field(repr=False)
-    controls: Mapping[str, Table] = field(repr=False)
+    scorer: str  # whose values these are
+    neurons: str  # file or directory of the scaled neurons
+    outcomes: Table = field(repr=False)  # with these; the baseline at 1, unattempted answers 0
+    controls: Mapping[str, Table] = field(repr=False)  # with each random set, by file; without the baseline
 
     def rows(self, outcome: str = "score") -> list[Row]:
         """The outcomes for `dose_response.arrange`."""
-        kinds = ("random",) * len(self.controls)
-        return [
-            Row(
-                item,
-                alpha,
-                {outcome: [value, *(table.get(alpha, {}).get(item) for table in self.controls.values())]}
-                if alpha != BASELINE_ALPHA
-                else {outcome: [value]},
-                kinds=kinds if alpha != BASELINE_ALPHA else (),
-            )
-            for alpha, values in self.outcomes.items()
-            for item, value in values.items()
-        ]
+        rows = []
+        for alpha, values in self.outcomes.items():
+            tables = [] if alpha == BASELINE_ALPHA else [table.get(alpha, {}) for table in self.controls.values()]
+            for item, value in values.items():
+                scores = [value, *(table.get(item) for table in tables)]
+                rows.append(Row(item, alpha, {outcome: scores}, kinds=("random",) * len(tables)))
+        return rows
 
 
 def external_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ExternalSweep:
@@ -74,8 +59,8 @@ def external_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ExternalSweep
             correct or incorrect or numbers from 0 to 1, other than `hallucination_risk`.
 
     Raises:
-        SweepError: no logs, several tasks or models, a log that is not finished, one alpha twice with the same
-            neurons, several neuron sets that are not random, no baseline, or no such scores.
+        SweepError: no logs, several tasks or models, an unfinished log, one alpha twice with the same neurons, several
+            neuron sets that are not random, no baseline, or no such scores.
     """
     if not logs:
         raise SweepError("there are no logs; give those of one task at several alphas")
@@ -112,7 +97,7 @@ def external_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ExternalSweep
 
 
 def scaling_of(model_args: Mapping[str, Any]) -> tuple[str, float]:
-    """The neurons (empty for none) and alpha that model args name; none at the baseline, which does not touch any."""
+    """The neurons (empty for none) and alpha that model args name; at the baseline no neurons."""
     neurons, alpha = model_args.get("neurons"), model_args.get("alpha")
     factor = BASELINE_ALPHA if alpha is None else check_alpha(alpha)
     return ("", BASELINE_ALPHA) if neurons is None or factor == BASELINE_ALPHA else (str(neurons), factor)

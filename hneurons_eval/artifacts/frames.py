@@ -35,10 +35,7 @@ if TYPE_CHECKING:
     from hneurons_eval.artifacts.logs import Logs
 
 OF_LOG = ("log", "model", "dataset")
-ANSWERS = (
-    *OF_LOG,
-    *("id", "draw", "question", "relation", "response", "verdict", "judge", "grader", "tokens"),
-)
+ANSWERS = (*OF_LOG, "id", "draw", "question", "relation", "response", "verdict", "judge", "grader", "tokens")
 DETECTIONS = (
     *OF_LOG,
     *("stage", "id", "question", "relation", "response", "label", "probability", "prediction", "threshold"),
@@ -62,22 +59,15 @@ def answers(logs: "Logs") -> "pd.DataFrame":
 
     Columns: `log`, `model`, `dataset`, `id` (of the question), `draw` (from 1), `question`, `relation`, `response`,
     `verdict` (`correct`, `incorrect`, `not_attempted`, `unparsed`), `judge` (`rule` or `llm`: who decided), `grader`
-    (the model, if one was asked), `tokens` of the response.
-
-    Raises:
-        FrameError: no such scores in the logs.
+    (the model, if one was asked), `tokens` of the response. FrameError without such scores.
     """
     rows = [
         {
             **common,
             "id": str(sample.id),
             "draw": sample.epoch,
-            "question": details.get("question"),
-            "relation": details.get("relation"),
             "response": sample.output.completion,
-            "verdict": details["verdict"],
-            "judge": details["judge"],
-            "grader": details.get("grader"),
+            **{name: details.get(name) for name in ("question", "relation", "verdict", "judge", "grader")},
             "tokens": sample.output.usage.output_tokens if sample.output.usage else None,
         }
         for common, sample, _, details in _scores(logs, {"verdict", "judge", "aliases"})
@@ -91,12 +81,9 @@ def detections(logs: "Logs") -> "pd.DataFrame":
     Columns: `log`, `model`, `dataset`, `stage` (`probe` or `detect`), `id`, `question`, `relation`, `response`, `label`
     (`faithful`, `hallucinated`; missing where it is neither), `probability` that it is hallucinated, `prediction` (0 or
     1), `threshold` (of the probe that is kept; a held-out answer is called by that of the probe that did not see it),
-    `correct` (whether the call is the label), `skipped` (why it was not classified), `span_start` and
-    `span_end` (characters of the response), `prompt_tokens`, `response_tokens`, `answer_tokens`; and a column
-    `baseline_NAME` for each thing the probe is compared with.
-
-    Raises:
-        FrameError: no such scores in the logs.
+    `correct` (whether the call is the label), `skipped` (why it was not classified), `span_start` and `span_end`
+    (characters of the response), `prompt_tokens`, `response_tokens`, `answer_tokens`; and a column `baseline_NAME` for
+    each thing the probe is compared with. FrameError without such scores.
     """
     rows = []
     for common, sample, score, details in _scores(logs, {"label", "prediction"}, {"skipped"}):
@@ -130,7 +117,7 @@ def sweep(logs: "Logs") -> "pd.DataFrame":
     `score` of an external task): 0, 1 or a share, missing where it is not defined.
 
     Raises:
-        FrameError: no such scores in the logs, or logs of one task that do not make a sweep.
+        FrameError: no such scores, or logs of one task that do not make a sweep.
     """
     rows: list[dict[str, Any]] = []
     external: dict[tuple[str, ...], list[EvalLog]] = {}
@@ -189,10 +176,7 @@ def risks(logs: "Logs") -> "pd.DataFrame":
     Columns: `log`, `model`, `dataset`, `task`, `alpha` (of the model args; 1 without), `id`, `epoch`, `response`,
     `probability` that it is hallucinated, `threshold` of the probe, `task_scorer` and `task_score` (from 0 to 1, by the
     task's own scorer), `refused`, `done` (by `abstain_when_risky`), `answer_logprob` (mean, in nats),
-    `response_tokens`, `answer_tokens`, `skipped` (why there is no probability).
-
-    Raises:
-        FrameError: no such scores in the logs.
+    `response_tokens`, `answer_tokens`, `skipped` (why there is no probability). FrameError without such scores.
     """
     rows = []
     for common, sample, score, details in _scores(logs, {"task_scorer", "task_score"}):
@@ -202,13 +186,10 @@ def risks(logs: "Logs") -> "pd.DataFrame":
 
 
 def neurons(references: str | Path | Iterable[str | Path]) -> "pd.DataFrame":
-    """Every neuron of one or more references.
+    """Every neuron of neuron files, probe directories, logs of `probe`, digests or Hub ids.
 
     Columns: `file` (as given), `model`, `layer`, `index`, `weight` (the probe's), `stability` (share of the resamples
     in which it was selected again), the last two missing where they are not known.
-
-    Args:
-        references: neuron files, probe directories, logs of `probe`, digests or Hub ids.
 
     Raises:
         UsageError: one that cannot be read, or is of an L2 probe.
@@ -238,7 +219,7 @@ def _common(log: "EvalLog") -> dict[str, Any]:
 
 
 def _scores(logs: "Logs", *kinds: set[str]) -> "Iterator[tuple[dict[str, Any], EvalSample, Score, dict[str, Any]]]":
-    """The scores whose metadata has all keys of one of the kinds: what all rows of the log share, sample, score, it."""
+    """What all rows of a log share, with each sample, score and metadata that has all keys of one of the kinds."""
     for log in _read(logs):
         common = _common(log)
         with suppress(ValueError):  # another provider's alpha

@@ -6,11 +6,11 @@ records = captured_answers(log)                        # what `probe` trains on
 ```
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import ZipFile
 
 from hneurons_eval.analysis.judge_agreement import JudgedAnswer
@@ -44,15 +44,12 @@ def is_log(file: Path) -> bool:
 
 
 def read_log(file: str | Path, header_only: bool = False, attachments: bool = False) -> "EvalLog":
-    """A log with its location.
+    """A log with its location; UsageError where it is none.
 
     Args:
         file: path, or address as `EvalLog.location` has it.
         header_only: leave out the samples.
         attachments: put long texts and pictures back where they belong.
-
-    Raises:
-        UsageError: not a log.
     """
     from inspect_ai.log import read_eval_log
 
@@ -65,11 +62,7 @@ def read_log(file: str | Path, header_only: bool = False, attachments: bool = Fa
 
 
 def read_logs(logs: "Logs", header_only: bool = False, attachments: bool = False) -> "Iterator[EvalLog]":
-    """Logs one after the other, each file once; of a directory all in it.
-
-    Raises:
-        UsageError: a path without a log, or a file that is none.
-    """
+    """Logs one after the other, each file once; of a directory all in it. UsageError for what is no log."""
     from inspect_ai.log import EvalLog
 
     files: dict[Path, None] = {}
@@ -88,10 +81,10 @@ def read_logs(logs: "Logs", header_only: bool = False, attachments: bool = False
 
 
 def read_stage(path: str, stage: str, parameter: str = "") -> "EvalLog":
-    """The finished log of a stage.
+    """The finished log of a stage: of a directory the newest.
 
     Args:
-        path: an Inspect log, or a directory of which the newest log of that stage is taken.
+        path: an Inspect log or a directory.
         stage: name of the task that must have written it.
         parameter: of the task that it was given as, for messages; empty: the path alone is named.
 
@@ -126,7 +119,7 @@ def read_stage(path: str, stage: str, parameter: str = "") -> "EvalLog":
 
 
 def _damaged_part(file: Path) -> str | None:
-    """A part of a log whose content is not that of its checksum, which Inspect's reader does not look at."""
+    """A part of a log that does not fit its checksum, at which Inspect's reader does not look."""
     if file.suffix != ".eval":
         return None
     with ZipFile(file) as archive:
@@ -134,14 +127,9 @@ def _damaged_part(file: Path) -> str | None:
 
 
 def headers_of_model(directory: str, model: str, model_args: Mapping[str, Any]) -> "list[EvalLog]":
-    """The logs of one model in a directory without their samples, the oldest first.
+    """The logs of one model (as Inspect names it) in a directory without their samples, the oldest first.
 
     Unreadable files are left out: a run that was killed as it began leaves such a file.
-
-    Args:
-        directory: where they are; one that does not exist holds none.
-        model: whose, as Inspect names it.
-        model_args: what it was made with.
     """
     place = Path(str(directory).removeprefix("file://"))
     found = []
@@ -161,7 +149,6 @@ def fullest(logs: "Sequence[EvalLog]") -> "EvalLog":
 
     A retry that is killed in its first moments leaves a newer log, which does not hold yet what it was to take over.
     """
-
     from inspect_ai.log import read_eval_log_sample_summaries
 
     def held(log: "EvalLog") -> int:
@@ -202,15 +189,10 @@ def model_of(log: "EvalLog") -> str:
 
 
 def check_same_model(log: "EvalLog", parameter: str) -> None:
-    """Refuse a log of another model than the one being evaluated.
-
-    Raises:
-        UsageError: names both.
-    """
+    """Refuse a log of another model than the one being evaluated: UsageError names both."""
     from inspect_ai.model import get_model
 
-    model = get_model()
-    theirs, ours = model_of(log), model.name
+    theirs, ours = model_of(log), get_model().name
     if theirs != ours:
         raise UsageError(
             f"{parameter} is a log of the model {theirs}, this run evaluates {ours}; "
@@ -222,12 +204,8 @@ def check_same_model(log: "EvalLog", parameter: str) -> None:
 def hneurons_model(role: str | None = None, instead: str = "") -> Any:
     """The model being evaluated, or bound to a role.
 
-    Args:
-        role: of the model, where it may be another than the evaluated one.
-        instead: what else could be done, for the message.
-
     Raises:
-        UsageError: it is of another provider, which has no neurons to scale or capture.
+        UsageError: it is of another provider, which has no neurons to scale or capture; `instead` says what else helps.
     """
     from inspect_ai.model import get_model
 
@@ -247,8 +225,7 @@ def model_layout() -> NeuronLayout:
 # --- what the stages have written ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class StageScore:
+class StageScore(NamedTuple):
     """One sample's reduced score in a stage's log."""
 
     sample_id: str
@@ -260,11 +237,7 @@ class StageScore:
 
 
 def reduced_scores(log: "EvalLog", scorer: str, parameter: str) -> list[StageScore]:
-    """The scores of a scorer, reduced over epochs, in the order of sample ids.
-
-    Raises:
-        UsageError: the log has none.
-    """
+    """The scores of a scorer, reduced over epochs, in the order of sample ids; UsageError without any."""
     for reduction in log.reductions or []:
         if reduction.scorer.split("/")[-1] == scorer:
             return [StageScore(str(sample.sample_id), sample) for sample in reduction.samples]
@@ -327,7 +300,7 @@ def judged_answers(log: "EvalLog") -> list[JudgedAnswer]:
         UsageError: no answer of the log was judged by a grader.
     """
     keys = dict.fromkeys(key for sample in log.samples or [] for key in sample.scores or {})
-    found: dict[tuple[str, int], JudgedAnswer] = {}
+    found: dict[str, JudgedAnswer] = {}
     names: set[str] = set()
     for key in keys:
         judged = [
@@ -340,22 +313,14 @@ def judged_answers(log: "EvalLog") -> list[JudgedAnswer]:
         graders = sorted({details["grader"] for *_, details in judged if details["grader"]})
         if not graders:
             continue
-        name = base = " ".join([judged[0][2]["by"], *graders])
-        number = 1
-        while name in names:
-            number += 1
-            name = f"{base} {number}"
+        base = " ".join([judged[0][2]["by"], *graders])
+        numbered = (f"{base} {number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([base], numbered) if name not in names)
         names.add(name)
         for sample, response, details in judged:
-            at = (str(sample.id), sample.epoch)
-            known = found.get(at)
-            found[at] = JudgedAnswer(
-                id=f"{sample.id} {sample.epoch}",
-                question=details["question"],
-                response=response,
-                aliases=tuple(details["aliases"]),
-                verdicts={**(known.verdicts if known else {}), name: details["verdict"]},
-            )
+            at = f"{sample.id} {sample.epoch}"
+            verdicts = {**(found[at].verdicts if at in found else {}), name: details["verdict"]}
+            found[at] = JudgedAnswer(at, details["question"], response, tuple(details["aliases"]), verdicts)
     if not found:
         raise UsageError(
             f"{log.location} holds no verdict of a grader to compare the rule with; judge it again: inspect score "

@@ -8,16 +8,14 @@ hash of everything the content depends on, so a task that starts again finds wha
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hneurons_eval.artifacts.contribution_shards import is_key
 from hneurons_eval.artifacts.contribution_store import ContributionStore, find_store
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
-
-_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class ArtifactError(ValueError):
@@ -30,11 +28,7 @@ def artifact_root() -> Path:
 
 
 def check_writable() -> None:
-    """Refuse an artifact root in which nothing can be kept, before work is spent that would be lost.
-
-    Raises:
-        ArtifactError: says which and why.
-    """
+    """Refuse an artifact root in which nothing can be kept (ArtifactError), before work is spent on it."""
     root = artifact_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -65,11 +59,7 @@ def stores_root() -> Path:
 
 
 def store_of(keys: Sequence[str]) -> ContributionStore:
-    """The store that holds the contributions of some keys.
-
-    Raises:
-        StoreError: there is none.
-    """
+    """The store that holds the contributions of some keys; StoreError without one."""
     return find_store(stores_root(), keys)
 
 
@@ -81,17 +71,8 @@ def save_neurons(neurons: NeuronSet) -> str:
     return neurons.digest
 
 
-def is_key(text: str) -> bool:
-    """Whether a text is the key of an artifact: 64 hexadecimal digits."""
-    return _KEY.fullmatch(text) is not None
-
-
 def kept_neurons(digest: str) -> NeuronSet:
-    """The neuron set that `save_neurons` has kept.
-
-    Raises:
-        NeuronSetError: there is none, or it cannot be read.
-    """
+    """The neuron set that `save_neurons` has kept; NeuronSetError where it is missing or damaged."""
     path = _path("neurons", digest, ".json")
     if not path.is_file():
         raise NeuronSetError(

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hneurons_eval.analysis.sweep_parameters import Alphas, parse_alphas
 from hneurons_eval.artifacts.logs import LOG_PARAMETERS, fullest, headers_of_model, stage_of
@@ -27,8 +27,7 @@ BEHAVIOURS = ("falseqa", "faitheval", "sycophancy")
 SPANS = ("rule", "llm", "response")
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A task by name, and its parameters."""
 
     name: str
@@ -43,19 +42,12 @@ class Step:
         )
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What the logs of an earlier run leave to do.
+class Progress(NamedTuple):
+    """What the logs of an earlier run leave to do."""
 
-    Attributes:
-        finished: logs of stages that need not be run again, without their samples.
-        interrupted: logs that `inspect eval-retry` finishes.
-        left: stages that can be run now and have no log.
-    """
-
-    finished: "list[EvalLog]"
-    interrupted: "list[EvalLog]"
-    left: list[Step]
+    finished: "list[EvalLog]"  # not to be run again; without their samples
+    interrupted: "list[EvalLog]"  # to be finished by `inspect eval-retry`
+    left: list[Step]  # that can be run now and have no log
 
 
 @dataclass(frozen=True)
@@ -162,11 +154,7 @@ def behaviours_named(names: str | Sequence[str] | None) -> list[str]:
 
 
 def probe_settings(mode: str, penalty: str, C: float | str, folds: int, controls: int, seed: int) -> "Settings":
-    """The parameters of the task `probe`, checked.
-
-    Raises:
-        UsageError: one of them is out of range.
-    """
+    """The parameters of the task `probe`, checked; UsageError for one out of range."""
     from hneurons_eval.probe.settings import Mode, Penalty, Settings
 
     with contextlib.suppress(ValueError):
@@ -176,5 +164,4 @@ def probe_settings(mode: str, penalty: str, C: float | str, folds: int, controls
 
 
 def _same_place(theirs: Any, ours: Any) -> bool:
-    places = [Path(str(place).removeprefix("file://")).resolve() for place in (theirs, ours)]
-    return places[0] == places[1]
+    return len({Path(str(place).removeprefix("file://")).resolve() for place in (theirs, ours)}) == 1

@@ -12,55 +12,35 @@ class AnswerRecord:
     """One answer, as the scorers `captured` and `detected` write it to their logs.
 
     Fields have the names of the keys in a score's metadata; a field is empty where a stage has not filled it yet.
-
-    Attributes:
-        id: of the sample.
-        response: the model's text.
-        question, relation, aliases, dataset: of the question; aliases are its accepted answers.
-        verdict: of the judge, in logs of `detect`.
-        label: `faithful`, `hallucinated`, or empty.
-        contributions: key of the answer's contributions in the store; empty without a span.
-        span: characters of the answer in the response.
-        prompt_tokens, response_tokens, answer_tokens: numbers of tokens.
-        whole_response: whether the span is all of the response.
-        answer_logprob, answer_min_logprob, answer_entropy: over the answer's tokens, in nats.
-        skipped: why it was not classified.
-        probability, prediction, threshold: that it is hallucinated, by the probe; 0 or 1; of the probe.
-        fold: of the probe that did not see it, in logs of `probe`.
-        baselines: scores by everything that the probe is compared with.
-        sets: of each selection, scores by its L2 refit and by random sets (base64-encoded float16).
-        selected: contributions of the probe's neurons, base64-encoded float16.
-        trained_relation: whether the probe was trained on questions of its relation; None where that is not known.
-        probe: summary of the probe.
     """
 
-    id: str = ""
-    response: str = ""
+    id: str = ""  # of the sample
+    response: str = ""  # the model's text
     question: str = ""
     relation: str | None = None
-    aliases: Sequence[str] = ()
+    aliases: Sequence[str] = ()  # accepted answers
     dataset: str = ""
-    verdict: str | None = None
-    label: str = ""
-    contributions: str = ""
-    span: Sequence[int] | None = None
+    verdict: str | None = None  # of the judge, in logs of `detect`
+    label: str = ""  # `faithful`, `hallucinated`, or empty
+    contributions: str = ""  # key in the store; empty without a span
+    span: Sequence[int] | None = None  # characters of the answer in the response
     prompt_tokens: int = 0
     response_tokens: int = 0
     answer_tokens: int = 0
-    whole_response: bool = False
-    answer_logprob: float = 0.0
-    answer_min_logprob: float = 0.0
-    answer_entropy: float = 0.0
-    skipped: str | None = None
-    probability: float | None = None
+    whole_response: bool = False  # whether the span is all of it
+    answer_logprob: float = 0.0  # mean over the answer's tokens, in nats
+    answer_min_logprob: float = 0.0  # in nats
+    answer_entropy: float = 0.0  # mean, in nats
+    skipped: str | None = None  # why it was not classified
+    probability: float | None = None  # that it is hallucinated, by the probe
     prediction: int | None = None
-    threshold: float | None = None
-    fold: int | None = None
-    baselines: Mapping[str, float] = field(default_factory=dict)
-    sets: Mapping[str, Any] = field(default_factory=dict)
-    selected: str | None = None
-    trained_relation: bool | None = None
-    probe: Mapping[str, Any] = field(default_factory=dict)
+    threshold: float | None = None  # of the probe
+    fold: int | None = None  # of the probe that did not see it, in logs of `probe`
+    baselines: Mapping[str, float] = field(default_factory=dict)  # scores by what the probe is compared with
+    sets: Mapping[str, Any] = field(default_factory=dict)  # of each selection: scores by L2 refit and random sets
+    selected: str | None = None  # contributions of the probe's neurons, base64-encoded float16
+    trained_relation: bool | None = None  # whether the probe was trained on its relation, where known
+    probe: Mapping[str, Any] = field(default_factory=dict)  # summary of the probe
 
     @classmethod
     def of(cls, details: Mapping[str, Any] | None, id: str = "", response: str | None = None) -> "AnswerRecord":

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hneurons_eval.artifacts.contribution_shards import is_key
 from hneurons_eval.artifacts.logs import check_same_model, is_log, model_layout, probe_summary, read_stage
-from hneurons_eval.artifacts.paths import artifact_root, is_key, kept_neurons
+from hneurons_eval.artifacts.paths import artifact_root, kept_neurons
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.util.cards import is_hub_id
@@ -36,27 +37,16 @@ KINDS = "a neuron file, a probe directory, a log of the probe task or a director
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What a reference names.
+    """What a reference names."""
 
-    Attributes:
-        name: as given.
-        file: of the neurons where they have one, else the name; for a log.
-        neurons: of either sign, with their weights; None of an L2 probe, which selects none.
-        probe: of a probe directory or a log.
-        directory: of the probe; also of a neuron file in it.
-        log: of the task `probe`, where the reference is one.
-        summary: what a log says of the probe.
-        digest: whether the name is the digest of a set that was kept to be scaled.
-    """
-
-    name: str
-    file: str
-    neurons: NeuronSet | None
-    probe: "Probe | None" = None
-    directory: Path | None = None
-    log: "EvalLog | None" = None
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    digest: bool = False
+    name: str  # as given
+    file: str  # of the neurons where they have one, else the name; for a log
+    neurons: NeuronSet | None  # of either sign, with their weights; None of an L2 probe, which selects none
+    probe: "Probe | None" = None  # of a probe directory or a log
+    directory: Path | None = None  # of the probe; also of a neuron file in it
+    log: "EvalLog | None" = None  # of the task `probe`, where the reference is one
+    summary: Mapping[str, Any] = field(default_factory=dict)  # what a log says of the probe
+    digest: bool = False  # whether the name is the digest of a set that was kept to be scaled
 
     @property
     def reduce(self) -> str:
@@ -65,11 +55,7 @@ class Reference:
 
     @property
     def fitted(self) -> "Probe":
-        """The probe.
-
-        Raises:
-            UsageError: the reference names neurons only.
-        """
+        """The probe; UsageError where the reference names neurons only."""
         if self.probe is None:
             raise UsageError(f"{self.name} holds neurons and no probe; give the probe's directory or log")
         return self.probe
@@ -93,11 +79,7 @@ class Reference:
         return chosen
 
     def chosen(self, sign: str = "positive") -> NeuronSet:
-        """As `signed`, and at least one.
-
-        Raises:
-            UsageError: as `signed`, or no neurons.
-        """
+        """As `signed`, and at least one; else UsageError."""
         found = self.signed(sign)
         if not len(found):
             raise UsageError(f"{self.name} holds no neurons; train with a larger C")
@@ -152,8 +134,7 @@ def resolve_probe(reference: str, parameter: str = "probe", same_model: bool | N
     """As `resolve`, of a probe.
 
     Args:
-        reference: see the module's docstring.
-        parameter: that it was given as.
+        reference, parameter: as of `resolve`.
         same_model: None: any probe. Otherwise one of the layers of the evaluated model; with True, a log has to be of
             that model.
 
@@ -178,10 +159,6 @@ def resolve_probe(reference: str, parameter: str = "probe", same_model: bool | N
 
 def neurons_to_scale(reference: str | Path, sign: str = "positive") -> NeuronSet:
     """The neurons that are scaled where a reference names some; a file is read again only where it was rewritten.
-
-    Args:
-        reference: see the module's docstring.
-        sign: of the weights; `positive` are the H-neurons, which the paper scales.
 
     Raises:
         UsageError: as `resolve` and `Reference.signed`.

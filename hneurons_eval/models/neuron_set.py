@@ -38,6 +38,7 @@ VERSION = 1
 Sign = Literal["positive", "negative", "both"]
 """Which of a probe's neurons are meant, by the sign of their weights."""
 SIGNS: tuple[Sign, ...] = get_args(Sign)
+COLUMNS = ("layers", "indices", "weights", "stability")
 _LARGEST = 2**53
 MAX_NEURONS = 50_000_000
 """More entries than any model has neurons; a file that claims more is not read."""
@@ -75,8 +76,7 @@ class NeuronSet(OnHub):
 
     def __post_init__(self) -> None:
         layers, indices = _integers(self.layers, "layers"), _integers(self.indices, "indices")
-        weights = None if self.weights is None else _numbers(self.weights, "weights")
-        stability = None if self.stability is None else _numbers(self.stability, "stability")
+        weights, stability = _numbers(self.weights, "weights"), _numbers(self.stability, "stability")
         given = {"layers": layers, "indices": indices, "weights": weights, "stability": stability}
         lengths = {name: len(values) for name, values in given.items() if values is not None}
         if len(set(lengths.values())) != 1:
@@ -96,10 +96,8 @@ class NeuronSet(OnHub):
             except IndexError as error:
                 raise NeuronSetError(f"the neuron set does not fit its own widths: {error}") from None
             object.__setattr__(self, "widths", tuple(self.widths))
-        object.__setattr__(self, "layers", layers)
-        object.__setattr__(self, "indices", indices)
-        object.__setattr__(self, "weights", None if weights is None else weights[order])
-        object.__setattr__(self, "stability", None if stability is None else stability[order])
+        for name, values in given.items():
+            object.__setattr__(self, name, None if values is None else values[order])
 
     @classmethod
     def from_flat(
@@ -134,15 +132,11 @@ class NeuronSet(OnHub):
         return f"<NeuronSet: {self.count_by_sign}{total}, {self.model or 'model unknown'}>"
 
     def to_frame(self) -> "pd.DataFrame":
-        """A data frame with a row for each neuron: `model`, `layer`, `index`, `weight`, `stability`.
+        """A data frame with a row for each neuron: `model`, `layer`, `index`, `weight`, `stability`. Needs pandas.
 
         The last two are missing where they are not known.
-
-        Raises:
-            ImportError: pandas is not installed.
         """
-        given = ("layers", "indices", "weights", "stability")
-        values = [[None] * len(self) if (one := getattr(self, name)) is None else one.tolist() for name in given]
+        values = [[None] * len(self) if (one := getattr(self, name)) is None else one.tolist() for name in COLUMNS]
         rows = [(self.model, *row) for row in zip(*values, strict=True)]
         return data_frame(rows, ("model", "layer", "index", "weight", "stability"))
 
@@ -169,11 +163,7 @@ class NeuronSet(OnHub):
         return self._where(np.zeros(len(self), np.bool_) if self.weights is None else self.weights < 0)
 
     def of_sign(self, sign: str) -> "NeuronSet":
-        """The `positive` or `negative` neurons, or `both`: this set.
-
-        Raises:
-            ValueError: another sign.
-        """
+        """The `positive` or `negative` neurons, or `both`: this set; else ValueError."""
         if sign not in SIGNS:
             raise ValueError(f"sign should be {', '.join(SIGNS[:-1])} or {SIGNS[-1]}, found {sign!r}")
         return self if sign == "both" else self.positive if sign == "positive" else self.negative
@@ -185,29 +175,15 @@ class NeuronSet(OnHub):
         return plain if self.weights is None else f"{plain}, {len(self.positive):,} positive"
 
     def _where(self, kept: np.ndarray) -> "NeuronSet":
-        return replace(
-            self,
-            layers=self.layers[kept],
-            indices=self.indices[kept],
-            weights=None if self.weights is None else self.weights[kept],
-            stability=None if self.stability is None else self.stability[kept],
-        )
+        return replace(self, **{name: None if (one := getattr(self, name)) is None else one[kept] for name in COLUMNS})
 
     def flat(self, layout: NeuronLayout) -> np.ndarray:
-        """Flat indices in a model's layout: int64 `[neurons]`.
-
-        Raises:
-            NeuronSetError: the set is of a model with other layers.
-        """
+        """Flat indices in a model's layout: int64 `[neurons]`; NeuronSetError as of `check`."""
         self.check(layout)
         return layout.flat(self.layers, self.indices)
 
     def check(self, layout: NeuronLayout, model: str = "the model") -> None:
-        """Refuse a model that has other layers than the one these neurons are from.
-
-        Raises:
-            NeuronSetError: says both layouts.
-        """
+        """Refuse a model that has other layers than the one these neurons are from: NeuronSetError says both."""
         if self.widths is not None and tuple(self.widths) != layout.widths:
             raise NeuronSetError(
                 f"the neurons are of {self.model or 'a model'} with {NeuronLayout(tuple(self.widths))}, "
@@ -225,10 +201,7 @@ class NeuronSet(OnHub):
             "version": VERSION,
             "model": self.model,
             "widths": None if self.widths is None else list(self.widths),
-            "layers": self.layers.tolist(),
-            "indices": self.indices.tolist(),
-            "weights": None if self.weights is None else self.weights.tolist(),
-            "stability": None if self.stability is None else self.stability.tolist(),
+            **{name: None if (one := getattr(self, name)) is None else one.tolist() for name in COLUMNS},
             "provenance": dict(self.provenance),
         }
         write_text_atomically(Path(path), json.dumps(sealed(record), indent=1) + "\n")
@@ -300,11 +273,7 @@ class NeuronSet(OnHub):
 
 
 def check_alpha(alpha: Any) -> float:
-    """A scaling factor as a float.
-
-    Raises:
-        ValueError: not a number, not finite, or negative.
-    """
+    """A scaling factor as a float; ValueError where it is no number, not finite, or negative."""
     if isinstance(alpha, str):
         with suppress(ValueError):
             alpha = float(alpha)
@@ -326,7 +295,9 @@ def _integers(values: Any, name: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _numbers(values: Any, name: str) -> np.ndarray:
+def _numbers(values: Any, name: str) -> np.ndarray | None:
+    if values is None:
+        return None
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):

@@ -32,19 +32,12 @@ def is_hub_id(name: str | None) -> bool:
 
 @dataclass(frozen=True)
 class About:
-    """What the card of neurons or of a probe says beside what their files say.
+    """What the card of neurons or of a probe says beside what their files say."""
 
-    Attributes:
-        revision: commit of the model on the Hub.
-        fingerprint: of the model's content (`checkpoints.fingerprint`).
-        data: the question sets.
-        metrics: figures, by name.
-    """
-
-    revision: str | None = None
-    fingerprint: str | None = None
-    data: str | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    revision: str | None = None  # commit of the model on the Hub
+    fingerprint: str | None = None  # of the model's content (`checkpoints.fingerprint`)
+    data: str | None = None  # the question sets
+    metrics: Mapping[str, float] = field(default_factory=dict)  # figures, by name
 
 
 def repository_card(
@@ -63,17 +56,13 @@ def repository_card(
         kind: class that reads it, `NeuronSet` or `Probe`.
         name: of the repository.
         about: what its files do not say.
-        model: that it is of, if known.
-        widths: neurons of each layer, if known.
+        model, widths: the model and the neurons of each layer, if known.
         rows: facts about the neurons or the probe.
         provenance: how they were chosen.
         layers: of each neuron; None where none are selected.
     """
-    head = {
-        "library_name": "hneurons-eval",
-        "base_model": model if is_hub_id(model) else None,
-        "tags": list(TAGS),
-    }
+    base = model if is_hub_id(model) else None
+    head = {"library_name": "hneurons-eval", "base_model": base, "tags": list(TAGS)}
     known = [
         ("model", model),
         ("model revision", about.revision),
@@ -109,34 +98,19 @@ H-neurons (`-M sign=negative` or `both`: the others, or all).""",
 
 
 def card(head: Mapping[str, Any], title: str, *parts: str) -> str:
-    """A card's text.
-
-    Args:
-        head: what the Hub reads; values are JSON, which is YAML as well. None is left out.
-        title: of the page.
-        parts: markdown.
-    """
-    lines = [
-        f"{key}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
-        for key, value in head.items()
-        if value is not None
-    ]
+    """A card's text: a head of JSON values (without those that are None), which is YAML as well, title and parts."""
+    known = {key: value for key, value in head.items() if value is not None}
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for key, value in known.items()]
     return "\n".join(["---", *lines, "---", "", "\n\n".join([f"# {one_line(title)}", *parts]), ""])
 
 
 def facts(rows: Sequence[tuple[str, object]]) -> str:
     """A table of named facts; those that are None are left out."""
-    shown = [[name, one_line(str(value))] for name, value in rows if value is not None]
-    return table(["", ""], shown)
+    return table(["", ""], [[name, one_line(str(value))] for name, value in rows if value is not None])
 
 
 def by_layer(layers: ArrayLike, widths: Sequence[int] | None) -> str:
-    """Number of neurons in each layer, as a table.
-
-    Args:
-        layers: of each neuron.
-        widths: neurons of each layer of the model, if they are known.
-    """
+    """Number of neurons in each layer, as a table; with the width of the layer where it is known."""
     numbers, counts = np.unique(np.asarray(layers), return_counts=True)
     rows = [
         [str(layer), str(count), "" if widths is None else f"{widths[layer]:,}"]
@@ -157,7 +131,7 @@ def how_chosen(provenance: Mapping[str, Any]) -> list[tuple[str, object]]:
 
 
 def licence_in(directory: Path) -> dict[str, str]:
-    """The licence that the card in a directory names, for the head of another card; nothing where it names none."""
+    """The licence that the card in a directory names, for the head of another card."""
     from huggingface_hub.repocard import metadata_load
 
     path = directory / "README.md"

@@ -38,13 +38,7 @@ def usage_errors() -> Iterator[None]:
 
 
 def parse_json(kind: TypeAdapter[T], text: Any, name: str, context: Any = None) -> T:
-    """A value from JSON that anybody may have written.
-
-    Args:
-        kind: its type.
-        text: JSON, as text or bytes.
-        name: of the value, for the message.
-        context: passed to the type's validators.
+    """A value of some type from JSON (text or bytes) that anybody may have written; the context is for its validators.
 
     Raises:
         ValueError: not of this type; one sentence about the first place that is wrong.
@@ -64,8 +58,7 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
     The signature takes any other name too, so that Inspect passes it on to be refused: it would only warn, and start.
 
     Raises (from the decorated function):
-        UsageError: an unknown argument; lists the known ones. An argument of another type; names the expected type, the
-            value and the default.
+        UsageError: an argument that is unknown or of another type; says which there are, or the type and the default.
     """
     signature, hints = inspect.signature(function), get_type_hints(function)
     adapters: dict[str, TypeAdapter[Any]] = {

@@ -46,11 +46,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with the hash of its content, for `is_intact`.
-
-    Raises:
-        TypeError, ValueError: a value that JSON cannot hold.
-    """
+    """A JSON object with the hash of its content, for `is_intact`; TypeError or ValueError for what is no JSON."""
     plain = json.loads(json.dumps(dict(record), allow_nan=False))
     return plain | {SEAL: _content_hash(plain)}
 

@@ -8,11 +8,7 @@ if TYPE_CHECKING:
 
 
 def data_frame(rows: Sequence[Any], columns: Sequence[str]) -> "pd.DataFrame":
-    """A data frame of rows.
-
-    Raises:
-        ImportError: pandas is not installed.
-    """
+    """A data frame of rows; ImportError without pandas."""
     try:
         import pandas
     except ImportError as error:

@@ -15,6 +15,8 @@ from typing import Self
 from hneurons_eval.util.cards import About, is_hub_id
 from hneurons_eval.util.files import CARD, PROBE_FILES
 
+NAME = "hneurons-eval"
+
 
 class HubError(ValueError):
     """A repository that cannot be read or written; the message says what to do."""
@@ -24,13 +26,7 @@ class OnHub:
     """Pushing to the Hub and loading from it, for a class with `save_pretrained` and `load`."""
 
     def save_pretrained(self, directory: str | Path, about: About | None = None, name: str | None = None) -> None:
-        """Write a directory as `push` uploads it, with a card.
-
-        Args:
-            directory: where to.
-            about: what the card should say further.
-            name: of the repository, for the card; default the directory.
-        """
+        """Write a directory as `push` uploads it, with a card that has the name of the repository or the directory."""
         raise NotImplementedError
 
     @classmethod
@@ -74,19 +70,12 @@ class OnHub:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, revision: str | None = None) -> Self:
-        """Load from a repository of the Hub, or from a directory like one.
-
-        Raises:
-            HubError: no such directory or repository.
-            ValueError: as `load`.
-        """
+        """Load from a repository of the Hub, or a directory like one; HubError without it, else errors of `load`."""
         return cls.load(fetch(name, revision))
 
 
 def fetch(name: str | Path, revision: str | None = None) -> Path:
-    """The local directory of a repository of the Hub, or a local directory itself.
-
-    Only the files of neurons and probes are fetched.
+    """The local directory of a repository of the Hub (its neurons and probe), or a local directory itself.
 
     Raises:
         HubError: no such directory or repository, or a revision of a local directory.
@@ -101,11 +90,10 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
         return local
     if not is_hub_id(text):
         raise HubError(f"{text!r} is neither a local directory nor a repository on the Hub (owner/name)")
+    wanted = [*PROBE_FILES, CARD]
     try:
         return Path(
-            huggingface_hub.snapshot_download(
-                text, revision=revision, allow_patterns=[*PROBE_FILES, CARD], library_name="hneurons-eval"
-            )
+            huggingface_hub.snapshot_download(text, revision=revision, allow_patterns=wanted, library_name=NAME)
         )
     except Exception as error:  # not found, no network, no right to read: the client has no common class for these
         at = f" at {revision}" if revision else ""
@@ -119,7 +107,7 @@ def upload(directory: str, repo_id: str, message: str, private: bool, revision: 
     if not is_hub_id(repo_id):
         raise HubError(f"a repository on the Hub is named owner/name, found {repo_id!r}")
     try:
-        api = huggingface_hub.HfApi(library_name="hneurons-eval")
+        api = huggingface_hub.HfApi(library_name=NAME)
         api.create_repo(repo_id, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=repo_id, folder_path=directory, revision=revision, commit_message=message)
     except Exception as error:  # no token, no network, no right to write: the client has no common class for these

@@ -11,9 +11,5 @@ def pack(values: np.ndarray) -> str:
 
 
 def unpack(text: str) -> np.ndarray:
-    """The array from `pack`, float64.
-
-    Raises:
-        ValueError: not base64, or not a whole number of values.
-    """
+    """The array from `pack`, float64; ValueError where it is not base64, or no whole number of values."""
     return np.frombuffer(base64.b64decode(text, validate=True), "<f2").astype(np.float64)
