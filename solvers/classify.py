@@ -31,6 +31,7 @@ from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
     # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
+    from hneurons_eval.artifacts.contribution_store import ContributionStore
     from hneurons_eval.probe.baseline_classifiers import Scores
     from hneurons_eval.probe.nested_cv import Identified, Search
     from hneurons_eval.probe.settings import Settings
@@ -56,7 +57,8 @@ def classify(
     The arguments are those of the task.
     """
     settings = probe_settings(mode, penalty, C, folds, controls, seed)
-    rows = captured_answers(read_stage(features, "capture", "features"))
+    log = read_stage(features, "capture", "features")
+    rows = captured_answers(log)
     lock = anyio.Lock()
     place = {row.id: number for number, row in enumerate(rows)}
     found: list[Found] = []
@@ -64,7 +66,7 @@ def classify(
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         async with lock:
             if not found:
-                found.append(await identify(rows, settings, get_model()))
+                found.append(await identify(rows, settings, get_model(), log.location))
                 labels = [LABELS[row.label] for row in rows]
                 transcript().info(await anyio.to_thread.run_sync(_summary, found[0], labels), source="probe")
         one = found[0]
@@ -113,15 +115,16 @@ class Found:
     top_neurons: list[list[tuple[int, int, float, float]]]
 
 
-async def identify(rows: Sequence[AnswerRecord], settings: "Settings", model: Model) -> Found:
-    """Fit on captured answers, choose C, and keep probe, baselines and neurons as artifacts."""
+async def identify(rows: Sequence[AnswerRecord], settings: "Settings", model: Model, log: str) -> Found:
+    """Fit on the captured answers of a log, choose C, and keep probe, baselines and neurons as artifacts."""
     layout = model.api.engine.layout  # pyright: ignore[reportAttributeAccessIssue]
     report_progress(
         f"{len(rows)} answers x {layout.total:,} neurons: {fits_of_search(settings)} fits choose C and test the probe; "
         f"then {settings.controls} random sets of each of {len(KINDS)} kinds, {settings.resamples} half-samples and "
         f"{settings.repeats} bootstrap samples. Quicker: C=NUMBER, fewer controls"
     )
-    search = await anyio.to_thread.run_sync(_load, rows, settings)
+    store = await anyio.to_thread.run_sync(store_of, [row.contributions for row in rows], [log])
+    search = await anyio.to_thread.run_sync(_load, store, rows, settings)
     await anyio.to_thread.run_sync(lambda: search.fit(report_progress))
     suppressed = None
     if settings.needs_model:
@@ -143,20 +146,22 @@ async def identify(rows: Sequence[AnswerRecord], settings: "Settings", model: Mo
         from hneurons_eval.probe.variation import vary
 
         variation = await anyio.to_thread.run_sync(lambda: vary(search, identified, report_progress))
-    summary = await anyio.to_thread.run_sync(_keep, identified, variation, rows, settings, layout.total, directory)
+    reduce = store.spec.reduce
+    summary = await anyio.to_thread.run_sync(
+        _keep, identified, variation, rows, settings, reduce, layout.total, directory
+    )
     chosen = np.flatnonzero(identified.probe.coef_) if settings.penalty == "l1" else np.zeros(0, np.int64)
     answers = search.data.answers
     return Found(identified, variation, summary, answers[:, chosen], identified.probe.top_neurons(answers))
 
 
-def _load(rows: Sequence[AnswerRecord], settings: "Settings") -> "Search":
+def _load(store: "ContributionStore", rows: Sequence[AnswerRecord], settings: "Settings") -> "Search":
     from hneurons_eval.probe.baselines import prompt_model, scalar_inputs
     from hneurons_eval.probe.nested_cv import Search
     from hneurons_eval.probe.training_sets import Answers
 
     report_progress(f"reading contributions of {len(rows)} answers")
     keys = [row.contributions for row in rows]
-    store = store_of(keys)
     labels = np.array([LABELS[row.label] for row in rows])
     both = len(set(labels.tolist())) == 2
     # The prompts' contributions are forgotten before the others are read.
@@ -237,6 +242,7 @@ def _keep(
     variation: "Variation | None",
     rows: Sequence[AnswerRecord],
     settings: "Settings",
+    reduce: str,
     total: int,
     directory: Path,
 ) -> dict[str, Any]:
@@ -245,7 +251,7 @@ def _keep(
     probe = identified.probe
     probe.metadata = {
         "mode": settings.mode,
-        "reduce": store_of([rows[0].contributions]).spec.reduce,
+        "reduce": reduce,
         "training_questions": sorted({row.normalised_question for row in rows}),
         "curve": identified.curve,
         "C_by_fold": identified.C_by_fold,

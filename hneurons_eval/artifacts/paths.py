@@ -9,11 +9,11 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hneurons_eval.artifacts.contribution_shards import is_key
+from hneurons_eval.artifacts.contribution_shards import StoreError, is_key
 from hneurons_eval.artifacts.contribution_store import ContributionStore, find_store
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 
@@ -58,9 +58,32 @@ def stores_root() -> Path:
     return artifact_root() / "features"
 
 
-def store_of(keys: Sequence[str]) -> ContributionStore:
-    """The store that holds the contributions of some keys; StoreError without one."""
-    return find_store(stores_root(), keys)
+def store_of(keys: Sequence[str], near: Sequence[str | Path] = ()) -> ContributionStore:
+    """The store that holds the contributions of some keys, here or above the logs that name them.
+
+    Raises:
+        StoreError: there is none.
+    """
+    first: StoreError | None = None
+    for root in dict.fromkeys(places(stores_root(), near)):
+        try:
+            return find_store(root, keys)
+        except StoreError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def places(path: Path, near: Sequence[str | Path]) -> Iterator[Path]:
+    """Where a path may be that a log names: as named, above the logs, or among the artifacts.
+
+    A run writes its paths relative to where it was started.
+    """
+    yield path
+    for log in near:
+        if not path.is_absolute():
+            yield from (parent / path for parent in Path(str(log).removeprefix("file://")).absolute().parents)
+        yield artifact_root().joinpath(*path.parts[-3:])
 
 
 def save_neurons(neurons: NeuronSet) -> str:

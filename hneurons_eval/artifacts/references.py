@@ -12,14 +12,14 @@ log of the task `probe` or a directory of logs, or a Hub id (`owner/name`, `owne
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hneurons_eval.artifacts.contribution_shards import is_key
 from hneurons_eval.artifacts.logs import check_same_model, is_log, model_layout, probe_summary, read_stage
-from hneurons_eval.artifacts.paths import artifact_root, kept_neurons
+from hneurons_eval.artifacts.paths import kept_neurons, places
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.util.cards import is_hub_id
@@ -184,19 +184,8 @@ def on_disk(reference: str | Path) -> tuple[tuple[int, int], ...]:
 
 
 def located(name: str, near: Sequence[str | Path] = ()) -> Path | None:
-    """A file or directory: as named, above the logs that name it, or among the artifacts; None where it is nowhere.
-
-    A run writes its paths relative to where it was started.
-    """
-    return next((place for place in _places(Path(os.path.expanduser(name)), near) if os.path.exists(place)), None)
-
-
-def _places(path: Path, near: Sequence[str | Path]) -> Iterator[Path]:
-    yield path
-    for log in near:
-        if not path.is_absolute():
-            yield from (parent / path for parent in Path(str(log).removeprefix("file://")).absolute().parents)
-        yield artifact_root().joinpath(*path.parts[-3:])
+    """A file or directory that a name stands for, see `paths.places`; None where it is nowhere."""
+    return next((place for place in places(Path(os.path.expanduser(name)), near) if os.path.exists(place)), None)
 
 
 def _from_hub(name: str, shown: str, in_log: bool) -> Path:

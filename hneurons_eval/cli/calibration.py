@@ -8,8 +8,7 @@ pace.drawn, pace.single, pace.capture  # seconds each
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from hneurons_eval.data.presets import Preset
@@ -23,36 +22,19 @@ CAPTURES = 16
 """Answers that are captured."""
 
 
-@dataclass(frozen=True)
-class Pace:
-    """Measured speed.
+class Pace(NamedTuple):
+    """Measured speed, in seconds."""
 
-    Attributes:
-        drawn: seconds of one of several answers to the same question.
-        single: seconds of one answer to a question that is asked once.
-        tokens: sampled in an answer, mean.
-        capture: seconds of a pass over prompt and response.
-        answers: sampled in all.
-        seconds: of the whole calibration.
-    """
-
-    drawn: float
-    single: float
-    tokens: float
-    capture: float
-    answers: int
-    seconds: float
+    drawn: float  # of one of several answers to the same question
+    single: float  # of one answer to a question that is asked once
+    tokens: float  # sampled in an answer, mean
+    capture: float  # of a pass over prompt and response
+    answers: int  # sampled in all
+    seconds: float  # of the whole calibration
 
 
 def calibrate(engine: "Engine", prompts: Sequence[tuple[int, ...]], preset: "Preset", draws: int) -> Pace:
-    """Sample answers as `collect` and `detect` do, and capture some, for a few seconds.
-
-    Args:
-        engine: of the run.
-        prompts: token ids of the questions, at least one.
-        preset: how to sample.
-        draws: answers to each question of `collect`.
-    """
+    """Sample answers as `collect` and `detect` do, with so many draws, and capture some, for a few seconds."""
     begin = time.perf_counter()
     shared, first = _sampled(engine, prompts, preset, draws, begin + SECONDS / 2)
     single, second = _sampled(engine, prompts, preset, 1, begin + SECONDS)
@@ -66,8 +48,7 @@ def calibrate(engine: "Engine", prompts: Sequence[tuple[int, ...]], preset: "Pre
     )
 
 
-@dataclass(frozen=True)
-class _Round:
+class _Round(NamedTuple):
     seconds: float
     said: list[tuple[tuple[int, ...], tuple[int, ...]]]  # prompt and answer, as tokens
 
@@ -101,7 +82,6 @@ def _sampled(
 
 
 def _captured(engine: "Engine", answers: _Round) -> float:
-    """Seconds of a pass over prompt and answer."""
     from hneurons_eval.engine.requests import CaptureRequest
 
     begin, futures = time.perf_counter(), []

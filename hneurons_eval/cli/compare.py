@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from hneurons_eval.artifacts.logs import captured_answers, read_stage
 from hneurons_eval.artifacts.references import Reference, resolve
-from hneurons_eval.cli.console import wide_console
+from hneurons_eval.cli.console import TextConsole, interval, wide_console
 from hneurons_eval.util.errors import UsageError, usage_errors
 
 if TYPE_CHECKING:
-    from hneurons_eval.analysis.bootstrap import Interval
     from hneurons_eval.analysis.overlap import RiskAgreement
     from hneurons_eval.analysis.shuffled_labels import ShuffledSelections
     from hneurons_eval.artifacts.contribution_store import ContributionStore
@@ -63,12 +61,12 @@ def compare(first: str, second: str, features: str | None, layers: bool) -> None
         )
     else:
         dense = "both probes have" if a.neurons is b.neurons else "one probe has"
-        console.print(f"{dense} an L2 penalty, which selects no neurons: probabilities alone are compared")
+        console.line(f"{dense} an L2 penalty, which selects no neurons: probabilities alone are compared")
     if features is not None:
         _print_risks(_risks(a, b, features), console)
 
 
-def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -> None:
+def _print_overlap(a: Reference, b: Reference, layers: bool, console: TextConsole) -> None:
     from hneurons_eval.analysis.overlap import against_shuffled, overlap, sd_matched_overlap
     from hneurons_eval.analysis.shuffled_labels import ShuffledSelections
     from hneurons_eval.models.controls import load_activity
@@ -76,8 +74,9 @@ def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -
     assert a.neurons is not None
     assert b.neurons is not None
     found = overlap(a.neurons, b.neurons)
-    pairs = (("first", a, b), ("second", b, a))
-    shuffled = {name: ShuffledSelections.load(one.directory) for name, one, _ in pairs if one.directory is not None}
+    given = {"first": a, "second": b}
+    shuffled = {name: ShuffledSelections.load(one.directory) for name, one in given.items() if one.directory}
+    activity = {name: load_activity(one.directory) for name, one in given.items() if one.directory}
     table = Table("", *("all" if sign == "both" else sign for sign in TESTED), box=None)
     rows: dict[str, list[str]] = {}
     ps: list[float] = []
@@ -86,11 +85,11 @@ def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -
         rows.setdefault(row, []).append(text)
 
     for sign in TESTED:
-        sets = {name: one.neurons.of_sign(sign) for name, one, _ in pairs if one.neurons is not None}
+        sets = {"first": a.neurons.of_sign(sign), "second": b.neurons.of_sign(sign)}
         own = overlap(sets["first"], sets["second"])
         add("neurons of the first, of the second", f"{own.first:,}, {own.second:,}")
         add("shared, with the same sign (Jaccard)", f"{own.shared:,} ({own.jaccard:.3f})")
-        for (name, one, _), other in zip(pairs, ("second", "first"), strict=True):
+        for name, other in (("first", "second"), ("second", "first")):
             if (stored := shuffled.get(name)) is not None:
                 null = against_shuffled(sets[name], sets[other], stored, sign)
                 add(
@@ -98,22 +97,21 @@ def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -
                     f"{null.shared:.3g} [{null.low:.3g}, {null.high:.3g}] ({null.jaccard:.3f}), p = {null.p:.3g}",
                 )
                 ps += [null.p] if sign == "both" else []
-            activity = None if one.directory is None else load_activity(one.directory)
-            if activity is not None and len(sets[name]):
-                matched = sd_matched_overlap(sets[name], sets[other], activity[1])
+            if (known := activity.get(name)) is not None and len(sets[name]):
+                matched = sd_matched_overlap(sets[name], sets[other], known[1])
                 add(f"neurons as variable as the {name}'s (any sign)", matched.text(".3g"))
         add(
             "uniform draws (not a null for L1 probes)", f"{own.expected:.3g}; by layer {own.expected_within_layers:.3g}"
         )
     for row, texts in rows.items():
         table.add_row(row, *texts)
-    console.print(f"the model has {found.total:,} neurons", highlight=False)
+    console.line(f"the model has {found.total:,} neurons")
     console.print(table, highlight=False)
     if found.opposite:
-        console.print(f"{found.opposite:,} more neurons are in both, with opposite signs", highlight=False)
-    console.print(_verdict(ps, shuffled), highlight=False, soft_wrap=True)
+        console.line(f"{found.opposite:,} more neurons are in both, with opposite signs")
+    console.line(_verdict(ps, shuffled))
     if found.weights is not None:
-        console.print(f"weights of the neurons in both: Spearman {found.weights:.3f}", highlight=False)
+        console.line(f"weights of the neurons in both: Spearman {found.weights:.3f}")
     if layers:
         each = Table("layer", "first", "second", "shared", "uniform sets", box=None)
         for one in found.layers:
@@ -132,26 +130,20 @@ def _verdict(ps: list[float], shuffled: "Mapping[str, ShuffledSelections | None]
     floor = max(1 / (1 + len(stored)) for stored in shuffled.values() if stored is not None)
     p = max(ps)
     one_sided = "" if len(ps) == 2 else "; only one of the probes has its shuffled labels, so this is half of the test"
-    if p <= LEVEL:
-        return f"They share more than probes on shuffled labels do: p = {p:.3g} (at least {floor:.3g}){one_sided}."
-    return f"Not shown to share more than probes on shuffled labels do: p = {p:.3g} (at least {floor:.3g}){one_sided}."
+    share = "They share" if p <= LEVEL else "Not shown to share"
+    return f"{share} more than probes on shuffled labels do: p = {p:.3g} (at least {floor:.3g}){one_sided}."
 
 
-def _print_risks(found: "RiskAgreement", console: Console) -> None:
-    console.print(
+def _print_risks(found: "RiskAgreement", console: TextConsole) -> None:
+    console.line(
         f"risk on {found.answers:,} answers to {found.questions:,} questions: "
-        f"called hallucinated {found.risky[0]:.1%} and {found.risky[1]:.1%}",
-        highlight=False,
+        f"called hallucinated {found.risky[0]:.1%} and {found.risky[1]:.1%}"
     )
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_row("Spearman of the probabilities", _interval(found.spearman))
-    table.add_row("share of same calls", _interval(found.same_calls))
-    table.add_row("Cohen's kappa of the calls", _interval(found.kappa))
+    table.add_row("Spearman of the probabilities", interval(found.spearman))
+    table.add_row("share of same calls", interval(found.same_calls))
+    table.add_row("Cohen's kappa of the calls", interval(found.kappa))
     console.print(table, highlight=False)
-
-
-def _interval(found: "Interval | None") -> str:
-    return "—" if found is None else found.text()
 
 
 def _risks(a: Reference, b: Reference, features: str) -> "RiskAgreement":
@@ -176,9 +168,9 @@ def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":
         store = open_store(path)
         rows = [(key, str(about.get("question") or key)) for key, about in store.index()]
     else:
-        captured = captured_answers(read_stage(features, "capture", "features"))
-        rows = [(row.contributions, row.question) for row in captured]
-        store = store_of([key for key, _ in rows])
+        log = read_stage(features, "capture", "features")
+        rows = [(row.contributions, row.question) for row in captured_answers(log)]
+        store = store_of([key for key, _ in rows], [log.location])
     if not rows:
         raise UsageError(f"{features} holds no answers")
     return store, [key for key, _ in rows], [question for _, question in rows]

@@ -1,24 +1,25 @@
 """Consoles, units and options that several commands share."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from hneurons_eval.util.markdown import visible
 
+if TYPE_CHECKING:
+    from hneurons_eval.analysis.bootstrap import Interval
+
 SUMMARY_WIDTH = 118
 DTYPE: dict[str, Any] = {
     "default": "auto",
-    "show_default": True,
     "help": "Precision of the weights: float32, bfloat16, float16, or auto for that of the checkpoint.",
 }
 REVISION: dict[str, Any] = {"help": "Branch, tag or commit of a Hub id; default main."}
 TRUST: dict[str, Any] = {"is_flag": True, "help": "Run code that the checkpoint brings."}
 SIGN: dict[str, Any] = {
     "default": "positive",
-    "show_default": True,
     "help": "Neurons by their weight in the probe: positive (the H-neurons), negative or both.",
 }
 NEURONS: dict[str, Any] = {
@@ -30,14 +31,22 @@ NEURONS: dict[str, Any] = {
 class TextConsole(Console):
     """A console that shows control characters in texts of models and files instead of sending them."""
 
+    def line(self, text: str) -> None:
+        """Print a text on one line, however long, in which nothing acts as markup."""
+        self.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)
 
 
-def wide_console() -> Console:
+def wide_console() -> TextConsole:
     """A console at least as wide as the tables."""
-    console = Console()
-    return TextConsole(width=max(console.width, SUMMARY_WIDTH))
+    return TextConsole(width=max(Console().width, SUMMARY_WIDTH))
+
+
+def interval(found: "Interval | None") -> str:
+    """An interval as text, a dash without one."""
+    return "—" if found is None else found.text()
 
 
 def size(number: float) -> str:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from hneurons_eval.cli.console import DTYPE, REVISION, TRUST, duration, size, wide_console
+from hneurons_eval.cli.console import DTYPE, REVISION, TRUST, TextConsole, duration, size, wide_console
 from hneurons_eval.probe.cost import MODES, REGIONS, fit_bytes, stored_bytes, training_rows
+from hneurons_eval.util.errors import usage_errors
 
 if TYPE_CHECKING:
     from hneurons_eval.models.down_projection import DownProjection
@@ -33,65 +33,39 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class LayerKind:
-    """Layers of one shape.
+    """Layers of one shape."""
 
-    Attributes:
-        layers: how many of them.
-        experts: routed experts in each, 0 in a dense layer.
-        each: neurons of one routed expert, or of the whole dense layer.
-        shared: neurons in shared experts.
-    """
-
-    layers: int
-    experts: int
-    each: int
-    shared: int
+    layers: int  # how many of them
+    experts: int  # routed experts in each, 0 in a dense layer
+    each: int  # neurons of one routed expert, or of the whole dense layer
+    shared: int  # neurons in shared experts
 
     @property
     def width(self) -> int:
-        """Neurons of one such layer."""
         return max(self.experts, 1) * self.each + self.shared
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Size of a supported model, and the cost of finding its neurons; sizes in bytes.
+    """Size of a supported model, and the cost of finding its neurons; sizes in bytes."""
 
-    Attributes:
-        model: its name, as given.
-        model_class: class of transformers that holds it.
-        kinds: its layers by shape, in order of first appearance.
-        neurons: in all layers.
-        parameters: number of weights, of a multimodal model's other parts too.
-        saved_dtype: dtype of the checkpoint, or its quantisation.
-        weights: memory of the weights, by dtype.
-        dtype: that of the capture.
-        pass_shape: sequences and tokens of each in one pass of a capture.
-        capture: memory that this pass takes beside the weights.
-        responses: faithful and hallucinated ones each.
-        features: the contributions of all responses, on disk.
-        probe: memory of a probe on them, by mode.
-        limits: what does not work with this model, and why; one sentence each.
-    """
-
-    model: str
-    model_class: str
-    kinds: tuple[LayerKind, ...]
-    neurons: int
-    parameters: int
-    saved_dtype: str
-    weights: dict[str, int]
-    dtype: str
-    pass_shape: tuple[int, int]
-    capture: int
-    responses: int
-    features: int
-    probe: dict[str, int]
-    limits: tuple[str, ...]
+    model: str  # as given
+    model_class: str  # of transformers
+    kinds: tuple[LayerKind, ...]  # its layers by shape, in order of first appearance
+    neurons: int  # in all layers
+    parameters: int  # number of weights, also of a multimodal model's other parts
+    saved_dtype: str  # of the checkpoint, or its quantisation
+    weights: dict[str, int]  # memory of the weights, by dtype
+    dtype: str  # of the capture
+    pass_shape: tuple[int, int]  # sequences and tokens of each in one pass of a capture
+    capture: int  # memory that this pass takes beside the weights
+    responses: int  # faithful and hallucinated ones each
+    features: int  # contributions of all responses, on disk
+    probe: dict[str, int]  # memory of a probe on them, by mode
+    limits: tuple[str, ...]  # what does not work with this model, and why; one sentence each
 
     @property
     def layers(self) -> int:
-        """Number of layers."""
         return sum(kind.layers for kind in self.kinds)
 
 
@@ -178,20 +152,18 @@ def _capture_bytes(config: Any, projections: "list[DownProjection]", shape: tupl
     from hneurons_eval.models.down_projection import Experts
 
     text = text_config(config)
+    chosen = getattr(text, "num_experts_per_tok", 2)
     rows, total = shape[0], shape[0] * shape[1]
     neurons, largest = 0, 0
     for projection in projections:
         neurons += projection.width
         # Gate, its activation, the other factor and z, and |z| in float32, of the neurons that a token uses.
         active = [
-            (part.each * getattr(text, "num_experts_per_tok", 2), getattr(text, "num_experts_per_tok", 2))
-            if isinstance(part, Experts)
-            else (part.width, 0)
-            for part in projection.parts
+            (part.each * chosen, chosen) if isinstance(part, Experts) else (part.width, 0) for part in projection.parts
         ]
         neuron_bytes = sum(width for width, _ in active) * (4 * itemsize + 4)
         # Residual stream, norms (in float32), queries, keys, values, attention's outputs; an output per expert.
-        hidden_bytes = text.hidden_size * (12 + sum(chosen for _, chosen in active)) * itemsize
+        hidden_bytes = text.hidden_size * (12 + sum(experts for _, experts in active)) * itemsize
         largest = max(largest, total * (neuron_bytes + hidden_bytes))
     return largest + 4 * neurons * (rows * REGIONS + 1)  # the contributions, and the column norms
 
@@ -230,10 +202,8 @@ def _limits(
 @click.command()
 @click.argument("model")
 @click.option("--dtype", **DTYPE)
-@click.option(
-    "--responses", default=1000, show_default=True, help="Number of faithful answers, and of hallucinated ones."
-)
-@click.option("--tokens", default=512, show_default=True, help="Tokens of a prompt with its answer.")
+@click.option("--responses", default=1000, help="Number of faithful answers, and of hallucinated ones.")
+@click.option("--tokens", default=512, help="Tokens of a prompt with its answer.")
 @click.option("--revision", **REVISION)
 @click.option("--trust-remote-code", **TRUST)
 def doctor(model: str, **options: Any) -> None:
@@ -246,15 +216,13 @@ def doctor(model: str, **options: Any) -> None:
     Example:
       hneurons doctor Qwen/Qwen3-8B --dtype bfloat16
     """
-    try:
+    with usage_errors():
         diagnosis = diagnose(model.removeprefix("hneurons/"), **options)
-    except ValueError as error:  # CheckpointError and UnsupportedModelError are such
-        raise click.ClickException(str(error)) from error
     _print_diagnosis(diagnosis, wide_console())
 
 
 def fits_of_search(settings: "Settings") -> int:
-    """Number of fits with which C is chosen and the probe tested: each outer and inner fold at each value of C."""
+    """Number of fits with which C is chosen and the probe tested: each outer and inner fold at each C."""
     from hneurons_eval.probe.choice_of_c import GRID_POINTS
 
     values = GRID_POINTS if settings.penalty == "l1" and settings.C in ("auto", "paper") else 1
@@ -266,7 +234,7 @@ def free_disk(path: Path) -> int:
     return shutil.disk_usage(next(place for place in (path, *path.absolute().parents) if place.exists())).free
 
 
-def _print_diagnosis(found: Diagnosis, console: Console) -> None:
+def _print_diagnosis(found: Diagnosis, console: TextConsole) -> None:
     import torch
 
     from hneurons_eval.artifacts.paths import artifact_root
@@ -309,9 +277,8 @@ def _print_diagnosis(found: Diagnosis, console: Console) -> None:
     table.add_row("", _against("disk", found.features, free_disk(artifact_root())))
     console.print(table, highlight=False)
     for limit in found.limits:
-        console.print(f"- {limit}", highlight=False)
-    timed = f"hneurons run {found.model} --plan measures the time of sampling and capture, and needs the weights."
-    console.print(timed, highlight=False, soft_wrap=True)
+        console.line(f"- {limit}")
+    console.line(f"hneurons run {found.model} --plan measures the time of sampling and capture, and needs the weights.")
 
 
 def _against(what: str, needed: int, free: int) -> str:

@@ -13,10 +13,8 @@ from hneurons_eval.cli.console import NEURONS, SIGN, wide_console
 @click.argument("checkpoints", nargs=-1, required=True, metavar="CHAT...")
 @click.option("--neurons", **NEURONS)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Directory to write figures and JSON to.")
-@click.option(
-    "--sets", type=click.IntRange(1), default=2000, show_default=True, help="Random neuron sets of each kind."
-)
-@click.option("--seed", default=0, show_default=True, help="Seed of the random sets.")
+@click.option("--sets", type=click.IntRange(1), default=2000, help="Random neuron sets of each kind.")
+@click.option("--seed", default=0, help="Seed of the random sets.")
 @click.option("--sign", **SIGN)
 def drift(
     base: str, checkpoints: tuple[str, ...], neurons: str, out: Path | None, sets: int, seed: int, sign: str
@@ -63,16 +61,15 @@ def drift(
             *(f"{figures[name]:.3f}" if name in figures else "—" for name in ranks),
         )
     signed = "all" if chosen.weights is None else sign
-    about = f"{len(chosen)} neurons ({signed}) of {rankings[0].drift.layout}; base {base}"
-    console.print(about, highlight=False, soft_wrap=True)
+    console.line(f"{len(chosen)} neurons ({signed}) of {rankings[0].drift.layout}; base {base}")
     console.print(grid, highlight=False)
     console.print(
         "rank 0 changed most, 1 least, 0.5 is chance; p changed more, p less: one-sided, against the hardest kind of "
         "random sets; p of a kind: two-sided; up, down, gate: mean rank by these vectors alone",
         style="dim",
     )
-    console.print(f"{in_words(rankings[-1].figures()).capitalize()}.", highlight=False, soft_wrap=True)
+    console.line(f"{in_words(rankings[-1].figures()).capitalize()}.")
     if out is not None:
         with usage_errors():
             written = write_drift(rankings, out)
-        console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+        console.line(f"written: {', '.join(map(str, written))}")

@@ -45,7 +45,7 @@ def export(
         name = model.removeprefix("hneurons/")
         done = write(name, chosen, alpha, out, revision=revision, trust_remote_code=trust_remote_code)
     layers = ", ".join(f"{layer}: {count}" for layer, count in done.layers.items())
-    console = TextConsole(soft_wrap=True, highlight=False)
+    console = TextConsole()
     what = f"LoRA adapter of rank {done.rank} on {done.matrices} maps" if lora else f"{done.matrices} matrices changed"
-    console.print(f"{len(chosen):,} neurons ({sign}) scaled by {alpha:g}; by layer: {layers}")
-    console.print(f"{what}; {done.size:,} bytes of weights in {done.directory}")
+    console.line(f"{len(chosen):,} neurons ({sign}) scaled by {alpha:g}; by layer: {layers}")
+    console.line(f"{what}; {done.size:,} bytes of weights in {done.directory}")

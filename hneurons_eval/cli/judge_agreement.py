@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from hneurons_eval.artifacts.logs import is_log, judged_answers, read_log
-from hneurons_eval.cli.console import wide_console
+from hneurons_eval.cli.console import TextConsole, interval, wide_console
+from hneurons_eval.util.errors import usage_errors
 
 if TYPE_CHECKING:
-    from hneurons_eval.analysis.bootstrap import Interval
     from hneurons_eval.analysis.judge_agreement import Comparison, JudgedAnswer
 
 
@@ -45,46 +44,39 @@ def judge_agreement(file: Path, against: Path | None, disagreements: Path | None
     from hneurons_eval.analysis import judge_agreement as agreement
     from hneurons_eval.util.files import write_text_atomically
 
-    try:
+    with usage_errors():
         answers = _judged_answers(file)
         if against is not None:
             answers = agreement.joined(answers, _judged_answers(against))
         answers = agreement.judged_by_rule(answers)
         pairs = combinations(agreement.judges_of(answers), 2)
         found = [agreement.compare(answers, first, second) for first, second in pairs]
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
     console = wide_console()
     for comparison in found:
         _print_comparison(comparison, console)
     if disagreements is not None:
         rows = agreement.disagreements(answers)
         write_text_atomically(disagreements, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        console.print(
-            f"{len(rows)} different answers on which judges differ: {disagreements}", highlight=False, soft_wrap=True
-        )
+        console.line(f"{len(rows)} different answers on which judges differ: {disagreements}")
 
 
 def _judged_answers(file: Path) -> "list[JudgedAnswer]":
     """From a log, or from one of the files that `agreement.read_judged` takes."""
     from hneurons_eval.analysis.judge_agreement import read_judged
 
-    if not is_log(file):
-        return read_judged(file)
-    return judged_answers(read_log(file, attachments=True))
+    return judged_answers(read_log(file, attachments=True)) if is_log(file) else read_judged(file)
 
 
-def _print_comparison(found: "Comparison", console: Console) -> None:
+def _print_comparison(found: "Comparison", console: TextConsole) -> None:
     from hneurons_eval.analysis.judge_agreement import VERDICTS
 
     names = [verdict.replace("_", " ") for verdict in VERDICTS]
-    first, second = escape(found.first), escape(found.second)
-    title = f"{first} and {second}: {found.answers:,} answers to {found.questions:,} questions"
+    title = f"{found.first} and {found.second}: {found.answers:,} answers to {found.questions:,} questions"
     if found.left_out:
         title += f", {found.left_out:,} without a verdict of both left out"
-    console.print(title, highlight=False, soft_wrap=True)
+    console.line(title)
     table = Table(box=None, pad_edge=False)
-    table.add_column(f"{first}, against {second}", no_wrap=True)
+    table.add_column(escape(f"{found.first}, against {found.second}"), no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in zip(names, found.table, strict=True):
@@ -93,11 +85,7 @@ def _print_comparison(found: "Comparison", console: Console) -> None:
     figures = Table(box=None, pad_edge=False)
     for column in ("", "agreement", "Cohen's kappa"):
         figures.add_column(column, no_wrap=True)
-    figures.add_row("three verdicts", _interval(found.agreement), _interval(found.kappa))
-    figures.add_row("correct or not", _interval(found.agreement_correct), _interval(found.kappa_correct))
+    figures.add_row("three verdicts", interval(found.agreement), interval(found.kappa))
+    figures.add_row("correct or not", interval(found.agreement_correct), interval(found.kappa_correct))
     console.print(figures, highlight=False)
     console.print()
-
-
-def _interval(found: "Interval | None") -> str:
-    return "—" if found is None else found.text()

@@ -1,5 +1,6 @@
 """`hneurons neurons`: list, compare and share neurons."""
 
+import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,8 @@ from hneurons_eval.util.errors import UsageError, usage_errors
 from hneurons_eval.util.hub import copy_files, fetch
 
 INTERVALS = ("auroc", "balanced_accuracy", "auroc_pooled", "added")
-SHOWN = (
-    *(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high")),
-    "answers",
-    "hallucinated",
-    "brier_skill",
-    "probe_p",
-)
+COUNTS = ("answers", "hallucinated", "brier_skill", "probe_p")
+SHOWN = (*(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high")), *COUNTS)
 """Figures of a probe's log that its card shows."""
 
 
@@ -35,7 +31,7 @@ def neurons() -> None:
 
 @neurons.command(short_help="List the neurons with the largest weights.")
 @click.argument("source")
-@click.option("--most", type=click.IntRange(1), default=20, show_default=True, help="Number of neurons to list.")
+@click.option("--most", type=click.IntRange(1), default=20, help="Number of neurons to list.")
 def show(source: str, most: int) -> None:
     """List the neurons of SOURCE: number, layers, and those with the largest absolute weights.
 
@@ -46,12 +42,11 @@ def show(source: str, most: int) -> None:
     if chosen.weights is not None:
         positive = len(chosen.positive)
         counted += f": {positive:,} with a positive weight (the H-neurons), {len(chosen) - positive:,} with a negative"
-    named = chosen.model or "a model that the file does not name"
-    console.print(f"{counted}; of {named}", highlight=False, markup=False)
+    console.line(f"{counted}; of {chosen.model or 'a model that the file does not name'}")
     if chosen.widths:
-        console.print(f"{len(chosen) / sum(chosen.widths):.4%} of {sum(chosen.widths):,} neurons", highlight=False)
+        console.line(f"{len(chosen) / sum(chosen.widths):.4%} of {sum(chosen.widths):,} neurons")
     layers, counts = np.unique(chosen.layers, return_counts=True)
-    console.print("by layer: " + ", ".join(f"{layer}: {count}" for layer, count in zip(layers, counts, strict=True)))
+    console.line("by layer: " + ", ".join(f"{layer}: {count}" for layer, count in zip(layers, counts, strict=True)))
     stability = chosen.stability
     table = Table("layer", "index", "weight", *(() if stability is None else ("selected on half-samples",)), box=None)
     weights = chosen.weights if chosen.weights is not None else np.full(len(chosen), np.nan)
@@ -99,10 +94,13 @@ def pull(repository: str, out: Path, revision: str | None) -> None:
     with usage_errors():
         fetched = fetch(repository, revision)
         found = resolve(fetched)
-        if found.probe is not None:
-            copy_files(fetched, out)
-        else:
+        if found.probe is None:
             found.signed("both").save(out)
+        else:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staged:
+                copy_files(fetched, Path(staged) / out.name)
+                (Path(staged) / out.name).rename(out)
     kind, of = ("neurons", found.neurons) if found.probe is None else ("probe", found.probe)
     click.echo(f"{kind} of {(of and of.model) or 'a model that it does not name'}: {out}")
 

@@ -32,11 +32,9 @@ def report(logs: tuple[str, ...], html: Path | None, as_json: Path | None) -> No
     said = report_of(logs, whole=bool(html or as_json))
     console = wide_console()
     print_report(said, console)
-    for path, text in (
-        (html, lambda: page(said)),
-        (as_json, lambda: json.dumps(said, indent=1, allow_nan=False) + "\n"),
-    ):
+    files = ((html, lambda: page(said)), (as_json, lambda: json.dumps(said, indent=1, allow_nan=False) + "\n"))
+    for path, text in files:
         if path is not None:
             with usage_errors():
                 write_text_atomically(path, text())
-            console.print(f"written: {path}", soft_wrap=True, highlight=False, markup=False)
+            console.line(f"written: {path}")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 @click.option(
     "--dataset",
     default="facts",
-    show_default=True,
     help="Question set: facts, triviaqa, nq_open, bioasq, simpleqa_verified, nonexist, or a .jsonl, .json, .csv or "
     ".parquet file. For a shorter run give a smaller file.",
 )
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     "--preset",
     type=click.Choice(["paper", "quick"]),
     default="paper",
-    show_default=True,
     help="Sampling: paper (10 answers to each question at temperature 1) or quick (5 at 0.3, for small models).",
 )
 @click.option("--draws", type=click.IntRange(1), help="Answers sampled to each question; default the preset's.")
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     "--judge",
     type=click.Choice(["rule", "llm", "cascade"]),
     default="rule",
-    show_default=True,
     help="What calls answers right or wrong: rule (compares texts), llm (the grader), or cascade (the rule, then the "
     "grader for what the rule calls wrong).",
 )
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
     "--mode",
     type=click.Choice(["3-vs-1", "1-vs-1"]),
     default="3-vs-1",
-    show_default=True,
     help="Classes of the probe: hallucinated answer tokens against faithful ones and all other tokens (3-vs-1), or "
     "against faithful answer tokens alone (1-vs-1; half the memory and time).",
 )
@@ -52,59 +48,46 @@ if TYPE_CHECKING:
     "--penalty",
     type=click.Choice(["l1", "l2"]),
     default="l1",
-    show_default=True,
     help="l1 selects few neurons; l2 only detects, so that nothing is scaled.",
 )
 @click.option(
     "-C",
     "strength",
     default="auto",
-    show_default=True,
     help="Inverse strength of the penalty: auto (least held-out log-loss), paper (held-out accuracy plus accuracy with "
     "the neurons off; asks the model much more), or a number as in scikit-learn (quick).",
 )
 @click.option(
     "--alphas",
     default=ALPHAS,
-    show_default=True,
     help="Factors that the neurons are multiplied by in the interventions; 1, the baseline, is always among them.",
 )
 @click.option(
     "--controls",
     type=click.IntRange(1),
     default=100,
-    show_default=True,
     help="Random neuron sets of each kind that the probe is compared with; fewer are quicker.",
 )
 @click.option(
     "--questions",
     type=click.IntRange(1),
     default=200,
-    show_default=True,
     help="Most questions asked in each intervention. Collecting asks all questions of the training part.",
 )
 @click.option(
     "--sweep-controls",
     type=click.IntRange(0),
     default=CONTROLS,
-    show_default=True,
     help="Random neuron sets scaled beside the H-neurons in each intervention; 39 can show p = .05, 0 shows none.",
 )
 @click.option(
     "--behaviours",
     default=",".join(BEHAVIOURS),
-    show_default=True,
     help='Behaviour tasks to run after closed_book, with commas; --behaviours "" for none.',
 )
 @click.option("--dtype", **DTYPE)
-@click.option(
-    "--log-dir",
-    type=click.Path(path_type=Path),
-    default=Path("logs"),
-    show_default=True,
-    help="Directory of the Inspect logs.",
-)
-@click.option("--seed", default=0, show_default=True, help="Seed of sampled answers, folds and random sets.")
+@click.option("--log-dir", type=click.Path(path_type=Path), default="logs", help="Directory of the Inspect logs.")
+@click.option("--seed", default=0, help="Seed of sampled answers, folds and random sets.")
 @click.option("--display", help="Inspect's display: full, rich, plain or none; default by terminal.")
 @click.option("--resume", is_flag=True, help="Continue the interrupted run of the same options in --log-dir.")
 @click.option("--plan", is_flag=True, help="Print what the run would do and take, and stop.")
@@ -157,10 +140,10 @@ def run(
     logs: list[EvalLog] = []
     left = True
     if resume:
-        interrupted = [log.location for log in steps.progress(str(log_dir), name, model_args).interrupted]
-        if interrupted:
-            eval_retry(interrupted, **how)
         progress = steps.progress(str(log_dir), name, model_args)
+        if progress.interrupted:
+            eval_retry([log.location for log in progress.interrupted], **how)
+            progress = steps.progress(str(log_dir), name, model_args)
         logs, left = progress.finished + progress.interrupted, bool(progress.left) and not progress.interrupted
     if left:
         logs += inspect_eval(
@@ -179,4 +162,4 @@ def run(
         )
     if len(logs) < steps.total:
         raise click.ClickException("the pipeline stopped early; its last log says why")
-    console.print(f"\nBrowse them: inspect view --log-dir {log_dir}", highlight=False)
+    console.line(f"\nBrowse them: inspect view --log-dir {log_dir}")

@@ -8,9 +8,8 @@ print_plan(stages, pace, engine.layout.total, steps.mode, artifact_root(), conso
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +17,7 @@ from rich.table import Table
 from hneurons_eval.analysis.sweep_parameters import SERIES, parse_alphas
 from hneurons_eval.artifacts.pipeline_steps import PipelineSteps, behaviours_named
 from hneurons_eval.cli.calibration import Pace, calibrate
-from hneurons_eval.cli.console import duration, size
+from hneurons_eval.cli.console import TextConsole, duration, size
 from hneurons_eval.cli.doctor import FIT_SECONDS, fits_of_search, free_disk
 from hneurons_eval.data.presets import preset_named
 from hneurons_eval.probe.cost import fit_bytes, stored_bytes, training_rows
@@ -38,37 +37,20 @@ SHORT_TOKENS = 24
 """Most tokens of an answer in `closed_book`, and under suppression."""
 
 
-@dataclass(frozen=True)
-class Planned:
-    """Amount of work of a stage; numbers that depend on the yield are upper limits.
-
-    Attributes:
-        name: of the stage.
-        questions: that it asks, or whose answers it takes.
-        answers: sampled.
-        tokens: the most in each answer.
-        captured: answers whose contributions are kept; of `capture` each is one pass over prompt and response.
-        fitted: rows times fits of the probe.
-        like_collect: whether its questions are like those of `collect`, and so its answers about as long.
-    """
+class Planned(NamedTuple):
+    """Amount of work of a stage; numbers that depend on the yield are upper limits."""
 
     name: str
-    questions: int
-    answers: int = 0
-    tokens: int = 0
-    captured: int = 0
-    fitted: int = 0
-    like_collect: bool = True
+    questions: int  # that it asks, or whose answers it takes
+    answers: int = 0  # sampled
+    tokens: int = 0  # the most in each answer
+    captured: int = 0  # answers whose contributions are kept; of `capture` each is one pass
+    fitted: int = 0  # rows times fits of the probe
+    like_collect: bool = True  # whether its answers are about as long as those of `collect`
 
 
 def planned(train: Sequence["Question"], test: Sequence["Question"], steps: PipelineSteps) -> list[Planned]:
-    """The stages of the pipeline in their order, with the most that each can have to do.
-
-    Args:
-        train: questions of `collect`.
-        test: of `detect` and `closed_book`.
-        steps: the options.
-    """
+    """The stages of the pipeline on its questions, in their order, with the most that each can have to do."""
     from hneurons_eval.probe.choice_of_c import GRID_POINTS
     from hneurons_eval.probe.nested_cv import SUPPRESSION_QUESTIONS
 
@@ -120,29 +102,16 @@ def _behaviour(name: str, steps: PipelineSteps) -> Planned:
 # --- cost -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Expected cost of a stage.
+class Cost(NamedTuple):
+    """Expected cost of a stage."""
 
-    Attributes:
-        passes: forward passes: one for a prompt, one for each token of an answer, one for each capture.
-        seconds: of time; None where no pace was measured.
-        disk: bytes of contributions and of its log.
-    """
-
-    passes: int
-    seconds: float | None
-    disk: int
+    passes: int  # forward passes: one for a prompt, each token of an answer, each capture
+    seconds: float | None  # None where no pace was measured
+    disk: int  # bytes of contributions and of its log
 
 
 def cost(stage: Planned, pace: Pace | None, neurons: int) -> Cost:
-    """Expected cost of a stage; without a pace, and of behaviour tasks, every answer counts at its most tokens.
-
-    Args:
-        stage: its work.
-        pace: measured speed.
-        neurons: of the model.
-    """
+    """Expected cost of a stage; without a pace, and of behaviour tasks, every answer counts at its most tokens."""
     tokens = min(stage.tokens, pace.tokens) if pace is not None and stage.like_collect else float(stage.tokens)
     logged = stage.questions if stage.name == "probe" else max(stage.answers, stage.captured)
     of_log = LOG_BYTES.get(stage.name, SWEEP_BYTES) * logged
@@ -165,16 +134,7 @@ def cost(stage: Planned, pace: Pace | None, neurons: int) -> Cost:
 def print_plan(
     stages: Sequence[Planned], pace: Pace | None, neurons: int, mode: str, artifacts: Path, console: Console
 ) -> None:
-    """Print a table of the stages with the expected cost of each, and whether memory and disk suffice.
-
-    Args:
-        stages: in their order.
-        pace: measured speed; None: times are left out.
-        neurons: of the model.
-        mode: of the probe.
-        artifacts: where contributions will be kept.
-        console: where to print.
-    """
+    """Print a table of the stages with the expected cost of each (no times without a pace), and what is free."""
     from hneurons_eval.util.memory import available
 
     costs = [cost(stage, pace, neurons) for stage in stages]
@@ -183,26 +143,13 @@ def print_plan(
     for column in ("questions", "answers", "max tokens", "forward passes", "time", "disk"):
         table.add_column(column, justify="right", no_wrap=True)
     for stage, own in zip(stages, costs, strict=True):
-        table.add_row(
-            stage.name,
-            f"{stage.questions:,}",
-            f"{stage.answers:,}" if stage.answers else "—",
-            f"{stage.tokens}" if stage.tokens else "—",
-            f"{own.passes:,}" if own.passes else "—",
-            "—" if own.seconds is None else duration(own.seconds),
-            size(own.disk),
-        )
+        numbers = (f"{number:,}" if number else "—" for number in (stage.answers, stage.tokens, own.passes))
+        time = "—" if own.seconds is None else duration(own.seconds)
+        table.add_row(stage.name, f"{stage.questions:,}", *numbers, time, size(own.disk))
     disk = sum(own.disk for own in costs)
-    table.add_row(
-        "in all",
-        "",
-        f"{sum(stage.answers for stage in stages):,}",
-        "",
-        f"{sum(own.passes for own in costs):,}",
-        "—" if pace is None else duration(sum(own.seconds or 0.0 for own in costs)),
-        size(disk),
-        style="bold",
-    )
+    answers, passes = sum(stage.answers for stage in stages), sum(own.passes for own in costs)
+    time = "—" if pace is None else duration(sum(own.seconds or 0.0 for own in costs))
+    table.add_row("in all", "", f"{answers:,}", "", f"{passes:,}", time, size(disk), style="bold")
     console.print(table, highlight=False)
     if pace is not None:
         console.print(
@@ -228,14 +175,11 @@ def _against(what: str, of: str, needed: int, free: int, console: Console) -> No
 
 
 def show_plan(
-    model: str, dtype: str, grader: str | None, steps: PipelineSteps, console: Console, weights_needed: bool = True
+    model: str, dtype: str, grader: str | None, steps: PipelineSteps, console: TextConsole, weights_needed: bool = True
 ) -> None:
     """Print the plan of a run and its cost; loads the model, which the run then uses.
 
-    Without its weights the times are left out, unless the weights are needed.
-
-    Raises:
-        UsageError: a question set or a model that cannot be loaded.
+    Without its weights the times are left out, unless the weights are needed. UsageError for what cannot be loaded.
     """
     from hneurons_eval.artifacts.paths import artifact_root
     from hneurons_eval.data.selection import questions_for
@@ -257,23 +201,19 @@ def show_plan(
             if weights_needed:
                 raise
             layout, used, why = load_layout(model), dtype, str(error)
-    console.print(
+    console.line(
         f"plan for hneurons/{model} ({layout}, {used}): {steps.dataset}, preset {steps.preset}, {draws} draws; "
-        f"probe {steps.mode}, {steps.penalty}, C {steps.C}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"probe {steps.mode}, {steps.penalty}, C {steps.C}"
     )
     print_plan(stages, pace, layout.total, steps.mode, artifact_root(), console)
     if why:
         console.print(f"no times: {why}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if steps.judge != "rule":
         judged = sum(stage.answers for stage in stages if stage.name in ("collect", "detect", "closed_book"))
-        console.print(f"judge {steps.judge}: at most {judged:,} requests to {grader}", highlight=False, markup=False)
+        console.line(f"judge {steps.judge}: at most {judged:,} requests to {grader}")
 
 
 def _measured(engine: "Engine", train: "Sequence[Question]", steps: PipelineSteps, draws: int) -> Pace:
-    """The pace of an engine on the real questions."""
     from inspect_ai.model import ChatMessageUser
 
     from hneurons_eval.data.questions import ANSWER_ONLY
