@@ -37,9 +37,9 @@ def base_transfer(
     """Answer questions with the model being evaluated, and detect its hallucinations by another checkpoint's probe.
 
     The probe is not trained again. The paper's prompt for base models is plain text: the question, then `Answer:` on a
-    line of its own; the answer ends at the first newline. Everything else is as in `detect`. AUROC does not depend on
-    the threshold, which may differ between checkpoints: the log has the accuracy at the probe's own threshold, and at
-    one chosen on other answers of this checkpoint (`accuracy_refit`).
+    line of its own; the answer ends at the first newline. All else is as in `detect`. AUROC does not depend on the
+    threshold, which may differ between checkpoints: the log has the accuracy at the probe's own threshold, and at one
+    chosen on other answers of this checkpoint (`accuracy_refit`).
 
     Args:
         probe: the log of the `probe` task, or a probe directory, of a model with the same layers.

@@ -3,9 +3,8 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from inspect_ai import Task, task
@@ -43,10 +42,7 @@ def balanced(rows: Sequence[StageScore], per_class: int, seed: int = 0) -> list[
             by_relation[str(row.metadata.get("relation"))][outcome].append(row)
     pairs: list[tuple[StageScore, StageScore]] = []
     for relation in sorted(by_relation):
-        sides = [
-            [own[i] for i in rng.permutation(len(own))]
-            for own in (by_relation[relation]["right"], by_relation[relation]["wrong"])
-        ]
+        sides = [[own[i] for i in rng.permutation(len(own))] for own in by_relation[relation].values()]
         pairs += list(zip(*sides, strict=False))
     if len(pairs) > per_class:
         pairs = [pairs[i] for i in sorted(rng.permutation(len(pairs))[:per_class])]
@@ -122,7 +118,6 @@ def _counts(rows: Sequence[StageScore]) -> dict[str, int]:
 
 
 def _what_is_captured(rows: Sequence[StageScore], chosen: Sequence[StageScore]) -> str:
-    """How many questions are captured of how many, and why no more."""
     counts = _counts(rows)
     relations = {row.metadata.get("relation") for row in chosen}
     return (
@@ -132,21 +127,13 @@ def _what_is_captured(rows: Sequence[StageScore], chosen: Sequence[StageScore]) 
     )
 
 
-@dataclass(frozen=True)
-class Source:
-    """Judged answers, in the form of a collect log's scores.
+class Source(NamedTuple):
+    """Judged answers, in the form of a collect log's scores."""
 
-    Attributes:
-        name: of the data set.
-        rows: answers of both classes, and others, which are left out.
-        remedy: what to do where they cannot be balanced.
-        metadata: what the capture log says of where they come from.
-    """
-
-    name: str | None
-    rows: list[StageScore]
-    remedy: str
-    metadata: dict[str, Any]
+    name: str | None  # of the data set
+    rows: list[StageScore]  # answers of both classes, and others, which are left out
+    remedy: str  # what to do where they cannot be balanced
+    metadata: dict[str, Any]  # what the capture log says of where they come from
 
 
 def _from_log(responses: str, span: str, labels: str) -> Source:
@@ -159,61 +146,38 @@ def _from_log(responses: str, span: str, labels: str) -> Source:
     log = read_stage(responses, "collect", "responses")
     rows = reduced_scores(log, "judge", "responses")
     compared = check_sampler(log, rows, capturing_model())
-    return Source(
-        log.eval.dataset.name,
-        rows,
-        "collect more questions, or fewer draws at a lower temperature",
-        {"source": log.location, **compared},
-    )
+    remedy = "collect more questions, or fewer draws at a lower temperature"
+    return Source(log.eval.dataset.name, rows, remedy, {"source": log.location, **compared})
 
 
 def _from_official(file: Path, labels: str) -> Source:
     capturing_model()
     official = read_official(file, Path(labels.removeprefix("file://")) if labels else None)
-    rows = [
-        StageScore(
-            answer.id,
-            Score(
-                value=OUTCOME_OF[answer.label],
-                answer=answer.response,
-                metadata={
-                    "question": answer.question,
-                    "aliases": [],
-                    "relation": None,
-                    "prompt": [{"role": "user", "content": answer.prompt}],
-                    "official_span": None if answer.span is None else list(answer.span),
-                },
-            ),
-        )
-        for answer in official.answers
-    ]
-    return Source(
-        file.stem,
-        rows,
-        "give answers and labels of both classes",
-        {
-            "source": str(file),
-            "labels": str(official.labels or file),
-            "answered_by": "not said by the official files; it may be another model than the one captured",
-            "without_label": official.without_label,
-            "without_answer": official.without_answer,
-        },
-    )
+    rows = []
+    for answer in official.answers:
+        details = {
+            "question": answer.question,
+            "aliases": [],
+            "relation": None,
+            "prompt": [{"role": "user", "content": answer.prompt}],
+            "official_span": None if answer.span is None else list(answer.span),
+        }
+        score = Score(value=OUTCOME_OF[answer.label], answer=answer.response, metadata=details)
+        rows.append(StageScore(answer.id, score))
+    about = {
+        "source": str(file),
+        "labels": str(official.labels or file),
+        "answered_by": "not said by the official files; it may be another model than the one captured",
+        "without_label": official.without_label,
+        "without_answer": official.without_answer,
+    }
+    return Source(file.stem, rows, "give answers and labels of both classes", about)
 
 
 def _sample(row: StageScore) -> Sample:
-    details = row.metadata
-    label = LABEL_OF[str(row.score.value)]
-    return Sample(
-        id=row.sample_id,
-        input=conversation(details["prompt"]),
-        target=label,
-        metadata={
-            "question": details["question"],
-            "aliases": details["aliases"],
-            "relation": details.get("relation"),
-            "response": row.score.answer or "",
-            "label": label,
-            **{key: details[key] for key in ("official_span",) if key in details},
-        },
-    )
+    details, label = row.metadata, LABEL_OF[str(row.score.value)]
+    about: dict[str, Any] = {name: details[name] for name in ("question", "aliases")}
+    about |= {"relation": details.get("relation"), "response": row.score.answer or "", "label": label}
+    if "official_span" in details:
+        about["official_span"] = details["official_span"]
+    return Sample(id=row.sample_id, input=conversation(details["prompt"]), target=label, metadata=about)

@@ -1,5 +1,7 @@
 """Stage 1: sample several answers to each question and judge them."""
 
+from typing import Any
+
 from inspect_ai import Epochs, Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
@@ -17,28 +19,16 @@ from hneurons_eval.util.errors import UsageError, checked_arguments, usage_error
 
 def sampling_config(preset: Preset) -> GenerateConfig:
     """How answers are sampled, as Inspect takes it."""
-    return GenerateConfig(
-        temperature=preset.temperature,
-        top_k=preset.top_k,
-        top_p=preset.top_p,
-        max_tokens=preset.max_tokens,
-        max_connections=MAX_CONNECTIONS,
-    )
+    own = {name: getattr(preset, name) for name in ("temperature", "top_k", "top_p", "max_tokens")}
+    return GenerateConfig(**own, max_connections=MAX_CONNECTIONS)
 
 
 def question_sample(question: Question, sample_id: str | None = None, **metadata: object) -> Sample:
     """A question as an Inspect sample, with the paper's suffix that asks for the answer only."""
-    return Sample(
-        id=sample_id or question.id,
-        input=question.question + ANSWER_ONLY,
-        target=list(question.aliases),
-        metadata={
-            "question": question.question,
-            "relation": question.relation,
-            **({} if question.exists else {"exists": False}),
-            **metadata,
-        },
-    )
+    about: dict[str, Any] = {"question": question.question, "relation": question.relation}
+    about |= ({} if question.exists else {"exists": False}) | metadata
+    asked = question.question + ANSWER_ONLY
+    return Sample(id=sample_id or question.id, input=asked, target=list(question.aliases), metadata=about)
 
 
 @task
@@ -80,17 +70,13 @@ def collect(
     asked = questions_for(dataset, part, split)
     if questions is not None:
         asked = spread(asked, questions, seed)
-    columns = ("sampleId", "epoch", "input", "target", "answer", "tokens")
+    columns = [TaskSamplesColumn(id=name) for name in ("sampleId", "epoch", "input", "target", "answer", "tokens")]
+    columns.append(TaskSamplesColumn.score("judge"))
     return Task(
         dataset=MemoryDataset([question_sample(question) for question in asked], name=dataset),
         solver=draw(seed, number),
         scorer=judge_answers(judge),
         epochs=Epochs(number, consistency()),
         config=sampling_config(chosen),
-        viewer=ViewerConfig(
-            task_samples_view=TaskSamplesView(
-                name="Samples",
-                columns=[*(TaskSamplesColumn(id=column) for column in columns), TaskSamplesColumn.score("judge")],
-            )
-        ),
+        viewer=ViewerConfig(task_samples_view=TaskSamplesView(name="Samples", columns=columns)),
     )

@@ -85,10 +85,7 @@ def untrained_samples(
 ) -> tuple[list[Sample], dict[str, int]]:
     """The questions of some sets that the probe was not trained on, and how many of each were left out.
 
-    Arguments as of `detect`.
-
-    Raises:
-        UsageError: a set that cannot be had or has no other questions; a number of questions below 1.
+    Arguments as of `detect`. UsageError for a set that cannot be had or has no other questions.
     """
     check_questions(questions)
     names = named_sets(dataset)
@@ -107,26 +104,18 @@ def untrained_samples(
         fresh = [question for question in known if normalise_question(question.question) not in trained]
         if not fresh:
             more = ", or part=all" if chosen == "test" else ""
-            raise UsageError(
-                f"the probe was trained on all {len(known)} questions of {name}; give other questions{more}"
-            )
+            told = f"the probe was trained on all {len(known)} questions of {name}"
+            raise UsageError(f"{told}; give other questions{more}")
         left_out[set_label(name)] = len(known) - len(fresh)
         for question in spread(fresh, questions or len(fresh), seed):
             own = f"{set_label(name)}/{question.id}" if len(names) > 1 else question.id
-            sample = question_sample(question, own, dataset=set_label(name))
-            if touched:
-                sample.metadata = {**(sample.metadata or {}), "trained_relation": question.id in leftovers}
-            samples.append(sample)
+            flagged = {"trained_relation": question.id in leftovers} if touched else {}
+            samples.append(question_sample(question, own, dataset=set_label(name), **flagged))
     return samples, left_out
 
 
 def _leftovers(touched: Sequence[Question], everything: Sequence[Question], test: Sequence[Question]) -> set[str]:
-    """Ids of the questions that a probe's training set was drawn from, by relation: balancing left them over.
-
-    Args:
-        touched: the questions that were trained on.
-        everything: the set, and `test`: its test part.
-    """
+    """Ids of the questions in the relations that were trained on, but those of a test part that was not touched."""
     ids = {question.id for question in touched}
     clean = {question.id for question in test} if not any(question.id in ids for question in test) else set()
     relations = {question.relation for question in touched}
@@ -134,11 +123,7 @@ def _leftovers(touched: Sequence[Question], everything: Sequence[Question], test
 
 
 def named_sets(dataset: str | Sequence[str]) -> list[str]:
-    """The question sets of `a,b` or a list.
-
-    Raises:
-        UsageError: none, or one twice.
-    """
+    """The question sets of `a,b` or a list; UsageError for none, or one twice."""
     parts = dataset.split(",") if isinstance(dataset, str) else list(dataset)
     names = [part.strip() for part in parts if part.strip()]
     labels = [set_label(name) for name in names]
@@ -177,11 +162,7 @@ def judge_and_classify(judge: str, probe: str, same_model: bool = True) -> Solve
 
 
 def baselines_of(source: Reference) -> "Baselines | None":
-    """What the probe was compared with, where that is kept beside it.
-
-    Raises:
-        UsageError: it is there and cannot be read.
-    """
+    """What the probe was compared with, where that is kept beside it."""
     from hneurons_eval.probe.baseline_classifiers import Baselines
 
     path = Path(source.summary["directory"]) / BASELINES
@@ -208,10 +189,9 @@ def classified(source: Reference, baselines: "Baselines | None", found: Mapping[
     if probe.penalty == "l1":
         result["selected"] = pack(answer[0, probe.coef_ != 0])
     if baselines is not None:
-        hidden = row.extras.get("hidden")
-        scalars = scalar_inputs([found])
-        hidden_states = None if hidden is None else hidden[None]
-        scores = baselines.scores(answer, scalars, hidden_states, prompt, probe.decision_function(answer))
+        hidden = None if (state := row.extras.get("hidden")) is None else state[None]
+        margins = probe.decision_function(answer)
+        scores = baselines.scores(answer, scalar_inputs([found]), hidden, prompt, margins)
         if probe.penalty == "l1":
             scores.plain |= {sign: part_by_sign(answer, probe.coef_, sign) for sign in SIGNED}
         result |= described_scores(scores, 0)

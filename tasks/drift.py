@@ -73,18 +73,14 @@ def drift(
         Sample(id=f"layer {layer:02d}", input=f"Layer {layer}: {count} of the neurons", metadata={"layer": layer})
         for layer, count in enumerate(np.bincount(chosen.layers, minlength=len(layout.widths)).tolist())
     ]
+    scaled = {"neurons": named.file, "neurons_digest": chosen.digest, "sign": sign}
+    about = {"base": first.name, "checkpoints": names, **scaled}
     return Task(
         dataset=MemoryDataset(samples, name=f"{first.name} to {', '.join(names)}"),
         solver=compare(first.name, names, neurons, sets, seed, sign),
         scorer=drifted(),
         config=GenerateConfig(max_connections=MAX_CONNECTIONS),
-        metadata={
-            "base": first.name,
-            "checkpoints": names,
-            "neurons": named.file,
-            "neurons_digest": chosen.digest,
-            "sign": sign,
-        },
+        metadata=about,
     )
 
 
@@ -107,10 +103,7 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
 def compare(
     base: str, checkpoints: Sequence[str], neurons: str, sets: int = 2000, seed: int = 0, sign: str = "positive"
 ) -> Solver:
-    """Solver that compares the checkpoints at the first sample and gives each sample the result for its layer.
-
-    The arguments are those of the task.
-    """
+    """Solver that compares the checkpoints at the first sample, and gives each sample the result for its layer."""
     named = resolve(neurons, "neurons")
     lock = anyio.Lock()
     found: list[Any] = []
@@ -145,8 +138,7 @@ def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]
     if layer is None:
         figures = last.figures()
         told = drift_summary.headline(last)
-        several = len(rankings) > 1
-        if several:
+        if len(rankings) > 1:
             told = f"{drift_summary.timeline_summary(rankings)}\n\n{told}"
             for name, one in zip(short_names([one.drift.checkpoint for one in rankings]), rankings, strict=True):
                 own = one.figures()

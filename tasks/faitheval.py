@@ -67,16 +67,11 @@ def faitheval(
 def choice_sample(row: CounterfactualQuestion, prompt: str) -> Sample:
     """A passage, a question and its options, after the instruction of a prompt."""
     options = "\n".join(f"{label}) {text}" for label, text in row.choices.items())
+    asked = f"{PROMPTS[prompt]}\n\nContext: {row.context}\n\nQuestion: {row.question}\n\n{options}\n\n"
+    about = {name: getattr(row, name) for name in ("question", "context_key", "true_key", "topic")}
     return Sample(
         id=row.id,
-        input=f"{PROMPTS[prompt]}\n\nContext: {row.context}\n\nQuestion: {row.question}\n\n{options}\n\n"
-        "Answer with the letter of one option only.",
+        input=asked + "Answer with the letter of one option only.",
         target=row.context_key,
-        metadata={
-            "question": row.question,
-            "choices": dict(row.choices),
-            "context_key": row.context_key,
-            "true_key": row.true_key,
-            "topic": row.topic,
-        },
+        metadata={**about, "choices": dict(row.choices)},
     )

@@ -81,16 +81,9 @@ def jailbreak(
 
 def forbidden_sample(row: JailbreakPrompt) -> Sample:
     """A prompt whose input shows it in a fenced block; what the model is given is in the metadata."""
-    return Sample(
-        id=row.id.replace("/", "+"),
-        input=quoted(row.prompt),
-        metadata={
-            "question": row.question,
-            "prompt": row.prompt,
-            "category": row.category,
-            "template": row.template_id,
-        },
-    )
+    about = {name: getattr(row, name) for name in ("question", "prompt", "category")}
+    about["template"] = row.template_id
+    return Sample(id=row.id.replace("/", "+"), input=quoted(row.prompt), metadata=about)
 
 
 def some_questions(rows: Sequence[JailbreakPrompt], number: int | None, seed: int) -> list[JailbreakPrompt]:
@@ -101,13 +94,7 @@ def some_questions(rows: Sequence[JailbreakPrompt], number: int | None, seed: in
 
 @solver
 def answer_quoted(neurons: str, controls: Sequence[str], seed: int = 0) -> Solver:
-    """Answer the prompt in the metadata under each condition; the conversation shows the answer in a fenced block.
-
-    Args:
-        neurons: digest of the kept set.
-        controls: digests of the control sets.
-        seed: of sampling, with the prompt and the epoch.
-    """
+    """Answer the prompt in the metadata under each condition; the conversation shows the answer in a fenced block."""
 
     async def one_answer(state: TaskState, model: Scaled) -> Reply:
         config = GenerateConfig(seed=stable_seed(seed, state.metadata["item"], state.epoch))

@@ -21,14 +21,7 @@ from hneurons_eval.tasks.sycophancy import sycophancy
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 TASKS: dict[str, Callable[..., Task]] = {
-    "collect": collect,
-    "capture": capture,
-    "probe": probe,
-    "detect": detect,
-    "closed_book": closed_book,
-    "falseqa": falseqa,
-    "faitheval": faitheval,
-    "sycophancy": sycophancy,
+    task.__name__: task for task in (collect, capture, probe, detect, closed_book, falseqa, faitheval, sycophancy)
 }
 ALL_BEHAVIOURS = ",".join(BEHAVIOURS)
 
@@ -65,20 +58,12 @@ def pipeline(
     with `resume`: stages whose logs are finished are not run again.
 
     Args:
-        dataset: as in `collect`.
-        preset: `paper` or `quick`, as in `collect`.
+        dataset, preset, judge, split: as in `collect`.
         draws: answers to each question; default the preset's.
-        judge: `rule`, `llm` or `cascade`.
-        split: of a Hub set.
-        per_class: most questions of each class to capture.
+        per_class, reduce: as in `capture`.
         span: where the answer is: `rule`, `llm` or `response`.
-        reduce: `mean` or `max` over the tokens of a region.
-        mode: `3-vs-1` or `1-vs-1`.
-        penalty: `l1` or `l2`.
-        C: `auto`, `paper`, or a number, as in `probe`.
-        folds: in which relations (else questions) are held out.
+        mode, penalty, C, folds, controls: as in `probe`.
         alphas: factors of the interventions.
-        controls: neuron sets of each kind to compare the probe with.
         questions: at most this many in each intervention; `collect` asks all of the training part.
         sweep_controls: contribution-matched random sets in each intervention, which scales the positive neurons.
         behaviours: behaviour tasks on the data that they bring; `-T behaviours=` for none.

@@ -93,11 +93,7 @@ def warnings_about(rows: Sequence[AnswerRecord]) -> list[str]:
 
 
 def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
-    """Refuse to fit what does not fit the memory.
-
-    Raises:
-        NotEnoughMemoryError: says how much it would take.
-    """
+    """Refuse to fit what does not fit the memory: NotEnoughMemoryError."""
     less = "use mode=1-vs-1, which takes half, or " if mode == "3-vs-1" else ""
     what = f"fitting {training_rows(answers, mode):,} rows of {neurons:,} neurons"
     check_room(fit_bytes(answers, neurons, mode), what, f"{less}capture fewer answers (per_class)")

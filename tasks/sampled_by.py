@@ -15,31 +15,19 @@ MAX_COMPARED = 500
 
 
 def capturing_model() -> Model:
-    """The model in the role `capture`, else the evaluated one.
-
-    Raises:
-        UsageError: it gives no access to its neurons.
-    """
+    """The model in the role `capture`, else the evaluated one; UsageError without access to its neurons."""
     return hneurons_model(CAPTURE_ROLE, f", or beside another model --model-role {CAPTURE_ROLE}=hneurons/MODEL")
 
 
 def check_sampler(log: EvalLog, rows: Sequence[StageScore], model: Model) -> dict[str, Any]:
-    """Refuse answers of another checkpoint, tokenizer or chat template than the model's that is to capture them.
+    """What was compared of the model that sampled answers and the one that captures them, for the capture log.
 
     A server gives its model any name it likes, so with the role `capture` bound the name decides nothing. What does:
     the content of the checkpoint, where the sampler was a local directory, and the number of tokens that the sampler
     counted in each prompt.
 
-    Args:
-        log: of `collect`.
-        rows: its answers, with the messages that were answered.
-        model: the one that captures.
-
-    Returns:
-        what was compared, for the capture log.
-
     Raises:
-        UsageError: names what differs.
+        UsageError: answers of another checkpoint, tokenizer or chat template; names what differs.
     """
     from hneurons_eval.models.checkpoints import fingerprint
 
@@ -77,7 +65,7 @@ def check_sampler(log: EvalLog, rows: Sequence[StageScore], model: Model) -> dic
 
 
 def _counted_prompts(log: EvalLog) -> Mapping[str, int]:
-    """Tokens of each question's prompt as the sampler counted them; without those it did not count."""
+    """Tokens of each question's prompt as the sampler counted them, where it did."""
     found: dict[str, int] = {}
     for sample in log.samples or []:
         usage: ModelUsage | None = sample.output.usage

@@ -1,9 +1,8 @@
 """Parts of all sweeps over alpha: conditions, control sets, samples, and the summary sample."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import anyio.to_thread
 import numpy as np
@@ -33,23 +32,14 @@ HARDEST, ALL = "hardest", "all"
 # --- conditions ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """The neurons, the factors, and the sets that they are compared with.
+class Conditions(NamedTuple):
+    """The neurons, the factors, and the sets that they are compared with."""
 
-    Attributes:
-        neurons: digest of the kept set: exactly the neurons that are scaled.
-        alphas: ascending, the baseline 1 among them.
-        controls: digests of the control sets.
-        kinds: of each control set.
-        about: metadata for the log; `scaled` says in words which neurons are scaled.
-    """
-
-    neurons: str
-    alphas: tuple[float, ...]
-    controls: tuple[str, ...]
-    kinds: tuple[str, ...]
-    about: Mapping[str, Any] = field(hash=False)
+    neurons: str  # digest of the kept set: exactly the neurons that are scaled
+    alphas: tuple[float, ...]  # ascending, the baseline 1 among them
+    controls: tuple[str, ...]  # digests of the control sets
+    kinds: tuple[str, ...]  # of each control set
+    about: Mapping[str, Any]  # metadata for the log; `scaled` says in words which neurons are scaled
 
 
 def conditions(
@@ -111,11 +101,7 @@ def scaled_in_words(chosen: NeuronSet, known: NeuronSet, sign: str) -> str:
 
 
 def kinds_named(against: str | Sequence[str]) -> tuple[str, ...]:
-    """The kinds of random sets that a parameter names; empty for `hardest` and `all`.
-
-    Raises:
-        UsageError: another.
-    """
+    """The kinds of random sets that a parameter names, empty for `hardest` and `all`; else UsageError."""
     parts = against.split(",") if isinstance(against, str) else list(against)
     names = tuple(dict.fromkeys(part.strip() for part in parts))
     if names in ((HARDEST,), (ALL,)):
@@ -141,12 +127,11 @@ def control_sets(
     of every neuron, which a probe's directory holds. One more set holds the strongest neurons of the other sign.
 
     Args:
-        neurons: that are scaled.
+        neurons, sign: that are scaled.
         layout: of the model.
         probe: the probe's directory, or None.
         number: random sets of each kind.
         seed: of the sets.
-        sign: of the scaled neurons.
         against: `hardest` (contribution-matched, else layer-matched), `all`, or names of kinds, with commas.
 
     Raises:
@@ -163,11 +148,8 @@ def control_sets(
                 f"against={kind} needs the activity of every neuron in the probe's directory, or more neurons to draw "
                 f"from; give the log or the directory of the probe, or choose against={', '.join(drawn)}"
             )
-    found = [
-        (kind, one)
-        for kind in wanted or ("contribution" if "contribution" in drawn else "layer",)
-        for one in drawn[kind]
-    ]
+    hardest = "contribution" if "contribution" in drawn else "layer"
+    found = [(kind, one) for kind in wanted or (hardest,) for one in drawn[kind]]
     if probe is not None and sign != "both":
         found += _strongest_of_other_sign(probe, sign, len(neurons))
     return [
@@ -208,15 +190,9 @@ def _strongest_of_other_sign(probe: Path, sign: str, size: int) -> list[tuple[st
 
 # --- samples ---------------------------------------------------------------------------------------------
 
-Record = TypeVar("Record")
-
 
 def series_named(given: str, among: Sequence[str], parameter: str) -> tuple[str, ...]:
-    """The series that a parameter names: one of them, or `both`.
-
-    Raises:
-        UsageError: another.
-    """
+    """The series that a parameter names, one of some or `both`; else UsageError."""
     if given != "both" and given not in among:
         raise UsageError(f"{parameter} should be {', '.join(among)} or both, found {given!r}")
     return tuple(among) if given == "both" else (given,)
@@ -264,22 +240,13 @@ class SweepSamples(SampleSource):
 def swept_sample(sample: Sample, alpha: float, kinds: Sequence[str], series: str = "", cluster: str = "") -> Sample:
     """A question at one alpha: its id is `question@alpha`, `series:question@alpha` where there are several series.
 
-    Args:
-        sample: with the question's own id.
-        kinds: of the control sets.
-        series: of the sample, where a task has several.
-        cluster: unit of resampling, where that is not the question.
+    The cluster is the unit of resampling where that is not the question; the kinds are of the control sets.
     """
     item = str(sample.id)
     own = {"alpha": alpha, "item": item, "kinds": list(kinds)}
-    own |= {"series": series} if series else {}
-    own |= {"cluster": cluster} if cluster else {}
-    return Sample(
-        id=f"{series}:{item}@{alpha:g}" if series else f"{item}@{alpha:g}",
-        input=sample.input,
-        target=sample.target,
-        metadata={**(sample.metadata or {}), **own},
-    )
+    own |= {name: value for name, value in (("series", series), ("cluster", cluster)) if value}
+    name = f"{series}:{item}@{alpha:g}" if series else f"{item}@{alpha:g}"
+    return Sample(id=name, input=sample.input, target=sample.target, metadata={**(sample.metadata or {}), **own})
 
 
 def sweep_task(
@@ -301,23 +268,18 @@ def sweep_task(
         under: the conditions.
         title: of the summary.
         headlines: outcomes that are reported in full; the first is the primary outcome.
-        solver: default one turn.
+        scorer, solver: default one turn.
         config: of the answers, beneath what the user sets; default greedy.
         about: metadata for the log.
-        order: series of which the first has the primary outcome; others follow by name. As given to the scorer's
-            `dose_response_figures`.
+        order: series of which the first has the primary outcome, as given to the scorer's `dose_response_figures`.
     """
     settings = GenerateConfig(temperature=0.0, max_connections=MAX_CONNECTIONS).merge(config or GenerateConfig())
-    columns = ("sampleId", "input", "answer")
+    columns = [TaskSamplesColumn(id=name) for name in ("sampleId", "input", "answer")]
     return Task(
         dataset=SweepSamples(samples, title, headlines, str(under.about["scaled"]), order),
         solver=solver or answer_scaled(under.neurons, under.controls),
         scorer=scorer,
         config=settings,
         metadata={**under.about, **(about or {})},
-        viewer=ViewerConfig(
-            task_samples_view=TaskSamplesView(
-                name="Question and alpha", columns=[TaskSamplesColumn(id=column) for column in columns]
-            )
-        ),
+        viewer=ViewerConfig(task_samples_view=TaskSamplesView(name="Question and alpha", columns=columns)),
     )

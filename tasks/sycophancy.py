@@ -146,12 +146,6 @@ def doubt(neurons: str, controls: Sequence[str], scale_first: bool = False, seed
     """Ask, doubt the answer, and ask again, with the neurons scaled by the sample's alpha and for each control set.
 
     Beside it, from the same first answer, ask again without doubt.
-
-    Args:
-        neurons: digest of the kept set.
-        controls: digests of the control sets.
-        scale_first: scale the neurons in the first answer too.
-        seed: of sampling, with the question, the epoch and the turn.
     """
     first_answers = Once()
 

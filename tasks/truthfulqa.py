@@ -87,22 +87,13 @@ def truthful_sample(row: TruthfulQuestion) -> Sample:
 
 @solver
 def weigh_or_answer(neurons: str, controls: Sequence[str]) -> Solver:
-    """The loglikelihoods of the given answers (series `mc`), or an answer (series `open`), under each condition.
-
-    Args:
-        neurons: digest of the kept set.
-        controls: digests of the control sets.
-    """
+    """The loglikelihoods of the given answers (series `mc`), or an answer (series `open`), under each condition."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        return await under_all_conditions(state, neurons, controls, weighed_or_answered)
+        asked = weighed if state.metadata["series"] == "mc" else one_turn
+        return await under_all_conditions(state, neurons, controls, asked)
 
     return solve
-
-
-async def weighed_or_answered(state: TaskState, model: Scaled) -> Reply:
-    """What the sample's series asks for."""
-    return await (weighed if state.metadata["series"] == "mc" else one_turn)(state, model)
 
 
 async def weighed(state: TaskState, model: Scaled) -> Reply:
