@@ -138,9 +138,12 @@ def control_sets(
         UsageError: a kind that is named and cannot be drawn.
         ValueError: too few neurons in the model to draw from.
     """
+    from hneurons_eval.probe.classifier import Probe
+
     if not number:
         return []
-    drawn = _drawn_sets(neurons.flat(layout), layout, probe, number, seed)
+    weights = None if probe is None else Probe.load(probe).coef_
+    drawn = _drawn_sets(neurons.flat(layout), layout, probe, weights, number, seed)
     wanted = kinds_named(against) or (tuple(drawn) if against == ALL else ())
     for kind in wanted:
         if kind not in drawn:
@@ -150,8 +153,11 @@ def control_sets(
             )
     hardest = "contribution" if "contribution" in drawn else "layer"
     found = [(kind, one) for kind in wanted or (hardest,) for one in drawn[kind]]
-    if probe is not None and sign != "both":
-        found += _strongest_of_other_sign(probe, sign, len(neurons))
+    if weights is not None and sign != "both":
+        other, signed = ("negative", -weights) if sign == "positive" else ("positive", weights)
+        of_other = np.flatnonzero(signed > 0)
+        strongest = of_other[np.argsort(-signed[of_other], kind="stable")[: len(neurons)]]
+        found += [(other, np.sort(strongest))] if len(strongest) else []
     return [
         (kind, NeuronSet.from_flat(one, layout, model=neurons.model, provenance={"control": kind}))
         for kind, one in found
@@ -159,33 +165,21 @@ def control_sets(
 
 
 def _drawn_sets(
-    flat: np.ndarray, layout: NeuronLayout, probe: Path | None, number: int, seed: int
+    flat: np.ndarray, layout: NeuronLayout, probe: Path | None, weights: np.ndarray | None, number: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Random sets as large as some neurons, none of which the probe uses, by kind."""
     from hneurons_eval.models.controls import Activity, load_activity
     from hneurons_eval.models.controls import control_sets as drawn_like
-    from hneurons_eval.probe.classifier import Probe
 
     known = None if probe is None else load_activity(probe)
-    if probe is not None and known is not None:
-        used = np.union1d(np.flatnonzero(Probe.load(probe).coef_), flat)
+    if weights is not None and known is not None:
+        used = np.union1d(np.flatnonzero(weights), flat)
         mean, deviation = (values.astype(np.float64) for values in known)
         return drawn_like(flat, layout.widths, Activity(mean, deviation), number, seed, used)
     return {
         "uniform": np.stack(random_sets(layout.widths, len(flat), number, seed, flat)),
         "layer": np.stack(layer_matched_sets(flat, layout.widths, number, seed)),
     }
-
-
-def _strongest_of_other_sign(probe: Path, sign: str, size: int) -> list[tuple[str, np.ndarray]]:
-    from hneurons_eval.probe.classifier import Probe
-
-    weights = Probe.load(probe).coef_
-    other, signed = ("negative", -weights) if sign == "positive" else ("positive", weights)
-    found = np.flatnonzero(signed > 0)
-    if not len(found):
-        return []
-    return [(other, np.sort(found[np.argsort(-signed[found], kind="stable")[:size]]))]
 
 
 # --- samples ---------------------------------------------------------------------------------------------
@@ -202,12 +196,7 @@ class SweepSamples(SampleSource):
     """The samples of a sweep, and, once all have ended, a summary of them as one more sample."""
 
     def __init__(
-        self,
-        samples: Sequence[Sample],
-        title: str,
-        headlines: Sequence[str],
-        scaled: str = "",
-        order: Sequence[str] = (),
+        self, samples: Sequence[Sample], title: str, headlines: Sequence[str], scaled: str, order: Sequence[str]
     ) -> None:
         self._samples, self._title, self._headlines = list(samples), title, list(headlines)
         self._scaled, self._order = scaled, tuple(order)

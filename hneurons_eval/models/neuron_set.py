@@ -236,9 +236,9 @@ class NeuronSet(OnHub):
                 _number_list(record, "layers", int),
                 _number_list(record, "indices", int),
                 None if record.get("weights") is None else _number_list(record, "weights", float),
-                _optional_text(record, "model"),
+                _optional(record, "model", str, "text"),
                 _optional_widths(record),
-                _optional_mapping(record, "provenance"),
+                _optional(record, "provenance", dict, "a JSON object") or {},
                 None if record.get("stability") is None else _number_list(record, "stability", float),
             )
         except NeuronSetError as error:
@@ -329,19 +329,12 @@ def _optional_widths(record: Mapping[str, Any]) -> tuple[int, ...] | None:
     return tuple(widths)
 
 
-def _optional_mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _optional(record: Mapping[str, Any], key: str, kind: type, called: str) -> Any:
     value = record.get(key)
-    if value is not None and not isinstance(value, dict):
-        raise NeuronSetError(f'"{key}" should be a JSON object')
-    return value or {}
+    if value is not None and not isinstance(value, kind):
+        raise NeuronSetError(f'"{key}" should be {called}')
+    return value
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
-
-
-def _optional_text(record: Mapping[str, Any], key: str) -> str | None:
-    value = record.get(key)
-    if value is not None and not isinstance(value, str):
-        raise NeuronSetError(f'"{key}" should be text')
-    return value
