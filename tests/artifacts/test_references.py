@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from inspect_ai.log import read_eval_log
-from small_run import Run, small_run
+from small_run import Run, small_run, stage
 
 from hneurons_eval import NeuronSet, Probe
 from hneurons_eval.artifacts import frames
-from hneurons_eval.artifacts.logs import probe_summary, read_stage
-from hneurons_eval.artifacts.paths import save_neurons
+from hneurons_eval.artifacts.contribution_shards import StoreError
+from hneurons_eval.artifacts.logs import captured_answers, probe_summary, read_stage
+from hneurons_eval.artifacts.paths import save_neurons, store_of
 from hneurons_eval.artifacts.references import neurons_to_scale, resolve, resolve_probe
 from hneurons_eval.cli import main
 from hneurons_eval.engine.risk import risk_probe
@@ -114,6 +115,33 @@ def test_relative_paths_in_a_log_are_found_above_it_and_else_the_error_names_the
     report = hneurons("report", "there/logs")
     assert report.exit_code == 0, report.output
     assert str(there / relative) in report.output
+
+
+def test_contributions_are_found_above_the_log_of_capture(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    there = tmp_path / "there"
+    for name in ("capture", "probe"):
+        place = there / "logs" / Path(run.logs[name].location).name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run.logs[name].location.removeprefix("file://"), place)
+    shutil.copytree(run.artifacts / "probes", there / "hneurons_artifacts" / "probes")
+    monkeypatch.delenv("HNEURONS_ARTIFACTS")
+    monkeypatch.chdir(tmp_path)
+    answers = captured_answers(run.logs["capture"])
+    keys = [row.contributions for row in answers]
+    directory = str(resolve(run.logs["probe"].location).directory)
+    compared = ("compare", directory, directory, "--features", "there/logs")
+    refused = hneurons(*compared)
+    assert refused.exit_code == 1
+    assert "no store below hneurons_artifacts/features has all" in refused.output
+    shutil.copytree(run.artifacts / "features", there / "hneurons_artifacts" / "features")
+    with pytest.raises(StoreError):
+        store_of(keys)
+    assert store_of(keys, ["there/logs/x.eval"]).directory.is_relative_to(there)
+    shown = hneurons(*compared)
+    assert shown.exit_code == 0, shown.output
+    assert f"risk on {len(answers)} answers" in shown.output
+    again = stage("probe", tmp_path / "again", features="there/logs", C=0.01, folds=2, controls=1)
+    assert again.status == "success", again.error
 
 
 def test_a_rewritten_probe_or_neuron_file_is_read_again(tmp_path: Path):

@@ -329,6 +329,25 @@ def test_a_run_is_pushed_with_its_figures_and_pulled_as_a_probe(hub: FakeHub, ru
     assert "exists; give another name" in again.output
 
 
+def test_an_interrupted_pull_leaves_nothing(hub: FakeHub, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    hneurons("neurons", "push", run.logs["probe"].location, "me/run")
+    copy = shutil.copyfile
+    copied: list[str] = []
+
+    def fails_at_the_second(source: Any, target: Any) -> Any:
+        copied.append(str(target))
+        if len(copied) == 2:
+            raise OSError("No space left on device")
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", fails_at_the_second)
+    (tmp_path / "place").mkdir()
+    pulled = hneurons("neurons", "pull", "me/run", str(tmp_path / "place" / "out"))
+    assert (pulled.exit_code, len(copied)) == (1, 2), pulled.output
+    assert "No space left on device" in pulled.output
+    assert not list((tmp_path / "place").iterdir())
+
+
 def test_a_neuron_file_is_pushed_and_pulled_as_a_file(hub: FakeHub, tmp_path: Path):
     some_neurons().save(tmp_path / "n.json")
     done = hneurons("neurons", "push", str(tmp_path / "n.json"), "me/n", "--data", "my own", "--private")
