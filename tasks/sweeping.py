@@ -127,7 +127,7 @@ def control_sets(
     of every neuron, which a probe's directory holds. One more set holds the strongest neurons of the other sign.
 
     Args:
-        neurons, sign: that are scaled.
+        neurons, sign: the scaled neurons, and the sign of their weights.
         layout: of the model.
         probe: the probe's directory, or None.
         number: random sets of each kind.
@@ -257,7 +257,7 @@ def sweep_task(
         under: the conditions.
         title: of the summary.
         headlines: outcomes that are reported in full; the first is the primary outcome.
-        scorer, solver: default one turn.
+        scorer, solver: of the samples; without a solver one turn.
         config: of the answers, beneath what the user sets; default greedy.
         about: metadata for the log.
         order: series of which the first has the primary outcome, as given to the scorer's `dose_response_figures`.
