@@ -140,7 +140,7 @@ def test_contributions_are_found_above_the_log_of_capture(run: Run, tmp_path: Pa
     shown = hneurons(*compared)
     assert shown.exit_code == 0, shown.output
     assert f"risk on {len(answers)} answers" in shown.output
-    again = stage("probe", tmp_path / "again", features="there/logs", C=0.01, folds=2, controls=1)
+    again = stage("probe", tmp_path / "again", features="there/logs", C=0.01, folds=2, controls=2)
     assert again.status == "success", again.error
 
 
