@@ -142,9 +142,7 @@ def audits_of(details: list[dict[str, Any]]) -> "list[Audit]":
             sum(detail.get("skipped") == "span missing" for detail in details),
             [bool(row.get("whole_response")) for row in rows],
         ),
-        audits.template_share(
-            *([row[f"{part}_tokens"] for row in rows] for part in ("prompt", "response", "answer")),
-        ),
+        audits.template_share(*([row[f"{part}_tokens"] for row in rows] for part in ("prompt", "response", "answer"))),
     ]
     return [audit for audit in found if audit.figures]
 

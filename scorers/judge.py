@@ -100,10 +100,7 @@ def draw_rates() -> Metric:
     def compute(scores: list[SampleScore]) -> dict[str, float]:
         counts = Counter(VERDICTS.get(str(score.score.value)) for score in scores)
         judged = sum(counts[verdict] for verdict in VALUES)
-        return {
-            "draws": judged,
-            **{verdict: counts[verdict] / judged if judged else 0.0 for verdict in VALUES},
-        }
+        return {"draws": judged, **{verdict: counts[verdict] / judged if judged else 0.0 for verdict in VALUES}}
 
     return cast(Metric, compute)
 

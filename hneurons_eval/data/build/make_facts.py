@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hneurons_eval.data.build import _handwritten as tables
+from hneurons_eval.judging.words import word_list
 
 OUTPUT = Path(__file__).parents[1] / "questions" / "facts.jsonl"
 PER_RELATION = 110  # a few large relations would otherwise outweigh the rest
@@ -77,11 +78,11 @@ def slug(text: str) -> str:
 
 def number_words(n: int) -> str:
     """English words for 0 < n < 10,000."""
-    ones = """
+    ones = word_list("""
 zero one two three four five six seven eight nine ten
 eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
-""".split()
-    tens = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+""")
+    tens = word_list("_ _ twenty thirty forty fifty sixty seventy eighty ninety")
     if n < 20:
         return ones[n]
     if n < 100:
@@ -94,7 +95,7 @@ eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
 def roman(n: int) -> str:
     values = (1000, 900, 500, 400, 100, 90, 50, 40, 10, 9, 5, 4, 1)
     result = ""
-    for value, letters in zip(values, "M CM D CD C XC L XL X IX V IV I".split(), strict=True):
+    for value, letters in zip(values, word_list("M CM D CD C XC L XL X IX V IV I"), strict=True):
         result += letters * (n // value)
         n %= value
     return result
@@ -103,14 +104,14 @@ def roman(n: int) -> str:
 # --- countries ---------------------------------------------------------------------------------------
 
 # United Nations members, Palestine, the Vatican, Kosovo and Taiwan, by ISO code.
-COUNTRIES = """
+COUNTRIES = word_list("""
 AF AL DZ AD AO AG AR AM AU AT AZ BS BH BD BB BY BE BZ BJ BT BO BA BW BR BN BG BF BI CV KH CM CA CF TD CL CN CO KM CG
 CD CR CI HR CU CY CZ DK DJ DM DO EC EG SV GQ ER EE SZ ET FJ FI FR GA GM GE DE GH GR GD GT GN GW GY HT HN HU IS IN ID
 IR IQ IE IL IT JM JP JO KZ KE KI KP KR KW KG LA LV LB LS LR LY LI LT LU MG MW MY MV ML MT MH MR MU MX FM MD MC MN ME
 MA MZ MM NA NR NP NL NZ NI NE NG MK NO OM PK PW PA PG PY PE PH PL PT QA RO RU RW KN LC VC WS SM ST SA SN RS SC SL SG
 SK SI SB SO ZA SS ES LK SD SR SE CH SY TW TJ TZ TH TL TG TO TT TN TR TM TV UG UA AE GB US UY UZ VU VE VN YE ZM ZW PS
 VA XK
-""".split()
+""")
 
 # The name used in questions first, then other names in use. The package's own and CLDR's are added.
 COUNTRY_NAMES = table("""
@@ -375,10 +376,10 @@ def us_cities() -> Iterator[Fact]:
 
 
 # Names of sizable cities in more than one state.
-HOMONYMS = """
+HOMONYMS = word_list("""
 Salem Lincoln Concord Wilmington Burlington Charleston Fayetteville Richmond Lexington Newport Cambridge Birmingham
 Dover Huntington Lowell Peoria
-""".split()
+""")
 
 
 # The airports most passengers would know, by IATA code; the name of the city is the package's, unless given.
@@ -458,12 +459,12 @@ def _expand(answer: str) -> tuple[str, ...]:
 
 
 # Surnames that are words or first names too, and so would be found in a wrong answer: the full name is asked.
-COMMON_WORDS = """
+COMMON_WORDS = word_list("""
 sax wise page jobs gates wales best bell land knight glass cage constable david friedrich scott ford allen miller
 moore davis nichols kelly jackson stone lean carpenter gibson anderson jenkins columbus stanton jones lucas burton
 cameron franklin howe singer paul young berg barber adams spike lee musk walton ellison wayne james henry joseph
 charles george john robert william ernst klein joel gilliam nolan lime
-""".split()
+""")
 
 
 def handwritten(relation: str, text: str, question: str, countries: bool = False) -> Iterator[Fact]:
