@@ -1,6 +1,6 @@
 """Was a hallucinated answer told from a faithful one; the table of figures beside all baselines, and the audits."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +13,7 @@ from hneurons_eval.analysis.detection import LABELS, Detected, detection
 from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.data.questions import normalise_question
 from hneurons_eval.models.controls import KINDS
+from hneurons_eval.scorers.figures import classified, kept_figures
 from hneurons_eval.util.markdown import marked, quoted, table
 from hneurons_eval.util.packing import unpack
 
@@ -45,28 +46,21 @@ def detection_figures() -> Metric:
 
     Where a log holds answers to several question sets, each set's figures carry its name: `triviaqa/auroc`.
     """
-    seen: dict[tuple[int, int], dict[str, float]] = {}
 
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        # Called after every sample while the task runs; the bootstrap is worth its time only when something is new.
-        details = [score.score.metadata or {} for score in scores]
-        classified = [detail for detail in details if detail.get("probability") is not None]
-        key = (len(details), len(classified))
-        if key not in seen:
-            seen.clear()
-            seen[key] = headline_first(_all_figures(details, classified), "auroc", "accuracy")
-        return dict(seen[key])
+    def figures(scores: list[SampleScore]) -> dict[str, float]:
+        return headline_first(_all_figures(scores), "auroc", "accuracy")
 
-    return cast(Metric, compute)
+    return kept_figures(figures, lambda scores: (len(scores), len(classified(scores))))
 
 
-def _all_figures(details: list[dict[str, Any]], classified: list[dict[str, Any]]) -> dict[str, float]:
-    names = list(dict.fromkeys(str(detail.get("dataset") or "") for detail in details))
+def _all_figures(scores: list[SampleScore]) -> dict[str, float]:
+    sets: dict[str, list[SampleScore]] = defaultdict(list)
+    for score in scores:
+        sets[str((score.score.metadata or {}).get("dataset") or "")].append(score)
     found: dict[str, float] = {}
-    for name in names:
-        own = [detail for detail in details if str(detail.get("dataset") or "") == name]
-        here = [detail for detail in classified if str(detail.get("dataset") or "") == name]
-        prefix = f"{name}/" if len(names) > 1 else ""
+    for name, answers in sets.items():
+        own, here = [answer.score.metadata or {} for answer in answers], classified(answers)
+        prefix = f"{name}/" if len(sets) > 1 else ""
         figures = _figures(here) | _skipped(own)
         if "brier_skill" in figures:
             figures["audit_calibration"] = float(figures["brier_skill"] < 0 or figures["calibration_p"] <= LEVEL)
@@ -77,7 +71,7 @@ def _all_figures(details: list[dict[str, Any]], classified: list[dict[str, Any]]
             figures |= {f"audit_{audit.name}": float(audit.flagged)}
             figures |= {k: v for k, v in audit.figures.items() if k not in figures}
         found |= {prefix + key: value for key, value in figures.items()}
-    probe = next((detail["probe"] for detail in classified if detail.get("probe")), {})
+    probe = next((detail["probe"] for detail in classified(scores) if detail.get("probe")), {})
     return found | {name: probe[name] for name in OF_PROBE if isinstance(probe.get(name), int | float)}
 
 
@@ -90,7 +84,6 @@ def _skipped(details: list[dict[str, Any]]) -> dict[str, float]:
 def _figures(details: list[dict[str, Any]]) -> dict[str, float]:
     if not details:
         return {}
-    names = set.intersection(*(set(detail.get("baselines") or {}) for detail in details))
     folds = [detail.get("fold") for detail in details]
     null = (details[0].get("probe") or {}).get("null_aurocs")
     return detection(
@@ -100,7 +93,7 @@ def _figures(details: list[dict[str, Any]]) -> dict[str, float]:
             [detail["prediction"] for detail in details],
             [normalise_question(detail["question"]) for detail in details],
             [detail.get("relation") for detail in details],
-            {name: [detail["baselines"][name] for detail in details] for name in sorted(names)},
+            {name: [row["baselines"][name] for row in details] for name in sorted(_in_all(details, "baselines"))},
             compared_sets(details),
             None if None in folds else folds,
             null if null and None not in folds else None,
@@ -108,9 +101,14 @@ def _figures(details: list[dict[str, Any]]) -> dict[str, float]:
     )
 
 
+def _in_all(details: Sequence[Mapping[str, Any]], key: str) -> set[str]:
+    """The names under a key that all answers have."""
+    return set.intersection(*(set(detail.get(key) or {}) for detail in details)) if details else set()
+
+
 def compared_sets(details: Sequence[Mapping[str, Any]]) -> dict[str, tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
     """Of each selection that all answers were scored by: its scores `[answers]` and its sets' `[sets, answers]`."""
-    shared = set.intersection(*(set(detail.get("sets") or {}) for detail in details)) if details else set()
+    shared = _in_all(details, "sets")
     found = {}
     for name in sorted(shared, reverse=True):  # probe, positive
         of_answers = [detail["sets"][name] for detail in details]
@@ -153,15 +151,10 @@ def detected() -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         found = dict((state.output.metadata or {}).get("hneurons", {}))
-        kept = {
-            **found,
-            "question": state.metadata["question"],
-            "relation": state.metadata.get("relation"),
-            "dataset": state.metadata.get("dataset"),
-            **(
-                {"trained_relation": state.metadata["trained_relation"]} if "trained_relation" in state.metadata else {}
-            ),
-        }
+        about = {key: state.metadata.get(key) for key in ("question", "relation", "dataset")}
+        kept = found | about
+        if "trained_relation" in state.metadata:
+            kept["trained_relation"] = state.metadata["trained_relation"]
         response = state.output.completion
         if found.get("probability") is None:
             reason = str(found.get("skipped") or "no contributions")

@@ -73,9 +73,7 @@ def question_yield() -> Metric:
         counted = [score.score for score in scores if score.score.value in OUTCOMES]
         counts = Counter(str(score.value) for score in counted)
         total = sum(counts.values())
-        found: dict[str, float] = {"questions": total}
-        for outcome in OUTCOMES:
-            found[outcome] = counts[outcome]
+        found: dict[str, float] = {"questions": total, **{outcome: counts[outcome] for outcome in OUTCOMES}}
         found["unparsed_draws"] = sum((score.metadata or {}).get("verdicts", []).count("unparsed") for score in counted)
         if total:
             for outcome in ("right", "wrong"):
@@ -133,11 +131,15 @@ class AnswerJudge:
             verdict = judge_by_rule(response, aliases)
             if verdict != "incorrect" or self._by == "rule":
                 return Judged(verdict, "rule")
-        accepted = json.dumps(list(aliases), ensure_ascii=False)
-        verdict, said, asked = await self._graded(
-            {"question": question, "accepted answers": accepted, "answer": response}
-        )
+        answers = json.dumps(list(aliases), ensure_ascii=False)
+        parts = {"question": question, "accepted answers": answers, "answer": response}
+        verdict, said, asked = await self._graded(parts)
         return Judged(verdict, "llm", asked, said)
+
+
+def accepted(aliases: Sequence[str]) -> str:
+    """The first accepted answers, for explanations."""
+    return f"accepted: {', '.join(aliases[:5])}" if aliases else "asked about something invented"
 
 
 @scorer(metrics=[question_yield(), draw_rates()])
@@ -180,8 +182,7 @@ def judge(by: str = "rule") -> Scorer:
                 explanation=f"no verdict by {asked}: {said[:500]}",
                 metadata=details,
             )
-        accepted = f"accepted: {', '.join(aliases[:5])}" if exists else "asked about something invented"
-        explanation = f"{verdict.replace('_', ' ')} by {decided}; {accepted}"
+        explanation = f"{verdict.replace('_', ' ')} by {decided}; {accepted(aliases if exists else ())}"
         return Score(value=VALUES[verdict], answer=response, explanation=explanation, metadata=details)
 
     return score
@@ -239,7 +240,7 @@ def judged_answers(log: EvalLog) -> list[JudgedAnswer]:
     """
     keys = dict.fromkeys(key for sample in log.samples or [] for key in sample.scores or {})
     found: dict[tuple[str, int], JudgedAnswer] = {}
-    names: set[str] = set()
+    names: Counter[str] = Counter()
     for key in keys:
         judged = [
             (sample, score.answer or "", details)
@@ -251,12 +252,10 @@ def judged_answers(log: EvalLog) -> list[JudgedAnswer]:
         graders = sorted({details["grader"] for *_, details in judged if details["grader"]})
         if not graders:
             continue
-        name = base = " ".join([judged[0][2]["by"], *graders])
-        number = 1
-        while name in names:
-            number += 1
-            name = f"{base} {number}"
-        names.add(name)
+        name = " ".join([judged[0][2]["by"], *graders])
+        names[name] += 1
+        if names[name] > 1:
+            name = f"{name} {names[name]}"
         for sample, response, details in judged:
             at = (str(sample.id), sample.epoch)
             known = found.get(at)

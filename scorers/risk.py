@@ -1,7 +1,7 @@
 """How likely each answer of any task is hallucinated, by a trained probe; and whether that tells wrong from right."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import anyio.to_thread
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
@@ -10,11 +10,9 @@ from inspect_ai.solver import TaskState
 from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.analysis.selective_prediction import ScoredAnswer, risk_figures, score_of
 from hneurons_eval.engine.risk_requests import DECISIONS, answer_of, find_risk_probe, risk_of_answer
+from hneurons_eval.scorers.figures import classified, kept_figures
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.markdown import marked, picture, quoted
-
-if TYPE_CHECKING:
-    pass
 
 OWN = "hallucination_risk"
 
@@ -53,22 +51,14 @@ def risk_metrics() -> Metric:
 
     Answers without a risk have no score: Inspect counts them as unscored, and each says why as its reason.
     """
-    seen: dict[str, dict[str, float]] = {}
 
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        # Called after every sample while the task runs; the bootstrap is worth its time only when something is new.
-        answers = [
-            ScoredAnswer.of(score.sample_id, score.score.metadata)
-            for score in scores
-            if score.score.metadata and score.score.metadata.get("probability") is not None
-        ]
-        key = repr(answers)
-        if key not in seen:
-            seen.clear()
-            seen[key] = headline_first(risk_figures(answers), "auroc", "mean_risk")
-        return dict(seen[key])
+    def answers(scores: list[SampleScore]) -> list[ScoredAnswer]:
+        return [ScoredAnswer.of(score.sample_id, found) for score in scores for found in classified([score])]
 
-    return cast(Metric, compute)
+    def figures(scores: list[SampleScore]) -> dict[str, float]:
+        return headline_first(risk_figures(answers(scores)), "auroc", "mean_risk")
+
+    return kept_figures(figures, lambda scores: repr(answers(scores)))
 
 
 @scorer(metrics=[risk_metrics()])

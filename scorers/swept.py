@@ -1,8 +1,7 @@
 """Outcomes of the answers of a sweep over alpha, and the figures over all of them."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 from inspect_ai.scorer import Metric, SampleScore, Score, metric
 from inspect_ai.solver import TaskState
@@ -10,6 +9,7 @@ from inspect_ai.solver import TaskState
 from hneurons_eval.analysis.dose_response import Row, arrange, corrected, dose_response, with_series
 from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.judging.degeneration import is_degenerate
+from hneurons_eval.scorers.figures import kept_figures
 from hneurons_eval.util.markdown import quoted
 
 SUMMARY = "dose-response"
@@ -18,19 +18,18 @@ MAX_ALPHAS = 100
 """Of which each has all of its figures among the metrics: Inspect's tables and viewer hold a column for each metric."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a judge makes of one answer.
 
     Attributes:
         value: a word for people: `complied`, `refuted`.
-        outcomes: by name 0 or 1, or a share; None where it is not defined, as compliance of what cannot be parsed.
+        outcomes: by name, logged as numbers; None where it is not defined, as compliance of what cannot be parsed.
         said: what decided it.
         generated: whether the text was generated, so that its length, end and form say something.
     """
 
     value: str
-    outcomes: Mapping[str, float | None]
+    outcomes: Mapping[str, bool | float | None]
     said: str = ""
     generated: bool = True
 
@@ -72,14 +71,13 @@ async def score_sweep(state: TaskState, judge: JudgeReply) -> Score:
 
 async def _outcomes(reply: Mapping[str, Any], asked: str, judge: JudgeReply) -> Outcome:
     found = await judge(reply)
-    if not found.generated:
-        return found
-    common = {
-        "truncated": float(reply["stop"] == "max_tokens"),
-        "degenerate": float(is_degenerate(str(reply["text"]), asked)),
-        "response_tokens": float(reply["tokens"]),
-    }
-    return Outcome(found.value, {**found.outcomes, **common}, found.said)
+    outcomes = dict(found.outcomes)
+    if found.generated:
+        outcomes["truncated"] = reply["stop"] == "max_tokens"
+        outcomes["degenerate"] = is_degenerate(str(reply["text"]), asked)
+        outcomes["response_tokens"] = reply["tokens"]
+    numbers = {name: None if value is None else float(value) for name, value in outcomes.items()}
+    return found._replace(outcomes=numbers)
 
 
 def rows_of(details: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -134,14 +132,9 @@ def dose_response_figures(headlines: Sequence[str] = ("compliance",), order: Seq
         headlines: outcomes that are reported in full; the first is the primary outcome, whose slope lists of logs show.
         order: series of which the first has the primary outcome; others follow by name.
     """
-    seen: dict[int, dict[str, float]] = {}
 
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        # Called after every sample while the task runs; worth its time only when something is new.
-        if len(scores) not in seen:
-            seen.clear()
-            figures = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines, order)
-            seen[len(scores)] = headline_first(thinned(figures, headlines), *(f"{name}_slope" for name in headlines))
-        return dict(seen[len(scores)])
+    def figures(scores: list[SampleScore]) -> dict[str, float]:
+        found = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines, order)
+        return headline_first(thinned(found, headlines), *(f"{name}_slope" for name in headlines))
 
-    return cast(Metric, compute)
+    return kept_figures(figures, len)

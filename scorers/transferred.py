@@ -8,30 +8,27 @@ from inspect_ai.solver import TaskState
 from hneurons_eval.analysis.detection import LABELS
 from hneurons_eval.data.questions import normalise_question
 from hneurons_eval.scorers.detected import compared_sets, detected, detection_figures
+from hneurons_eval.scorers.figures import classified, kept_figures
 
 
 @metric(name="transfer")
 def threshold_figures() -> Metric:
     """Accuracy at the probe's threshold and at thresholds chosen on other answers, beside random sets."""
-    seen: dict[int, dict[str, float]] = {}
 
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
+    def figures(scores: list[SampleScore]) -> dict[str, float]:
         from hneurons_eval.analysis.transfer import transfer_figures
         from hneurons_eval.probe.baselines import PROBE_SET
 
-        rows = [d for score in scores if (d := score.score.metadata or {}).get("probability") is not None]
-        if len(rows) not in seen:
-            seen.clear()
-            seen[len(rows)] = transfer_figures(
-                [LABELS[row["label"]] for row in rows],
-                [row["probability"] for row in rows],
-                [row["prediction"] for row in rows],
-                [normalise_question(row["question"]) for row in rows],
-                compared_sets(rows).get(PROBE_SET, (None, {}))[1],  # as many neurons as the probe has
-            )
-        return dict(seen[len(rows)])
+        rows = classified(scores)
+        return transfer_figures(
+            [LABELS[row["label"]] for row in rows],
+            [row["probability"] for row in rows],
+            [row["prediction"] for row in rows],
+            [normalise_question(row["question"]) for row in rows],
+            compared_sets(rows).get(PROBE_SET, (None, {}))[1],  # as many neurons as the probe has
+        )
 
-    return cast(Metric, compute)
+    return kept_figures(figures, lambda scores: len(classified(scores)))
 
 
 @scorer(metrics=[detection_figures(), threshold_figures()])
