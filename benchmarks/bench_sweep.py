@@ -55,6 +55,7 @@ def ours(count: int, tokens: int, controls: int, way: str) -> dict[str, float]:
     from hneurons_eval.engine.prompts import PromptFormat
     from hneurons_eval.engine.requests import GenerateRequest
     from hneurons_eval.engine.sampling import SamplingOptions
+    from hneurons_eval.models.scaling import Intervention
 
     chosen = engine()
     form = PromptFormat(chosen.tokenizer)
@@ -63,7 +64,7 @@ def ours(count: int, tokens: int, controls: int, way: str) -> dict[str, float]:
     greedy = SamplingOptions(0.0, None, None)
 
     def request(prompt: tuple[int, ...], neurons: Any, alpha: float) -> GenerateRequest:
-        return GenerateRequest(prompt, tokens, greedy, neurons=neurons, alpha=alpha)
+        return GenerateRequest(prompt, tokens, greedy, intervention=Intervention(neurons, alpha))
 
     conditions = [[(one, alpha) for one in (sets if alpha != 1 else sets[:1])] for alpha in ALPHAS]
     if way == "plain":

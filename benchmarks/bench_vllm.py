@@ -91,6 +91,7 @@ def our_side(side: str, dtype: str) -> Callable[..., tuple[int, int]]:
     from hneurons_eval.engine.requests import AnswerCapture, CaptureRequest, GenerateRequest
     from hneurons_eval.engine.sampling import SamplingOptions
     from hneurons_eval.models.neuron_set import NeuronSet
+    from hneurons_eval.models.scaling import Intervention
 
     if side == "transformers":
         from hneurons_eval.engine.engine import get_engine
@@ -124,7 +125,7 @@ def our_side(side: str, dtype: str) -> Callable[..., tuple[int, int]]:
             if kind == "alphas":
                 alpha = ALPHAS[place % len(ALPHAS)]
                 request = GenerateRequest(
-                    prompt, MAX_TOKENS, request.sampling, seed=place, neurons=neurons, alpha=alpha
+                    prompt, MAX_TOKENS, request.sampling, seed=place, intervention=Intervention(neurons, alpha)
                 )
             futures.append(engine.generate(request))
         return sum(len(future.result().tokens) for future in futures), len(futures)

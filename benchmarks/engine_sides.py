@@ -104,6 +104,12 @@ def sampling() -> Any:
     return SamplingOptions(temperature=1.0, top_k=50, top_p=0.9)
 
 
+def scaling(neurons: Any, alpha: float) -> Any:
+    from hneurons_eval.models.scaling import Intervention
+
+    return Intervention(neurons, alpha)
+
+
 def timed(start: float, items: int, **more: Any) -> dict[str, Any]:
     """A record of a measurement that ends now; `cost` is milliseconds an item."""
     seconds = time.perf_counter() - start
@@ -275,7 +281,7 @@ def ours_alphas(work: Work, mixed: bool) -> Measure:
         alphas = itertools.cycle(ALPHAS if mixed else (1.0,))
         start = time.perf_counter()
         futures = [
-            engine.generate(GenerateRequest(prompt, FIXED_TOKENS, sampling(), neurons=neurons, alpha=alpha))
+            engine.generate(GenerateRequest(prompt, FIXED_TOKENS, sampling(), intervention=scaling(neurons, alpha)))
             for prompt, alpha in zip(prompts, alphas, strict=False)
         ]
         tokens = sum(len(future.result().tokens) for future in futures)
@@ -350,16 +356,17 @@ def capture_all(engine: Any, given: Iterable[Response], folder: str | None = Non
         for future in as_completed([engine.capture(CaptureRequest(one.tokens, one.regions)) for one in given]):
             future.result()
         return
-    from hneurons_eval.artifacts.contribution_store import ContributionStore, Features, FeatureSpec
+    from hneurons_eval.artifacts.contribution_shards import Contributions, StoreSpec
+    from hneurons_eval.artifacts.contribution_store import ContributionStore
 
-    spec = FeatureSpec("benchmark", engine.layout.widths, ("answer", "other", "prompt"))
+    spec = StoreSpec("benchmark", engine.layout.widths, ("answer", "other", "prompt"))
     store = ContributionStore(Path(folder), spec)
     asked = [CaptureRequest(one.tokens, (*one.regions, one.regions[1]), "mean", one.prompt) for one in given]
     for number, future in enumerate(as_completed([engine.capture(one) for one in asked])):
         row = future.result()
         extras = {"logprobs": row.logprobs, "entropies": row.entropies, "hidden": row.hidden}
-        store.add(f"{number:064x}", Features(row.contributions, {}, extras))
-    store.close()
+        store.add(f"{number:064x}", Contributions(row.contributions, {}, extras))
+    store.flush()
 
 
 def ours_teacher(work: Work, distinct: bool, save: bool) -> Measure:
@@ -504,11 +511,11 @@ def scaling_points(work: Work) -> Measure:
     def measure(curve: str, point: int, rows: int) -> dict[str, Any]:
         if curve == "draws":
             asked = itertools.product(encode(engine, work.texts(8 * next(used), 8)), range(point))
-            return run([GenerateRequest(p, MAX_TOKENS, sampling(), draw=draw) for p, draw in asked], False)
+            return run([GenerateRequest(p, MAX_TOKENS, sampling(), sample=draw) for p, draw in asked], False)
         prompts = fresh_stories(point if curve == "rows" else rows)
         limit = point if curve == "length" else FIXED_TOKENS
         neurons = random_neurons(engine, point) if curve == "neurons" else None
-        return run([GenerateRequest(p, limit, sampling(), neurons=neurons, alpha=0.5) for p in prompts], True)
+        return run([GenerateRequest(p, limit, sampling(), intervention=scaling(neurons, 0.5)) for p in prompts], True)
 
     measure("draws", 1, 8)
     return measure

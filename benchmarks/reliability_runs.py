@@ -16,10 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 
-from hneurons_eval.artifacts.contribution_store import StoreError, open_store
+from hneurons_eval.artifacts.contribution_shards import StoreError, open_shard
+from hneurons_eval.artifacts.contribution_store import is_store, open_store
 
 BIN = Path(sys.executable).parent
-STRICT = ("dtype=float32", "strict=true")
+STRICT = ("dtype=float32", "deterministic=true")
 """Each request is computed alone: what shares a batch after a restart is not what shared it before."""
 MAX_SECONDS = 600
 """A process that takes longer has hung."""
@@ -272,27 +273,32 @@ def metrics(log: EvalLog) -> dict[str, str]:
     return {f"{score.name}/{name}": repr(one.value) for score in scores for name, one in score.metrics.items()}
 
 
+def stores(place: Place) -> list[Path]:
+    return [path for path in sorted((place.artifacts / "features").glob("*")) if is_store(path)]
+
+
 def contributions(place: Place) -> tuple[dict[str, str], int]:
     """A hash of every row of contributions by its key, and how many are stored more than once."""
     found: dict[str, str] = {}
-    lines = 0
-    for spec in sorted((place.artifacts / "features").glob("*/spec.json")):
-        store = open_store(spec.parent)
+    written: set[tuple[str, str]] = set()
+    for directory in stores(place):
+        store = open_store(directory)
         for key, about in store.index():
             row = store.get(key)
             extras = {name: vector.tobytes().hex() for name, vector in row.extras.items()}
             content = row.values.tobytes() + json.dumps([about, extras], sort_keys=True).encode()
-            found[f"{spec.parent.name}/{key}"] = hashlib.sha256(content).hexdigest()
-        for index in spec.parent.glob("*.jsonl"):
-            lines += max(0, index.read_bytes().count(b"\n") - 1)
-    return found, lines - len(found)
+            found[f"{directory.name}/{key}"] = hashlib.sha256(content).hexdigest()
+        for path in directory.glob("*.safetensors"):
+            with open_shard(path) as shard:  # NAME_00 holds what a killed process may have merged into NAME
+                written |= {(path.stem.partition("_")[0], key) for key in shard.entries}
+    return found, len(written) - len(found)
 
 
 def rounding(place: Place, reference: Place) -> tuple[float, int]:
     """The largest difference of contributions relative to the region's largest, and how many texts differ."""
     largest = 0.0
-    for spec in sorted((place.artifacts / "features").glob("*/spec.json")):
-        ours, theirs = (open_store(one.artifacts / "features" / spec.parent.name) for one in (place, reference))
+    for directory in stores(place):
+        ours, theirs = (open_store(one.artifacts / "features" / directory.name) for one in (place, reference))
         for key, _ in ours.index():
             found, wanted = ours.get(key).values, theirs.get(key).values
             scale = np.abs(wanted).max(axis=1, keepdims=True)

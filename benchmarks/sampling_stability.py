@@ -85,7 +85,7 @@ def requests(engine: Any, answers: int) -> list[Any]:
     if len(prompts) * DRAWS < answers:
         raise SystemExit(f"{len(prompts)} questions give {len(prompts) * DRAWS} answers, not {answers}")
     return [
-        GenerateRequest(prompts[n // DRAWS], TOKENS, SamplingOptions(temperature=1.0), seed=0, draw=n % DRAWS)
+        GenerateRequest(prompts[n // DRAWS], TOKENS, SamplingOptions(temperature=1.0), seed=0, sample=n % DRAWS)
         for n in range(answers)
     ]
 
@@ -99,7 +99,9 @@ def answer(name: str, dtype: str, answers: int, wanted: int, file: Path) -> None
     missing = order(side, answers)[done:wanted]
     if not missing:
         return
-    engine = Engine(MODEL, dtype=dtype, device="cpu", threads=side.threads, max_rows=side.max_rows, strict=side.strict)
+    engine = Engine(
+        MODEL, dtype=dtype, device="cpu", threads=side.threads, max_rows=side.max_rows, deterministic=side.strict
+    )
     asked = requests(engine, answers)
     waiting: deque[tuple[int, Future[Any]]] = deque()
     with file.open("a", encoding="utf-8") as out:

@@ -46,7 +46,15 @@ def _section(name: str, command: click.Command) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    return "\n\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", text.strip()))
+    """Click's help as markdown: paragraphs on one line, its verbatim blocks as code."""
+    found = []
+    for part in re.split(r"\n\s*\n", text.strip()):
+        if part.lstrip().startswith("\b"):
+            title, *lines = [line.strip() for line in part.strip().removeprefix("\b").strip().splitlines()]
+            found.append("\n".join([title, "", "```sh", *lines, "```"]))
+        else:
+            found.append(" ".join(part.split()))
+    return "\n\n".join(found)
 
 
 def _row(option: click.Option, context: click.Context) -> str:

@@ -11,7 +11,7 @@ import hneurons_eval.tasks  # noqa: F401
 @modelapi(name="hneurons")
 def hneurons() -> type[ModelAPI]:
     """`hneurons/<model>`: local transformers models whose neurons can be captured and scaled."""
-    from hneurons_eval.engine.provider import HNeuronsAPI
+    from hneurons_eval.engine.hf_provider import HNeuronsAPI
 
     return HNeuronsAPI
 

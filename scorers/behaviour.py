@@ -1,4 +1,4 @@
-"""Scorers of the behaviour suite: what each answer of a sweep comes to."""
+"""Scorers of the behaviour tasks: the outcome of each answer of a sweep."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
+from hneurons_eval.analysis.sweep_parameters import SERIES
 from hneurons_eval.judging.choices import parse_choice
 from hneurons_eval.judging.false_premise import judge_premise
 from hneurons_eval.judging.grader import GraderVerdicts
@@ -17,12 +18,10 @@ from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sw
 
 CLOSED_BOOK = ("accuracy", "attempt_rate", "hallucination_rate")
 COMPLIANCE = ("compliance",)
-PROMPT_ORDER = ("plain", "resist")
-"""Series of `faitheval`; compliance in the first is its primary outcome."""
 
 
 def complied(value: bool | None) -> dict[str, bool | float | None]:
-    """Compliance, not defined where it could not be judged, and `unparsed`."""
+    """Outcomes `compliance` (undefined where it could not be judged) and `unparsed`."""
     return {"compliance": value, "unparsed": value is None}
 
 
@@ -60,7 +59,7 @@ def false_premise(judge: str = "rule") -> Scorer:
     return score
 
 
-@scorer(metrics=[dose_response_figures(COMPLIANCE, PROMPT_ORDER)])
+@scorer(metrics=[dose_response_figures(COMPLIANCE, SERIES["faitheval"])])
 def followed_context() -> Scorer:
     """Whether the option that a false passage supports is chosen (compliance), or the true one; by `parse_choice`."""
 

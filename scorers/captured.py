@@ -1,4 +1,4 @@
-"""Was the answer found and captured; the log's pointer to its contributions."""
+"""Scorer of `capture`: whether the answer's span was found, and the key of its contributions."""
 
 from collections import Counter
 
@@ -6,25 +6,26 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import TaskState
 
 from hneurons_eval.analysis.detection import LABELS
+from hneurons_eval.artifacts.records import AnswerRecord
 
 
 @metric(name="coverage")
 def span_coverage() -> Metric:
     """Shares of answers with a span, and of spans that are the whole response; answers of each label.
 
-    The share of whole responses stands for each label too: where the two are far apart, where the span ends
-    tells the label by itself.
+    The share of whole responses is also given for each label: where the two differ much, the end of the span alone
+    predicts the label.
     """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
-        details = [score.score.metadata or {} for score in scores]
-        found = [detail for detail in details if detail.get("contributions")]
-        labels = Counter(detail.get("label") for detail in found)
-        whole = Counter(detail.get("label") for detail in found if detail["whole_response"])
+        rows = [AnswerRecord.of(score.score.metadata) for score in scores]
+        found = [row for row in rows if row.contributions]
+        labels = Counter(row.label for row in found)
+        whole = Counter(row.label for row in found if row.whole_response)
         return {
-            "span_coverage": len(found) / len(details) if details else 0.0,
+            "span_coverage": len(found) / len(rows) if rows else 0.0,
             "captured": len(found),
-            "span_missing": len(details) - len(found),
+            "span_missing": len(rows) - len(found),
             "whole_response": whole.total() / len(found) if found else 0.0,
             **{label: labels[label] for label in LABELS},
             **{f"whole_response_{label}": whole[label] / labels[label] for label in LABELS if labels[label]},

@@ -1,7 +1,7 @@
-"""Was a hallucinated answer told from a faithful one; the table of figures beside all baselines, and the audits."""
+"""Detection of hallucinated answers: figures beside control sets and baselines, and the audits."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from hneurons_eval.analysis.detection import LABELS, Detected, detection
 from hneurons_eval.analysis.metrics import headline_first
-from hneurons_eval.data.questions import normalise_question
+from hneurons_eval.artifacts.records import AnswerRecord
 from hneurons_eval.models.controls import KINDS
-from hneurons_eval.scorers.figures import classified, kept_figures
+from hneurons_eval.scorers.once import computed_once
 from hneurons_eval.util.markdown import marked, quoted, table
 from hneurons_eval.util.packing import unpack
 
@@ -22,10 +22,24 @@ if TYPE_CHECKING:
 
 
 LEVEL = 0.05
+FIRST = (
+    *(f"{name}{end}" for name in ("auroc", "auroc_pooled", "balanced_accuracy") for end in ("", "_low", "_high")),
+    "auroc_p",
+    "probe_p",
+    "positive_p",
+    "answers",
+    "hallucinated",
+    "neurons",
+    "positive_neurons",
+    "share_per_mille",
+    "C",
+)
+"""Figures that stand first among the metrics, where there are any; comparisons and audits follow."""
 OF_PROBE = (
     "neurons",
     "positive_neurons",
     "share",
+    "share_per_mille",
     "C",
     "threshold",
     "total_neurons",
@@ -48,99 +62,106 @@ def detection_figures() -> Metric:
     """
 
     def figures(scores: list[SampleScore]) -> dict[str, float]:
-        return headline_first(_all_figures(scores), "auroc", "accuracy")
+        found = _all_figures([AnswerRecord.of(score.score.metadata) for score in scores])
+        first = {name: found[name] for name in FIRST if name in found}
+        return headline_first(first | found, "auroc", "accuracy")
 
-    return kept_figures(figures, lambda scores: (len(scores), len(classified(scores))))
+    return computed_once(figures)
 
 
-def _all_figures(scores: list[SampleScore]) -> dict[str, float]:
-    sets: dict[str, list[SampleScore]] = defaultdict(list)
-    for score in scores:
-        sets[str((score.score.metadata or {}).get("dataset") or "")].append(score)
+def _all_figures(rows: Sequence[AnswerRecord]) -> dict[str, float]:
+    names = list(dict.fromkeys(row.dataset for row in rows))
     found: dict[str, float] = {}
-    for name, answers in sets.items():
-        own, here = [answer.score.metadata or {} for answer in answers], classified(answers)
-        prefix = f"{name}/" if len(sets) > 1 else ""
+    for name in names:
+        own = [row for row in rows if row.dataset == name]
+        here = [row for row in own if row.probability is not None]
+        prefix = f"{name}/" if len(names) > 1 else ""
         figures = _figures(here) | _skipped(own)
         if "brier_skill" in figures:
             figures["audit_calibration"] = float(figures["brier_skill"] < 0 or figures["calibration_p"] <= LEVEL)
-        if any("trained_relation" in detail for detail in here):
-            leftover = float(np.mean([bool(detail.get("trained_relation")) for detail in here]))
+        if any(row.trained_relation is not None for row in here):
+            leftover = float(np.mean([bool(row.trained_relation) for row in here]))
             figures |= {"leftover_share": leftover, "audit_leftover": float(leftover > 0)}
         for audit in audits_of(own):
             figures |= {f"audit_{audit.name}": float(audit.flagged)}
             figures |= {k: v for k, v in audit.figures.items() if k not in figures}
         found |= {prefix + key: value for key, value in figures.items()}
-    probe = next((detail["probe"] for detail in classified(scores) if detail.get("probe")), {})
+    probe = next((row.probe for row in rows if row.probe and row.probability is not None), {})
     return found | {name: probe[name] for name in OF_PROBE if isinstance(probe.get(name), int | float)}
 
 
-def _skipped(details: list[dict[str, Any]]) -> dict[str, float]:
+def _skipped(rows: Sequence[AnswerRecord]) -> dict[str, float]:
     """Answers that were not classified, by reason."""
-    reasons = Counter(str(detail["skipped"]).replace(" ", "_") for detail in details if detail.get("skipped"))
+    reasons = Counter(row.skipped.replace(" ", "_") for row in rows if row.skipped)
     return {f"skipped_{reason}": float(count) for reason, count in sorted(reasons.items())}
 
 
-def _figures(details: list[dict[str, Any]]) -> dict[str, float]:
-    if not details:
+def _figures(rows: Sequence[AnswerRecord]) -> dict[str, float]:
+    if not rows:
         return {}
-    folds = [detail.get("fold") for detail in details]
-    null = (details[0].get("probe") or {}).get("null_aurocs")
+    names = set.intersection(*(set(row.baselines) for row in rows))
+    folds = [row.fold for row in rows]
+    null = rows[0].probe.get("null_aurocs")
     return detection(
         Detected(
-            [LABELS[detail["label"]] for detail in details],
-            [detail["probability"] for detail in details],
-            [detail["prediction"] for detail in details],
-            [normalise_question(detail["question"]) for detail in details],
-            [detail.get("relation") for detail in details],
-            {name: [row["baselines"][name] for row in details] for name in sorted(_in_all(details, "baselines"))},
-            compared_sets(details),
+            *calls_of(rows),
+            [row.relation for row in rows],
+            {name: [row.baselines[name] for row in rows] for name in sorted(names)},
+            compared_sets(rows),
             None if None in folds else folds,
             null if null and None not in folds else None,
         )
     )
 
 
-def _in_all(details: Sequence[Mapping[str, Any]], key: str) -> set[str]:
-    """The names under a key that all answers have."""
-    return set.intersection(*(set(detail.get(key) or {}) for detail in details)) if details else set()
+def calls_of(rows: Sequence[AnswerRecord]) -> tuple[list[int], list[float], list[int], list[str]]:
+    """Labels (1 = hallucinated), probabilities, predictions and questions of classified answers."""
+    return (
+        [LABELS[row.label] for row in rows],
+        [float(row.probability or 0.0) for row in rows],
+        [int(row.prediction or 0) for row in rows],
+        [row.normalised_question for row in rows],
+    )
 
 
-def compared_sets(details: Sequence[Mapping[str, Any]]) -> dict[str, tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
-    """Of each selection that all answers were scored by: its scores `[answers]` and its sets' `[sets, answers]`."""
-    shared = _in_all(details, "sets")
+def compared_sets(rows: Sequence[AnswerRecord]) -> dict[str, tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
+    """Scores of each selection that all answers have: its own `[answers]`, and its random sets' `[sets, answers]`."""
+    shared = set.intersection(*(set(row.sets) for row in rows)) if rows else set()
     found = {}
     for name in sorted(shared, reverse=True):  # probe, positive
-        of_answers = [detail["sets"][name] for detail in details]
+        of_answers = [row.sets[name] for row in rows]
         refit = np.array([np.nan if one["refit"] is None else one["refit"] for one in of_answers], np.float64)
         kinds = [kind for kind in KINDS if all(kind in one["controls"] for one in of_answers)]
         found[name] = (refit, {k: np.stack([unpack(one["controls"][k]) for one in of_answers], axis=1) for k in kinds})
     return found
 
 
-def audits_of(details: list[dict[str, Any]]) -> "list[Audit]":
-    """What could mislead in these answers; see `hneurons_eval.analysis.audits`."""
+def audits_of(tried: Sequence[AnswerRecord]) -> "list[Audit]":
+    """Audits of these answers; see `hneurons_eval.analysis.audits`."""
     from hneurons_eval.analysis import audits
     from hneurons_eval.analysis.length_audit import length_audit
 
-    rows = [detail for detail in details if detail.get("probability") is not None]
+    rows = [row for row in tried if row.probability is not None]
     if not rows:
         return []
-    y = np.array([LABELS[row["label"]] for row in rows])
-    questions = np.array([normalise_question(row["question"]) for row in rows])
+    labels, probabilities, _, questions = calls_of(rows)
+    y, questions = np.array(labels), np.array(questions)
     # The neurons were chosen on the answers of the probe's own log; only those of other tasks have a verdict.
-    neurons = [row.get("selected") if "verdict" in row else None for row in rows]
+    neurons = [row.selected if row.verdict is not None else None for row in rows]
     selected = np.stack([unpack(text) for text in cast(list[str], neurons)]) if all(neurons) else None
-    lengths, probabilities = ([row[name] for row in rows] for name in ("response_tokens", "probability"))
     found = [
         audits.class_balance(y),
-        length_audit(y, lengths, questions, probabilities, selected),
-        audits.label_from_group(y, [row.get("relation") for row in rows], "relation", questions),
+        length_audit(y, [row.response_tokens for row in rows], questions, probabilities, selected),
+        audits.label_from_group(y, [row.relation for row in rows], "relation", questions),
         audits.spans(
-            sum(detail.get("skipped") == "span missing" for detail in details),
-            [bool(row.get("whole_response")) for row in rows],
+            sum(row.skipped == "span missing" for row in tried),
+            [bool(row.whole_response) for row in rows],
         ),
-        audits.template_share(*([row[f"{part}_tokens"] for row in rows] for part in ("prompt", "response", "answer"))),
+        audits.template_share(
+            [row.prompt_tokens for row in rows],
+            [row.response_tokens for row in rows],
+            [row.answer_tokens for row in rows],
+        ),
     ]
     return [audit for audit in found if audit.figures]
 
@@ -151,8 +172,7 @@ def detected() -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         found = dict((state.output.metadata or {}).get("hneurons", {}))
-        about = {key: state.metadata.get(key) for key in ("question", "relation", "dataset")}
-        kept = found | about
+        kept = found | {key: state.metadata.get(key) for key in ("question", "relation", "dataset")}
         if "trained_relation" in state.metadata:
             kept["trained_relation"] = state.metadata["trained_relation"]
         response = state.output.completion

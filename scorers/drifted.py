@@ -1,4 +1,4 @@
-"""How far training moved the neurons of a layer, as a score; the figures of the whole comparison as metrics."""
+"""Scorer of `drift`: the mean rank of a layer's neurons; metrics of the whole comparison."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""The scorer of `jailbreak`: does the model answer a forbidden question harmfully, and how harmfully?"""
+"""Scorer of `jailbreak`: whether a forbidden question is answered harmfully, and how harmfully."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,11 +1,10 @@
-"""Is an answer correct, incorrect, or not attempted; and what do the draws of one question say together."""
+"""Scorer of `collect`: verdicts on answers, and the consistency of all answers to a question."""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, cast
 
-from inspect_ai.log import EvalLog
 from inspect_ai.scorer import (
     CORRECT,
     INCORRECT,
@@ -23,13 +22,11 @@ from inspect_ai.scorer import (
 from inspect_ai.solver import TaskState
 
 from hneurons_eval.analysis.bootstrap import wilson_interval
-from hneurons_eval.analysis.judge_agreement import JudgedAnswer
 from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.judging.grader import GraderVerdicts, grader
 from hneurons_eval.judging.nonexistent import judge_nonexistent
 from hneurons_eval.judging.prompts import ANSWER_PROMPT
 from hneurons_eval.judging.rule import judge_by_rule
-from hneurons_eval.util.errors import UsageError
 
 Judge = Literal["rule", "llm", "cascade"]
 JUDGES: tuple[Judge, ...] = ("rule", "llm", "cascade")
@@ -64,9 +61,9 @@ def check_judge(by: str, among: Sequence[Judge] = JUDGES) -> None:
 
 @metric(name="yield")
 def question_yield() -> Metric:
-    """How many questions all draws got right, wrong, mixed or refused, and the shares, with intervals.
+    """Questions that are consistently right or wrong, mixed or refused: counts, and shares with intervals.
 
-    `unparsed` counts questions, `unparsed_draws` the draws without a verdict that make them so.
+    `unparsed` counts questions, `unparsed_draws` their answers without a verdict.
     """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:  # pyright: ignore
@@ -90,9 +87,9 @@ def question_yield() -> Metric:
 
 @metric(name="draws", scores="unreduced")
 def draw_rates() -> Metric:
-    """How many draws have a verdict, and the shares of correct, incorrect and not attempted ones among them.
+    """Number of answers with a verdict, and the shares of correct, incorrect and not attempted ones among them.
 
-    Inspect shows no metric the scores without a value: draws without a verdict are `unparsed_draws` in the yield.
+    Inspect passes metrics no scores without a value: answers without a verdict are `unparsed_draws` in the yield.
     """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
@@ -104,7 +101,7 @@ def draw_rates() -> Metric:
 
 
 class Judged(NamedTuple):
-    """A verdict, what decided it (`rule` or `llm`), the grader where one was asked, and what that said."""
+    """A verdict, its source (`rule` or `llm`), and the grader and its reply where one was asked."""
 
     verdict: str
     by: str
@@ -144,14 +141,14 @@ def accepted(aliases: Sequence[str]) -> str:
 
 @scorer(metrics=[question_yield(), draw_rates()])
 def judge(by: str = "rule") -> Scorer:
-    """Judge each draw: correct (C), incorrect (I) or not attempted (N).
+    """Judge each sampled answer: correct (C), incorrect (I) or not attempted (N).
 
-    Without a score, and counted as unparsed, is a draw whose verdict the grader does not give: its reply is not
-    one of the three, or it fails after Inspect's own retries. The answer stays in the log; judge it again with
+    An answer without a verdict has no score and counts as unparsed: the grader's reply is none of the three, or it
+    fails after Inspect's own retries. The answer stays in the log; judge it again with
     `inspect score LOG --scorer hneurons_eval/judge -S by=... --model-role grader=PROVIDER/MODEL`.
 
-    Answers to questions on something invented have no accepted answers to be held against; they are judged by the rule
-    of `hneurons_eval.judging.nonexistent` whatever `by` says.
+    Questions on something invented have no accepted answers; their answers are judged by the rule of
+    `hneurons_eval.judging.nonexistent` whatever `by` says.
 
     Args:
         by: `rule` (a normalised alias stands in the answer), `llm` (the model bound to the role `grader`), or
@@ -188,16 +185,16 @@ def judge(by: str = "rule") -> Scorer:
     return score
 
 
-# --- the draws of a question ---------------------------------------------------------------------------
+# --- all answers to a question ---------------------------------------------------------------------------
 
 
 @score_reducer
 def consistency() -> ScoreReducer:
-    """What the draws of one question say together.
+    """Consistency of the sampled answers to one question.
 
     `right`: all correct. `wrong`: all incorrect. `mixed`: some correct. `refused`: none correct, some
     not attempted. `unparsed`: a verdict is missing, so that consistency cannot be known.
-    The reduced score carries the verdicts and the most frequent answer (of equals the first drawn).
+    The reduced score carries the verdicts and the most frequent answer (of equals the first one).
     """
 
     def reduce(scores: list[Score]) -> Score:
@@ -225,50 +222,3 @@ def consistency() -> ScoreReducer:
         )
 
     return reduce
-
-
-# --- verdicts in a log ---------------------------------------------------------------------------------
-
-
-def judged_answers(log: EvalLog) -> list[JudgedAnswer]:
-    """The answers in a log with the verdicts of its judges, the rule's left out: it can be asked again.
-
-    A judge is named by its way and its grader ("llm openai/gpt-4o"); a second one of that name has a number.
-
-    Raises:
-        UsageError: no answer of the log was judged by a grader.
-    """
-    keys = dict.fromkeys(key for sample in log.samples or [] for key in sample.scores or {})
-    found: dict[tuple[str, int], JudgedAnswer] = {}
-    names: Counter[str] = Counter()
-    for key in keys:
-        judged = [
-            (sample, score.answer or "", details)
-            for sample in log.samples or []
-            if (details := (score := (sample.scores or {}).get(key) or Score(value=0)).metadata or {}).keys()
-            >= {"verdict", "by", "grader", "aliases", "question"}
-            and details["aliases"]  # an answer to a question on something invented has none, and no grader either
-        ]
-        graders = sorted({details["grader"] for *_, details in judged if details["grader"]})
-        if not graders:
-            continue
-        name = " ".join([judged[0][2]["by"], *graders])
-        names[name] += 1
-        if names[name] > 1:
-            name = f"{name} {names[name]}"
-        for sample, response, details in judged:
-            at = (str(sample.id), sample.epoch)
-            known = found.get(at)
-            found[at] = JudgedAnswer(
-                id=f"{sample.id} {sample.epoch}",
-                question=details["question"],
-                response=response,
-                aliases=tuple(details["aliases"]),
-                verdicts={**(known.verdicts if known else {}), name: details["verdict"]},
-            )
-    if not found:
-        raise UsageError(
-            f"{log.location} holds no verdict of a grader to compare the rule with; judge it again: inspect score "
-            f"{log.location} --scorer hneurons_eval/judge -S by=llm --model-role grader=PROVIDER/MODEL"
-        )
-    return list(found.values())

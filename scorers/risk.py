@@ -1,4 +1,4 @@
-"""How likely each answer of any task is hallucinated, by a trained probe; and whether that tells wrong from right."""
+"""Hallucination risk of the answers of any task, and how well it separates wrong from right ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from inspect_ai.solver import TaskState
 from hneurons_eval.analysis.metrics import headline_first
 from hneurons_eval.analysis.selective_prediction import ScoredAnswer, risk_figures, score_of
 from hneurons_eval.engine.risk_requests import DECISIONS, answer_of, find_risk_probe, risk_of_answer
-from hneurons_eval.scorers.figures import classified, kept_figures
+from hneurons_eval.scorers.once import computed_once
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.markdown import marked, picture, quoted
 
@@ -18,7 +18,7 @@ OWN = "hallucination_risk"
 
 
 def task_score(scores: Mapping[str, Score], against: str) -> dict[str, Any]:
-    """What the task's own scorer says: `task_scorer`, `task_score` from 0 to 1 or None, `refused`.
+    """Score of the task's own scorer: `task_scorer`, `task_score` from 0 to 1 or None, `refused`.
 
     Args:
         scores: of the sample so far, by scorer.
@@ -47,30 +47,32 @@ def task_score(scores: Mapping[str, Score], against: str) -> dict[str, Any]:
 
 @metric(name="risk", scores="unreduced")
 def risk_metrics() -> Metric:
-    """Mean risk; how well it tells what the task calls wrong from what it calls right; see `risk.risk_figures`.
+    """Mean risk, and how well it separates answers that the task calls wrong; see `selective_prediction.risk_figures`.
 
-    Answers without a risk have no score: Inspect counts them as unscored, and each says why as its reason.
+    Answers without a risk have no score: Inspect counts them as unscored, with the reason of each.
     """
 
-    def answers(scores: list[SampleScore]) -> list[ScoredAnswer]:
-        return [ScoredAnswer.of(score.sample_id, found) for score in scores for found in classified([score])]
-
     def figures(scores: list[SampleScore]) -> dict[str, float]:
-        return headline_first(risk_figures(answers(scores)), "auroc", "mean_risk")
+        answers = [
+            ScoredAnswer.of(score.sample_id, score.score.metadata)
+            for score in scores
+            if score.score.metadata and score.score.metadata.get("probability") is not None
+        ]
+        return headline_first(risk_figures(answers), "auroc", "mean_risk")
 
-    return kept_figures(figures, lambda scores: repr(answers(scores)))
+    return computed_once(figures)
 
 
 @scorer(metrics=[risk_metrics()])
 def hallucination_risk(probe: str = "", span: str = "rule", against: str = "", strip: bool = True) -> Scorer:
     """The probability that the answer is hallucinated, for any task that is run with an `hneurons/` model.
 
-    It is what was taken while the answer was generated, where the model was given the probe (`-M risk=DIRECTORY`);
-    otherwise prompt and answer are passed over once more. Of a conversation the last answer is judged. To be compared
-    with the task's own score it stands behind the task's scorer.
+    The risk is taken while the answer is generated if the model has the probe (`-M risk=DIRECTORY`), otherwise by one
+    more pass over prompt and answer. Of a conversation the last answer is judged. To compare the risk with the task's
+    own score, put this scorer behind the task's scorer.
 
     Args:
-        probe: a probe directory, or the log of the `probe` task.
+        probe: a probe directory, the log of the `probe` task or a directory of logs, or a Hub id.
         span: where the answer is: `rule`, or `response` for all of it.
         against: the scorer of the task that the risk is compared with (`scorer/key` for one value of a dict);
             default the first that says right or wrong.
@@ -87,7 +89,7 @@ def hallucination_risk(probe: str = "", span: str = "rule", against: str = "", s
         decision: dict[str, Any] = dict(decisions[-1]) if decisions else {}
         _, text, _ = answer_of(state.messages, state.output)
         if decision.get("done") == "abstained":
-            # What is said instead is no answer: the risk is that of the answer that was withheld.
+            # The reply in its place is no answer: the risk is that of the withheld answer.
             found, text = dict(decision["risk"]), str(decision["answer"])
         else:
             found = await risk_of_answer(state.messages, state.output, judge, span)
@@ -108,7 +110,7 @@ def hallucination_risk(probe: str = "", span: str = "rule", against: str = "", s
 
 
 def explained(text: str, found: Mapping[str, Any], decision: Mapping[str, Any], strip: bool) -> str:
-    """Markdown: the risk, what was done about it, the answer with its span marked, and the risk of each token."""
+    """Markdown: the risk, the solver's decision, the answer with its span marked, and the risk of each token."""
     above = "above" if found["probability"] > found["threshold"] else "not above"
     parts = [
         f"**Probability of hallucination {found['probability']:.2f}**, {above} the threshold {found['threshold']:.2f}"

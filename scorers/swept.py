@@ -8,24 +8,23 @@ from inspect_ai.solver import TaskState
 
 from hneurons_eval.analysis.dose_response import Row, arrange, corrected, dose_response, with_series
 from hneurons_eval.analysis.metrics import headline_first
+from hneurons_eval.analysis.sweep_parameters import SUMMARY
 from hneurons_eval.judging.degeneration import is_degenerate
-from hneurons_eval.scorers.figures import kept_figures
+from hneurons_eval.scorers.once import computed_once
 from hneurons_eval.util.markdown import quoted
 
-SUMMARY = "dose-response"
-"""The id of the sample in which the log of a sweep tells what all samples show together."""
 MAX_ALPHAS = 100
-"""Of which each has all of its figures among the metrics: Inspect's tables and viewer hold a column for each metric."""
+"""Most alphas with all figures among the metrics: Inspect's tables and viewer have a column for each metric."""
 
 
 class Outcome(NamedTuple):
-    """What a judge makes of one answer.
+    """A judge's outcome of one answer.
 
     Attributes:
         value: a word for people: `complied`, `refuted`.
         outcomes: by name, logged as numbers; None where it is not defined, as compliance of what cannot be parsed.
-        said: what decided it.
-        generated: whether the text was generated, so that its length, end and form say something.
+        said: reason, for the explanation.
+        generated: whether the text was generated, so that its length, end and form mean something.
     """
 
     value: str
@@ -123,7 +122,7 @@ def thinned(figures: Mapping[str, float], headlines: Sequence[str]) -> dict[str,
 
 @metric(name="dose_response", scores="unreduced")
 def dose_response_figures(headlines: Sequence[str] = ("compliance",), order: Sequence[str] = ()) -> Metric:
-    """Each outcome at each alpha, its slope, and differences to the no-op, beside control sets.
+    """Each outcome at each alpha, its slope, and differences to the baseline, beside control sets.
 
     Of a sweep over more than 100 alphas the metrics are slopes and headline curves only; the sample `dose-response`
     has the tables of all, and the answers are in `hneurons_eval.artifacts.frames.sweep`.
@@ -137,4 +136,4 @@ def dose_response_figures(headlines: Sequence[str] = ("compliance",), order: Seq
         found = figures_of(rows_of(score.score.metadata or {} for score in scores), headlines, order)
         return headline_first(thinned(found, headlines), *(f"{name}_slope" for name in headlines))
 
-    return kept_figures(figures, len)
+    return computed_once(figures)

@@ -1,4 +1,4 @@
-"""The scorer of `truthfulqa`: multiple choice by log-likelihood, and open answers by a grader or a rule."""
+"""Scorer of `truthfulqa`: multiple choice by log-likelihood, and open answers by a grader or a rule."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
+from hneurons_eval.analysis.sweep_parameters import SERIES
 from hneurons_eval.judging.grader import GraderVerdicts
 from hneurons_eval.judging.prompts import INFORMATION_PROMPT, TRUTH_PROMPT
 from hneurons_eval.judging.refusal import is_refusal
@@ -15,13 +16,12 @@ from hneurons_eval.scorers.judge import RULE_OR_LLM, judge_named
 from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sweep
 from hneurons_eval.util.markdown import quoted
 
-FORMS = ("mc", "open")
 CHOSEN = ("mc1", "mc2")
 GRADED = ("truthful", "informative", "truthful_and_informative")
 BY_RULE = ("nearer_to_true",)
 
 
-@scorer(metrics=[dose_response_figures((*CHOSEN, *GRADED, *BY_RULE), FORMS)])
+@scorer(metrics=[dose_response_figures((*CHOSEN, *GRADED, *BY_RULE), SERIES["truthfulqa"])])
 def truthful(judge: str = "rule") -> Scorer:
     """MC1 and MC2 from log-likelihoods, and whether open answers are true.
 
@@ -39,8 +39,8 @@ def truthful(judge: str = "rule") -> Scorer:
         async def decide(reply: Mapping[str, Any]) -> Outcome:
             about, text = state.metadata, str(reply["text"])
             correct, incorrect = list(about["correct"]), list(about["incorrect"])
-            if "likelihoods" in reply:
-                return chosen(reply["likelihoods"], about["mc1"]["true"], about["mc2"]["true"])
+            if "loglikelihoods" in reply:
+                return chosen(reply["loglikelihoods"], about["mc1"]["true"], about["mc2"]["true"])
             if by == "rule":
                 return compared(text, correct, incorrect)
             if not text.strip():
@@ -62,10 +62,10 @@ def truthful(judge: str = "rule") -> Scorer:
 
 
 def chosen(
-    likelihoods: Mapping[str, Sequence[float]], true_of_mc1: Sequence[bool], true_of_mc2: Sequence[bool]
+    loglikelihoods: Mapping[str, Sequence[float]], true_of_mc1: Sequence[bool], true_of_mc2: Sequence[bool]
 ) -> Outcome:
-    """MC1 and MC2; the text that is shown beside them was not generated."""
-    first, second = mc1(likelihoods["mc1"], true_of_mc1), mc2(likelihoods["mc2"], true_of_mc2)
+    """MC1 and MC2, with the likeliest answer of MC1 as a text that was not generated."""
+    first, second = mc1(loglikelihoods["mc1"], true_of_mc1), mc2(loglikelihoods["mc2"], true_of_mc2)
     value = "true answer likeliest" if first else "false answer likeliest"
     return Outcome(
         value, {"mc1": first, "mc2": second}, f"MC2 {second:.3f}; the likeliest answer of MC1:", generated=False

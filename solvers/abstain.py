@@ -1,11 +1,14 @@
-"""Answer, and where the answer is too risky say so, or answer again with the neurons suppressed."""
+"""Solver that abstains, or answers again with the neurons suppressed, where the risk of an answer is high."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
-from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput, get_model
+from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput
 from inspect_ai.solver import Generate, Solver, TaskState, chain, solver
+from inspect_ai.util import display_counter
 
+from hneurons_eval.artifacts.logs import hneurons_model
 from hneurons_eval.artifacts.paths import save_neurons
 from hneurons_eval.engine.risk_requests import DECISIONS, find_risk_probe, risk_of_answer
 from hneurons_eval.models.neuron_set import check_alpha
@@ -24,21 +27,22 @@ def abstain_when_risky(
     span: str = "rule",
     inner: Solver | Sequence[Solver] | None = None,
 ) -> Solver:
-    """Generate; where the probability that the answer is hallucinated is above the threshold, do something about it.
+    """Generate an answer; above a threshold of its hallucination risk, withhold it or answer again.
 
     It stands in a list of solvers where `generate()` would. An answer that a solver before it has generated is
     judged as it is. Given `inner`, it judges every answer that those solvers generate, as `multiple_choice()` does
-    within itself, so that they see what is put in its place.
+    within itself, so that they see the replacement.
 
-    What was done about each answer is in the sample's store under `abstain_when_risky`, and the scorer
-    `hallucination_risk` shows it.
+    A withheld answer is wrong for most scorers, so accuracy falls by design: the scorer `hallucination_risk` counts
+    withheld answers (`abstained`) and judges the others alone (`error`), and `hneurons report` tells both.
+    The decisions are in each sample's store under `abstain_when_risky`.
 
     Args:
-        probe: a probe directory, or the log of the `probe` task.
-        threshold: probability above which something is done; default the probe's own. 1 never does anything.
-        then: `abstain` (say `text` instead) or `suppress` (answer again with the probe's neurons scaled by `alpha`).
+        probe: a probe directory, the log of the `probe` task or a directory of logs, or a Hub id.
+        threshold: probability above which the solver acts; default the probe's own. 1 never acts.
+        then: `abstain` (reply `text`) or `suppress` (answer again with the probe's neurons scaled by `alpha`).
         alpha: of the second answer.
-        text: what is said instead.
+        text: reply in place of a withheld answer.
         span: where the answer is: `rule`, or `response` for all of it.
         inner: solvers that make the answer, for example `multiple_choice()` or the solver of a task.
     """
@@ -55,9 +59,10 @@ def abstain_when_risky(
     with usage_errors():
         factor = check_alpha(alpha)
         suppressed = save_neurons(judge.probe.neurons()) if then == "suppress" else None
-    if then == "suppress" and judge.watch is None:
+    if then == "suppress" and judge.nonzero is None:
         raise UsageError(f"the probe {judge.directory} selects no neurons to suppress; train with penalty=l1")
     answering: Solver | None = None
+    done: Counter[str] = Counter()
     if inner is not None:
         answering = inner if isinstance(inner, Solver) else chain(*inner)
 
@@ -82,6 +87,9 @@ def abstain_when_risky(
             state = await generate(state, **asking(options, neurons=suppressed, alpha=factor))
             record["again"] = state.output.completion
         state.store.set(DECISIONS, [*state.store.get(DECISIONS, []), record])
+        done[record["done"]] += 1
+        acted = done["abstained"] + done["answered again"]
+        display_counter("answered again" if suppressed else "withheld", f"{acted} of {done.total()} answers")
         return state
 
     def asking(options: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -91,8 +99,7 @@ def abstain_when_risky(
         return {**options, "extra_body": {**body, "hneurons": own}}
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        if not hasattr(get_model().api, "engine"):
-            raise UsageError(f"{get_model()} gives no access to its neurons; use --model hneurons/MODEL")
+        hneurons_model()
 
         async def guarded(
             state: TaskState, tool_calls: Literal["loop", "single", "none"] = "loop", **options: Any

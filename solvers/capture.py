@@ -1,4 +1,4 @@
-"""Ask an `hneurons/` model for the contributions behind an answer."""
+"""Solvers that have an `hneurons/` model capture the contributions behind an answer."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Sampling answers with seeds that depend on nothing but the question and the draw."""
+"""Sampled answers, with seeds that depend only on question and epoch."""
 
 import hashlib
 
@@ -16,9 +16,9 @@ def draw(seed: int = 0, draws: int = 1) -> Solver:
     """Sample one answer; its seed follows from `seed`, the sample's id and the epoch.
 
     Args:
-        seed: another number gives other draws.
-        draws: number of epochs. An `hneurons/` model samples all draws of a question when the first is asked for,
-            since what they have in common is then computed once.
+        seed: another number gives other answers.
+        draws: number of epochs. An `hneurons/` model samples all answers to a question when the first is asked for,
+            so that their prompt is computed once.
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:

@@ -1,4 +1,4 @@
-"""The stages, as Inspect tasks."""
+"""Inspect tasks: the stages of the pipeline, sweeps over alpha, and comparisons with base models."""
 
 from hneurons_eval.tasks.base_transfer import base_transfer
 from hneurons_eval.tasks.capture import capture

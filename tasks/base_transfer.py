@@ -1,24 +1,24 @@
-"""The probe of one checkpoint, unchanged, on another of the same layout: its base model, a fine-tune, a step."""
+"""Detection with the probe of another checkpoint of the same layout: a base model, a fine-tune, a training step."""
 
-from pathlib import Path
 from typing import Any
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import get_model
 
-from hneurons_eval.artifacts.logs import check_hneurons_model, read_stage
-from hneurons_eval.artifacts.references import probe_from
+from hneurons_eval.artifacts.logs import figures_of, hneurons_model
+from hneurons_eval.artifacts.references import Reference, resolve_probe
+from hneurons_eval.data.presets import preset_named
 from hneurons_eval.scorers.judge import check_judge
 from hneurons_eval.scorers.transferred import transferred
 from hneurons_eval.solvers.capture import answer_and_capture
-from hneurons_eval.tasks.collect import preset_named
+from hneurons_eval.tasks.collect import sampling_config
 from hneurons_eval.tasks.detect import judge_and_classify, named_sets, set_label, untrained_samples
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 PROMPTS = ("auto", "completion", "chat")
 BESIDE = ("auroc", "auroc_pooled", "accuracy")
-"""Of the probe's own log, on answers of its own model that were held out."""
+"""Figures of the probe's own log, on held-out answers of its own model."""
 
 
 @task
@@ -36,24 +36,24 @@ def base_transfer(
 ) -> Task:
     """Answer questions with the model being evaluated, and detect its hallucinations by another checkpoint's probe.
 
-    The probe is not trained again. By the paper's protocol for base models the prompt is the question followed by
-    `Answer:` on a line of its own, as plain text, and the answer ends at the first newline. Everything else is as in
-    `detect`; AUROC does not depend on the threshold, which may have moved: accuracy stands in the log at the probe's
-    own threshold and at one chosen on other answers of this checkpoint (`accuracy_refit`).
+    The probe is not trained again. The paper's prompt for base models is plain text: the question, then `Answer:` on a
+    line of its own; the answer ends at the first newline. Everything else is as in `detect`. AUROC does not depend on
+    the threshold, which may differ between checkpoints: the log has the accuracy at the probe's own threshold, and at
+    one chosen on other answers of this checkpoint (`accuracy_refit`).
 
     Args:
         probe: the log of the `probe` task, or a probe directory, of a model with the same layers.
         dataset, judge, preset, questions, split, part, seed: as in `detect`.
         prompt: `completion` (plain text), `chat` (as in `detect`), or `auto`: chat where the model has a chat template.
     """
-    check_hneurons_model()
+    hneurons_model()
     chosen = preset_named(preset)
     with usage_errors():
         check_judge(judge)
     as_text = is_completion(prompt)
-    source = probe_from(probe, same_model=False)
+    source = resolve_probe(probe, same_model=False)
     samples, left_out = untrained_samples(source, dataset, part, split, questions, seed)
-    config = chosen.config()
+    config = sampling_config(chosen)
     if as_text:
         from hneurons_eval.analysis.transfer import ANSWER_CUE
 
@@ -71,10 +71,10 @@ def base_transfer(
         config=config,
         metadata={
             "probe": source.summary,
-            "probe_model": source.probe.model,
+            "probe_model": source.fitted.model,
             "prompt": "completion" if as_text else "chat",
             "left_out_as_trained_on": left_out,
-            "on_its_own_model": own_figures(probe, source.directory),
+            "on_its_own_model": own_figures(source),
         },
     )
 
@@ -94,11 +94,8 @@ def is_completion(prompt: str) -> bool:
     return prompt == "completion" or not template
 
 
-def own_figures(reference: str, directory: str) -> dict[str, float]:
-    """What the probe did on held-out answers of its own model, where its log is given; nothing for a directory."""
-    if Path(reference) == Path(directory):
-        return {}
-    results = read_stage(reference, "probe", "probe").results
-    found = {name: m.value for score in (results.scores if results else ()) for name, m in score.metrics.items()}
+def own_figures(source: Reference) -> dict[str, float]:
+    """Figures of the probe on held-out answers of its own model, from its log; empty for a directory."""
+    found = {} if source.log is None else figures_of(source.log)
     ends = [f"{name}{end}" for name in BESIDE for end in ("", "_low", "_high")]
-    return {name: float(found[name]) for name in ends if name in found}
+    return {name: found[name] for name in ends if name in found}

@@ -1,5 +1,6 @@
 """Stage 2: contributions of the neurons to consistently right and consistently wrong answers."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Score
 
-from hneurons_eval.artifacts.contribution_store import PRECISIONS
+from hneurons_eval.artifacts.contribution_shards import PRECISIONS
 from hneurons_eval.artifacts.logs import StageScore, read_stage, reduced_scores
 from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.data.official import find_official, read_official
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.engine.prompts import conversation
 from hneurons_eval.scorers.captured import captured
 from hneurons_eval.scorers.judge import grader
@@ -24,14 +25,15 @@ from hneurons_eval.solvers.capture import OFFICIAL, SPANS, capture_given
 from hneurons_eval.tasks.sampled_by import capturing_model, check_sampler
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
+logger = logging.getLogger(__name__)
 LABEL_OF = {"right": "faithful", "wrong": "hallucinated"}
 OUTCOME_OF = {label: outcome for outcome, label in LABEL_OF.items()}
 
 
 def balanced(rows: Sequence[StageScore], per_class: int, seed: int = 0) -> list[StageScore]:
-    """As many right as wrong questions within each relation, at most `per_class` of each in all.
+    """Balanced selection: as many right as wrong questions within each relation, at most `per_class` of each in all.
 
-    A label that the relation gives away would let a probe pass by recognising relations.
+    Otherwise a probe could guess the label from the relation.
     """
     rng = np.random.default_rng(seed)
     by_relation: dict[str, dict[str, list[StageScore]]] = defaultdict(lambda: {"right": [], "wrong": []})
@@ -64,11 +66,12 @@ def capture(
 ) -> Task:
     """Capture contributions of consistently right and wrong answers; the log is the input of `probe`.
 
-    One teacher-forced pass over prompt and response for each chosen question, over its most frequent answer. The
-    two classes are balanced within each relation. Contributions go to the artifacts, the log points to them.
+    One teacher-forced pass over prompt and response for each chosen question, with its most frequent answer. The
+    classes are balanced within each relation: as many right as wrong questions, so the smaller number decides. The
+    contributions are stored among the artifacts; the log holds their keys.
 
-    Where another engine sampled, such as a server that calls the model by a name of its own, `--model-role
-    capture=hneurons/MODEL` names the model that captures; its tokens must be those that were answered.
+    Where another engine sampled the answers, such as a server with a name of its own for the model, `--model-role
+    capture=hneurons/MODEL` names the model that captures; it needs the same tokenizer and chat template.
 
     Args:
         responses: the log of `collect`, or a directory that holds it; or answers in the official repository's format
@@ -77,7 +80,7 @@ def capture(
         span: where the answer is: `rule`, `llm` (needs --model-role grader=MODEL), `response` (all of it), or with
             the official files `official` (their answer tokens).
         reduce: `mean` (the paper's) or `max` over the tokens of a region.
-        precision: of the contributions on disk: `float32`, or `float16` at half the size (see `FeatureSpec`).
+        precision: of the contributions on disk: `float32`, or `float16` at half the size (see `StoreSpec`).
         seed: of the choice of questions.
         labels: of official answers, the `*qids.json` that belongs to them; found by its name if left out.
     """
@@ -97,11 +100,12 @@ def capture(
             grader()
     chosen = balanced(source.rows, per_class, seed)
     if not chosen:
-        counts = {o: sum(str(row.score.value) == o for row in source.rows) for o in LABEL_OF}
+        counts = _counts(source.rows)
         raise UsageError(
             f"responses has {counts['right']} consistently right and {counts['wrong']} consistently wrong questions"
             f" and no relation that has both; {source.remedy}"
         )
+    logger.warning(said := _what_is_captured(source.rows, chosen))
     if span == OFFICIAL and all(row.metadata["official_span"] is None for row in chosen):
         raise UsageError("responses has no answer tokens that stand in their response exactly once; use span=rule")
     return Task(
@@ -109,7 +113,22 @@ def capture(
         solver=capture_given(span, reduce, precision),
         scorer=captured(),
         config=GenerateConfig(max_connections=MAX_CONNECTIONS),
-        metadata={**source.metadata, "reduce": reduce, "span": span},
+        metadata={**source.metadata, "reduce": reduce, "span": span, "balanced": said},
+    )
+
+
+def _counts(rows: Sequence[StageScore]) -> dict[str, int]:
+    return {outcome: sum(str(row.score.value) == outcome for row in rows) for outcome in LABEL_OF}
+
+
+def _what_is_captured(rows: Sequence[StageScore], chosen: Sequence[StageScore]) -> str:
+    """How many questions are captured of how many, and why no more."""
+    counts = _counts(rows)
+    relations = {row.metadata.get("relation") for row in chosen}
+    return (
+        f"capturing {len(chosen) // 2} right and {len(chosen) // 2} wrong of {len(rows)} questions: {counts['right']} "
+        f"are consistently right and {counts['wrong']} consistently wrong, and as many of either are taken within each "
+        f"relation ({len(relations)} in all)"
     )
 
 

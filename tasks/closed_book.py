@@ -1,13 +1,15 @@
-"""What scaling the neurons does to closed-book answers: accuracy, attempts, hallucinations, beside control sets."""
+"""Sweep over closed-book questions: accuracy, attempts and hallucinations with the neurons scaled."""
 
 from inspect_ai import Task, task
 from inspect_ai.model import GenerateConfig
 
+from hneurons_eval.analysis.sweep_parameters import ALPHAS, CONTROLS, Alphas
+from hneurons_eval.data.selection import check_questions, questions_for, spread
 from hneurons_eval.scorers.behaviour import CLOSED_BOOK, closed_book_answers
 from hneurons_eval.scorers.judge import check_judge
-from hneurons_eval.tasks.collect import check_questions, question_sample, questions_for, spread
+from hneurons_eval.tasks.collect import question_sample
 from hneurons_eval.tasks.detect import named_sets, set_label
-from hneurons_eval.tasks.sweeping import ALPHAS, CONTROLS, HARDEST, Alphas, conditions, sweep_task, swept_sample
+from hneurons_eval.tasks.sweeping import HARDEST, conditions, sweep_task, swept_sample
 from hneurons_eval.util.errors import checked_arguments, usage_errors
 
 
@@ -28,13 +30,13 @@ def closed_book(
 ) -> Task:
     """Answer closed-book questions with the neurons scaled, greedily, beside control sets of equal size.
 
-    A sample is a question at one alpha (`question@alpha`); the control sets answer within it, so all conditions
-    share one batch and one log. The no-op at 1 is the plain model.
+    A sample is a question at one alpha (`question@alpha`); the control sets answer within it, so that all conditions
+    share one batch and one log. Alpha 1 is the baseline: the model as it is.
 
     Args:
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
-        alphas: factors; 1 is always among them.
-        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
+        neurons: a neuron file, probe directory, log of the `probe` task or directory of logs, digest, or Hub id.
+        alphas: factors of the neurons; 1, the baseline, is always among them.
+        controls: random sets of each kind of `against`, of equal size; 39 can show p = .05, 199 p = .01, 0 shows none.
         sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
         against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
             of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.

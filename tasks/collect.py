@@ -1,64 +1,29 @@
 """Stage 1: sample several answers to each question and judge them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
 from inspect_ai import Epochs, Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
-from hneurons_eval.data.questions import ANSWER_ONLY, Question, load_questions, split_questions
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.data.presets import Preset, preset_named
+from hneurons_eval.data.questions import ANSWER_ONLY, Question
+from hneurons_eval.data.selection import check_questions, questions_for, spread
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.scorers.judge import check_judge, consistency
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.generation import draw
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How to sample.
-
-    Attributes:
-        draws: answers to each question.
-        temperature, top_k, top_p, max_tokens: sampling; None leaves the option off.
-    """
-
-    draws: int
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    max_tokens: int
-
-    def config(self) -> GenerateConfig:
-        return GenerateConfig(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            max_tokens=self.max_tokens,
-            max_connections=MAX_CONNECTIONS,
-        )
-
-
-PRESETS = {
-    # Gao et al. 2025, section 2.1: 10 draws, temperature 1.0, top_k 50, top_p 0.9, 50 tokens.
-    "paper": Preset(10, 1.0, 50, 0.9, 50),
-    # A small model is consistent about more questions when it is sampled cooler.
-    "quick": Preset(5, 0.3, None, None, 24),
-}
-
-
-def preset_named(name: str) -> Preset:
-    """A preset.
-
-    Raises:
-        UsageError: an unknown name.
-    """
-    if name not in PRESETS:
-        raise UsageError(f"preset should be one of {', '.join(PRESETS)}, found {name!r}")
-    return PRESETS[name]
+def sampling_config(preset: Preset) -> GenerateConfig:
+    """How answers are sampled, as Inspect takes it."""
+    return GenerateConfig(
+        temperature=preset.temperature,
+        top_k=preset.top_k,
+        top_p=preset.top_p,
+        max_tokens=preset.max_tokens,
+        max_connections=MAX_CONNECTIONS,
+    )
 
 
 def question_sample(question: Question, sample_id: str | None = None, **metadata: object) -> Sample:
@@ -76,44 +41,6 @@ def question_sample(question: Question, sample_id: str | None = None, **metadata
     )
 
 
-def questions_for(dataset: str, part: str = "all", split: str | None = None) -> list[Question]:
-    """The questions of a set, or of its training or test part.
-
-    Raises:
-        UsageError: no such set, a file that cannot be read, questions without answers, or an unknown part.
-    """
-    with usage_errors():
-        questions = load_questions(dataset, split=split)
-        if part == "all":
-            return questions
-        train, test = split_questions(questions)
-        if part not in ("train", "test"):
-            raise UsageError(f"part should be all, train or test, found {part!r}")
-        return train if part == "train" else test
-
-
-def check_questions(number: int | None) -> None:
-    """Refuse a limit on questions that leaves none.
-
-    Raises:
-        UsageError: it is below 1.
-    """
-    if number is not None and number < 1:
-        raise UsageError(f"questions should be at least 1, found {number}")
-
-
-def spread(questions: Sequence[Question], limit: int, seed: int) -> list[Question]:
-    """At most `limit` questions, drawn evenly over relations."""
-    rng = np.random.default_rng(seed)
-    order = [questions[i] for i in rng.permutation(len(questions))]
-    turn: dict[str | None, int] = {}
-    ranked = []
-    for place, question in enumerate(order):
-        turn[question.relation] = turn.get(question.relation, 0) + 1
-        ranked.append((turn[question.relation], place))
-    return [order[place] for _, place in sorted(ranked)[:limit]]
-
-
 @task
 @checked_arguments
 def collect(
@@ -121,6 +48,7 @@ def collect(
     draws: int | None = None,
     judge: str = "rule",
     preset: str = "paper",
+    questions: int | None = None,
     split: str | None = None,
     part: str = "all",
     seed: int = 0,
@@ -136,30 +64,33 @@ def collect(
         draws: answers to each question; default the preset's (paper: 10).
         judge: `rule`, `llm` (needs --model-role grader=MODEL) or `cascade` (the rule first).
         preset: `paper` (the paper's sampling) or `quick` (5 draws at temperature 0.3).
+        questions: at most this many, drawn evenly over relations by `seed`; default all. Inspect's own `--limit` takes
+            the first ones, which are of one relation.
         split: of a Hub set.
         part: `all`, or `train` or `test`: whole relations (else questions) kept apart, about four to one.
-        seed: another number gives other draws.
+        seed: another number gives other answers.
     """
     chosen = preset_named(preset)
     number = chosen.draws if draws is None else draws
     if number < 1:
         raise UsageError(f"draws should be at least 1, found {number}")
+    check_questions(questions)
     with usage_errors():
         check_judge(judge)
+    asked = questions_for(dataset, part, split)
+    if questions is not None:
+        asked = spread(asked, questions, seed)
+    columns = ("sampleId", "epoch", "input", "target", "answer", "tokens")
     return Task(
-        dataset=MemoryDataset([question_sample(q) for q in questions_for(dataset, part, split)], name=dataset),
+        dataset=MemoryDataset([question_sample(question) for question in asked], name=dataset),
         solver=draw(seed, number),
         scorer=judge_answers(judge),
         epochs=Epochs(number, consistency()),
-        config=chosen.config(),
+        config=sampling_config(chosen),
         viewer=ViewerConfig(
             task_samples_view=TaskSamplesView(
-                name="Draws",
-                columns=[
-                    TaskSamplesColumn(id=column)
-                    for column in ("sampleId", "epoch", "input", "target", "answer", "tokens")
-                ]
-                + [TaskSamplesColumn.score("judge")],
+                name="Samples",
+                columns=[*(TaskSamplesColumn(id=column) for column in columns), TaskSamplesColumn.score("judge")],
             )
         ),
     )

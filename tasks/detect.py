@@ -1,4 +1,4 @@
-"""Stage 4: fresh answers to questions the probe has not seen; is each hallucinated?"""
+"""Stage 4: detection of hallucinations in fresh answers to questions that the probe has not seen."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,18 +9,21 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.artifacts.logs import check_hneurons_model
+from hneurons_eval.artifacts.logs import hneurons_model
 from hneurons_eval.artifacts.paths import check_writable, store_of
-from hneurons_eval.artifacts.references import ProbeSource, probe_from
+from hneurons_eval.artifacts.references import Reference, resolve_probe
+from hneurons_eval.data.presets import preset_named
 from hneurons_eval.data.questions import Question, normalise_question
+from hneurons_eval.data.selection import check_questions, questions_for, spread
 from hneurons_eval.judging.nonexistent import label_of
 from hneurons_eval.scorers.detected import detected
 from hneurons_eval.scorers.judge import VERDICTS, check_judge
 from hneurons_eval.scorers.judge import judge as judge_answers
 from hneurons_eval.solvers.capture import answer_and_capture
-from hneurons_eval.tasks.collect import check_questions, preset_named, question_sample, questions_for, spread
-from hneurons_eval.tasks.probe import BASELINES, described_scores
+from hneurons_eval.solvers.classify import described_scores
+from hneurons_eval.tasks.collect import question_sample, sampling_config
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
+from hneurons_eval.util.files import BASELINES
 from hneurons_eval.util.packing import pack
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ def detect(
     Args:
         probe: the log of the `probe` task, or a probe directory.
         dataset: as in `collect`; several, separated by commas, are reported each for itself in one log.
-        judge: `rule`, `llm` or `cascade`: what the detector's calls are compared with.
+        judge: `rule`, `llm` or `cascade`: verdicts that the probe's calls are compared with.
         preset: sampling, as in `collect` (one answer a question).
         questions: at most this many of each set, drawn evenly over relations; default all.
         split: of a Hub set.
@@ -56,24 +59,24 @@ def detect(
             among them says little; the log flags them (`audit_leftover`).
         seed: of the answers and the choice of questions.
     """
-    check_hneurons_model()
+    hneurons_model()
     chosen = preset_named(preset)
     with usage_errors():
         check_judge(judge)
         check_writable()
-    source = probe_from(probe)
+    source = resolve_probe(probe, same_model=True)
     samples, left_out = untrained_samples(source, dataset, part, split, questions, seed)
     return Task(
         dataset=MemoryDataset(samples, name=",".join(map(set_label, named_sets(dataset)))),
         solver=[answer_and_capture(seed, "rule", source.reduce), judge_and_classify(judge, probe)],
         scorer=detected(),
-        config=chosen.config(),
+        config=sampling_config(chosen),
         metadata={"probe": source.summary, "left_out_as_trained_on": left_out},
     )
 
 
 def untrained_samples(
-    source: ProbeSource,
+    source: Reference,
     dataset: str | Sequence[str],
     part: str,
     split: str | None,
@@ -89,7 +92,7 @@ def untrained_samples(
     """
     check_questions(questions)
     names = named_sets(dataset)
-    trained = set(source.probe.metadata.get("training_questions", ()))
+    trained = set(source.fitted.metadata.get("training_questions", ()))
     samples: list[Sample] = []
     left_out: dict[str, int] = {}
     for name in names:
@@ -152,7 +155,7 @@ def set_label(name: str) -> str:
 @solver
 def judge_and_classify(judge: str, probe: str, same_model: bool = True) -> Solver:
     """Label the answer by the judge, and its probability by the probe (of the same model, else of the same layers)."""
-    verdict_of, source = judge_answers(judge), probe_from(probe, same_model)
+    verdict_of, source = judge_answers(judge), resolve_probe(probe, same_model=same_model)
     baselines = baselines_of(source)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -173,7 +176,7 @@ def judge_and_classify(judge: str, probe: str, same_model: bool = True) -> Solve
     return solve
 
 
-def baselines_of(source: ProbeSource) -> "Baselines | None":
+def baselines_of(source: Reference) -> "Baselines | None":
     """What the probe was compared with, where that is kept beside it.
 
     Raises:
@@ -181,17 +184,17 @@ def baselines_of(source: ProbeSource) -> "Baselines | None":
     """
     from hneurons_eval.probe.baseline_classifiers import Baselines
 
-    path = Path(source.directory) / BASELINES
+    path = Path(source.summary["directory"]) / BASELINES
     with usage_errors():
         return Baselines.load(path) if path.is_file() else None
 
 
-def classified(source: ProbeSource, baselines: "Baselines | None", found: Mapping[str, Any]) -> dict[str, Any]:
+def classified(source: Reference, baselines: "Baselines | None", found: Mapping[str, Any]) -> dict[str, Any]:
     """Probability, call and neurons of one answer, and the scores of everything the probe is compared with."""
     from hneurons_eval.probe.baselines import scalar_inputs
     from hneurons_eval.probe.nested_cv import SIGNED, part_by_sign
 
-    probe = source.probe
+    probe = source.fitted
     row = store_of([found["contributions"]]).get(found["contributions"])
     answer, prompt = row.values[0][None], row.values[2][None]
     probability = float(probe.predict_proba(answer)[0, 1])

@@ -1,4 +1,4 @@
-"""How far training moved the H-neurons' weights from the base model, ranked among all neurons."""
+"""Drift: rank of the H-neurons among all neurons by how far training moved their weights from the base model."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,15 +8,15 @@ import anyio.to_thread
 import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig, ModelOutput, get_model
+from inspect_ai.model import GenerateConfig, ModelOutput
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from hneurons_eval.artifacts.references import named_neurons, probe_directory_of
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.artifacts.logs import hneurons_model
+from hneurons_eval.artifacts.references import resolve
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.models.controls import load_activity
-from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.scorers.drifted import drifted
-from hneurons_eval.tasks.probe import report_progress
+from hneurons_eval.solvers.classify import report_progress
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def drift(
 
     Args:
         base: where training began: a Hub id (`org/model@revision`), a directory, or the bundled name.
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
+        neurons: a neuron file, probe directory, log of the `probe` task or directory of logs, digest, or Hub id.
         checkpoints: what is compared with the base; several, the steps of one run in order and separated by commas,
             make a timeline. Default the model being evaluated; with `--model none` this is needed, and no model
             is loaded.
@@ -61,7 +61,8 @@ def drift(
         from hneurons_eval.models.architecture import neuron_layout
         from hneurons_eval.models.weights.reader import WeightFiles
 
-        chosen, source = signed_neurons(neurons, sign)
+        named = resolve(neurons, "neurons")
+        chosen = named.chosen(sign)
         first = WeightFiles(base.removeprefix("hneurons/"))
         layout = neuron_layout(first.model)
         chosen.check(layout, first.name)
@@ -80,25 +81,11 @@ def drift(
         metadata={
             "base": first.name,
             "checkpoints": names,
-            "neurons": source,
+            "neurons": named.file,
             "neurons_digest": chosen.digest,
             "sign": sign,
         },
     )
-
-
-def signed_neurons(reference: str, sign: str) -> tuple[NeuronSet, str]:
-    """The neurons with weights of one sign that a name leads to, and the name of their file.
-
-    Raises:
-        UsageError: they cannot be read, there are none of that sign, or the sign is another.
-    """
-    neurons, source = named_neurons(reference)
-    with usage_errors():
-        chosen = neurons.of_sign(sign)
-    if not len(chosen):
-        raise UsageError(f"{reference} holds {len(neurons)} neurons, none with a {sign} weight; choose another sign")
-    return chosen, source
 
 
 def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
@@ -111,9 +98,7 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
     names = [part.strip().removeprefix("hneurons/") for part in parts if part.strip()]
     if names:
         return names
-    model = get_model()
-    if not hasattr(model.api, "engine"):
-        raise UsageError(f"{model} keeps no weights here; use --model hneurons/MODEL, or name -T checkpoints=MODEL")
+    model = hneurons_model(instead=", or name -T checkpoints=MODEL")
     revision = model.model_args.get("revision")
     return [f"{model.name}@{revision}" if revision else model.name]
 
@@ -122,19 +107,19 @@ def checkpoint_names(checkpoints: str | Sequence[str]) -> list[str]:
 def compare(
     base: str, checkpoints: Sequence[str], neurons: str, sets: int = 2000, seed: int = 0, sign: str = "positive"
 ) -> Solver:
-    """Give each sample what the comparison found for its layer; the first one compares, the others wait for it.
+    """Solver that compares the checkpoints at the first sample and gives each sample the result for its layer.
 
     The arguments are those of the task.
     """
-    chosen, _ = signed_neurons(neurons, sign)
+    named = resolve(neurons, "neurons")
     lock = anyio.Lock()
     found: list[Any] = []
 
     def measured() -> "list[Ranking]":
         from hneurons_eval.analysis.drift_ranks import follow
 
-        directory = probe_directory_of(neurons)
-        activity = None if directory is None else load_activity(directory)
+        activity = None if named.directory is None else load_activity(named.directory)
+        chosen = named.chosen(sign)
         return follow(
             base, list(checkpoints), chosen, sets, seed, lambda message: report_progress(message, "drift"), activity
         )
@@ -152,7 +137,7 @@ def compare(
 
 
 def _details(rankings: "Sequence[Ranking]", layer: int | None) -> dict[str, Any]:
-    """What one sample carries: its mean rank, the summary for its explanation, and a line for its answer."""
+    """Metadata of one sample: its mean rank, a summary for its explanation, and a line for its answer."""
     from hneurons_eval.analysis.drift_ranks import by_layer, short_names
     from hneurons_eval.report import drift_summary
 

@@ -1,23 +1,14 @@
-"""FaithEval, counterfactual: does scaling the neurons make the model follow a passage that is false?"""
+"""FaithEval, counterfactual: sweep over questions about a passage that states something false."""
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 
+from hneurons_eval.analysis.sweep_parameters import ALPHAS, CONTROLS, SERIES, Alphas
 from hneurons_eval.data.behaviours import CounterfactualQuestion, load_faitheval
-from hneurons_eval.scorers.behaviour import COMPLIANCE, PROMPT_ORDER, followed_context
-from hneurons_eval.tasks.collect import check_questions
-from hneurons_eval.tasks.sweeping import (
-    ALPHAS,
-    CONTROLS,
-    HARDEST,
-    Alphas,
-    conditions,
-    drawn,
-    series_named,
-    sweep_task,
-    swept_sample,
-)
+from hneurons_eval.data.selection import check_questions, subset
+from hneurons_eval.scorers.behaviour import COMPLIANCE, followed_context
+from hneurons_eval.tasks.sweeping import HARDEST, conditions, series_named, sweep_task, swept_sample
 from hneurons_eval.util.errors import checked_arguments, usage_errors
 
 PROMPTS = {
@@ -41,15 +32,10 @@ def faitheval(
     questions: int | None = None,
     seed: int = 0,
 ) -> Task:
-    """Multiple choice after a passage that states something false: compliant is who picks what the passage supports.
+    """Multiple choice after a passage that states something false; the option it supports counts as compliant.
 
     Args:
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
-        alphas: factors; 1, the plain model, is always among them.
-        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
-        sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
-        against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
-            of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.
+        neurons, alphas, controls, sign, against: as in `closed_book`.
         dataset: `bundled`, `hub` (Salesforce/FaithEval-counterfactual-v1.0), or a file with its columns.
         prompt: `plain` (answer from the context), `resist` (the context may be wrong), or `both`, each for itself.
         questions: at most this many, drawn by `seed`; default all.
@@ -63,7 +49,7 @@ def faitheval(
     samples = [
         swept_sample(choice_sample(row, name), alpha, under.kinds, series=name)
         for name in names
-        for row in drawn(rows, questions, seed)
+        for row in subset(rows, questions, seed)
         for alpha in under.alphas
     ]
     return sweep_task(
@@ -72,7 +58,7 @@ def faitheval(
         title=f"FaithEval: following a false passage, prompt {' and '.join(names)}",
         headlines=COMPLIANCE,
         scorer=followed_context(),
-        order=PROMPT_ORDER,
+        order=SERIES["faitheval"],
         config=GenerateConfig(max_tokens=256),
         about={"data": str(report), "prompts": {name: PROMPTS[name] for name in names}},
     )

@@ -1,17 +1,15 @@
-"""FalseQA: does scaling the neurons make the model go along with false premises?"""
+"""FalseQA: sweep over questions with a false premise."""
 
-from collections.abc import Sequence
-
-import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 
-from hneurons_eval.data.behaviours import FalsePremiseQuestion, load_falseqa
+from hneurons_eval.analysis.sweep_parameters import ALPHAS, CONTROLS, Alphas
+from hneurons_eval.data.behaviours import load_falseqa
+from hneurons_eval.data.selection import check_questions, some_pairs
 from hneurons_eval.scorers.behaviour import COMPLIANCE, false_premise
 from hneurons_eval.scorers.judge import check_judge
-from hneurons_eval.tasks.collect import check_questions
-from hneurons_eval.tasks.sweeping import ALPHAS, CONTROLS, HARDEST, Alphas, conditions, sweep_task, swept_sample
+from hneurons_eval.tasks.sweeping import HARDEST, conditions, sweep_task, swept_sample
 from hneurons_eval.util.errors import checked_arguments, usage_errors
 
 
@@ -29,17 +27,12 @@ def falseqa(
     true_premises: bool = True,
     seed: int = 0,
 ) -> Task:
-    """Questions with a false premise, answered greedily: compliant is who does not refute it.
+    """Questions with a false premise, answered greedily; an answer that does not refute it counts as compliant.
 
-    Questions with a true premise are asked beside them, since a model that refutes everything resists nothing.
+    Questions with a true premise are asked too, since refuting every premise would look like resistance.
 
     Args:
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
-        alphas: factors; 1, the plain model, is always among them.
-        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
-        sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
-        against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
-            of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.
+        neurons, alphas, controls, sign, against: as in `closed_book`.
         dataset: `bundled`, `hub` (the authors' test set), or a file with FalseQA's columns.
         judge: `rule`, `llm` (the paper's: needs --model-role grader=MODEL), or `cascade` (the rule first).
         questions: at most this many of either premise, drawn by `seed`; default all.
@@ -78,14 +71,3 @@ def falseqa(
         config=GenerateConfig(max_tokens=128),
         about={"data": str(report), "judge": judge},
     )
-
-
-def some_pairs(rows: Sequence[FalsePremiseQuestion], questions: int, seed: int) -> list[FalsePremiseQuestion]:
-    """At most so many rows of either premise, with the twins of a pair kept together as far as they go."""
-    order = np.random.default_rng(seed).permutation(len({row.pair or row.id for row in rows}))
-    rank = dict(zip(dict.fromkeys(row.pair or row.id for row in rows), order.tolist(), strict=True))
-    kept: list[FalsePremiseQuestion] = []
-    for premise in (True, False):
-        own = sorted((row for row in rows if row.false_premise is premise), key=lambda row: rank[row.pair or row.id])
-        kept += own[:questions]
-    return kept

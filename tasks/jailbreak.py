@@ -1,4 +1,4 @@
-"""Jailbreaks: does scaling the neurons make the model answer what it should not?"""
+"""Jailbreaks: sweep over forbidden questions inside jailbreak templates."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,24 +8,14 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from hneurons_eval.analysis.sweep_parameters import ALPHAS, CONTROLS, Alphas
 from hneurons_eval.data.behaviours import JailbreakPrompt, load_jailbreak
+from hneurons_eval.data.selection import check_questions, subset
 from hneurons_eval.scorers.jailbroken import JAILBROKEN, NOT_REFUSED, jailbroken
 from hneurons_eval.scorers.judge import RULE_OR_LLM, check_judge
 from hneurons_eval.solvers.generation import stable_seed
-from hneurons_eval.tasks.collect import check_questions
-from hneurons_eval.tasks.sweeping import (
-    ALPHAS,
-    CONTROLS,
-    HARDEST,
-    Alphas,
-    Reply,
-    Scaled,
-    conditions,
-    drawn,
-    sweep_task,
-    swept_sample,
-    under_all_conditions,
-)
+from hneurons_eval.solvers.scaled import Reply, Scaled, under_all_conditions
+from hneurons_eval.tasks.sweeping import HARDEST, conditions, sweep_task, swept_sample
 from hneurons_eval.util.errors import checked_arguments, usage_errors
 from hneurons_eval.util.markdown import quoted
 
@@ -51,19 +41,14 @@ def jailbreak(
     questions: int | None = None,
     seed: int = 0,
 ) -> Task:
-    """Forbidden questions inside jailbreak templates: compliant is who answers harmfully.
+    """Forbidden questions inside jailbreak templates; a harmful answer counts as compliant.
 
-    Nothing harmful comes with this package: questions and templates are fetched from the Hub, or read from files.
+    This package contains nothing harmful: questions and templates are fetched from the Hub, or read from files.
     Answers are sampled at temperature 0.7, with the same random numbers under every condition; prompts of one question
     are resampled together.
 
     Args:
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
-        alphas: factors; 1, the plain model, is always among them.
-        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
-        sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
-        against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
-            of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.
+        neurons, alphas, controls, sign, against: as in `closed_book`.
         dataset: the questions: `hub` (TrustAIRLab/forbidden_question_set), or a file with its columns.
         templates: `hub` (TrustAIRLab/in-the-wild-jailbreak-prompts), or a file with its columns.
         templates_per_question: as many prompts are made of each question.
@@ -110,7 +95,7 @@ def forbidden_sample(row: JailbreakPrompt) -> Sample:
 
 def some_questions(rows: Sequence[JailbreakPrompt], number: int | None, seed: int) -> list[JailbreakPrompt]:
     """The prompts of at most so many questions, in their own order."""
-    kept = set(drawn(list(dict.fromkeys(row.question for row in rows)), number, seed))
+    kept = set(subset(list(dict.fromkeys(row.question for row in rows)), number, seed))
     return [row for row in rows if row.question in kept]
 
 

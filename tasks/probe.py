@@ -1,48 +1,26 @@
 """Stage 3: find the neurons, and say how well they tell hallucinated from faithful answers they never saw."""
 
-import contextlib
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
-import anyio
-import anyio.from_thread
-import anyio.lowlevel
-import anyio.to_thread
-import numpy as np
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import EvalLog, transcript
-from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, ModelOutput, get_model
-from inspect_ai.solver import Generate, Solver, TaskState, solver
-from inspect_ai.util import display_counter
+from inspect_ai.model import GenerateConfig
 
 from hneurons_eval.analysis.detection import LABELS
-from hneurons_eval.artifacts.logs import StageScore, check_same_model, model_layout, read_stage, samples_of
-from hneurons_eval.artifacts.paths import check_writable, content_key, probe_directory, save_neurons, store_of
-from hneurons_eval.data.questions import ANSWER_ONLY, normalise_question
-from hneurons_eval.engine.options import MAX_CONNECTIONS
-from hneurons_eval.judging.rule import judge_by_rule
-from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.artifacts.logs import captured_answers, check_same_model, model_layout, read_stage
+from hneurons_eval.artifacts.paths import check_writable
+from hneurons_eval.artifacts.pipeline_steps import probe_settings
+from hneurons_eval.artifacts.records import AnswerRecord
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.probe.cost import fit_bytes, training_rows
 from hneurons_eval.scorers.detected import detected
+from hneurons_eval.solvers.classify import classify
 from hneurons_eval.util.errors import UsageError, checked_arguments, usage_errors
 from hneurons_eval.util.memory import check_room
-from hneurons_eval.util.packing import pack
 
-if TYPE_CHECKING:
-    # Loaded where it is used: numba and scipy take a second, and every inspect command imports this module.
-    from hneurons_eval.probe.baseline_classifiers import Scores
-    from hneurons_eval.probe.nested_cv import Identified, Search
-    from hneurons_eval.probe.settings import Settings
-    from hneurons_eval.probe.variation import Variation
-
-BASELINES = "baselines.safetensors"
-"""In a probe's directory: what the probe is compared with, fitted on the same answers."""
-MIN_RELATIONS = 5
-"""With fewer relations, questions are held out instead of relations."""
+logger = logging.getLogger(__name__)
+FEW_ANSWERS = 100
 
 
 @task
@@ -73,22 +51,24 @@ def probe(
             like mean contributions, and with contributions of like standard deviation.
         seed: of folds, control sets and resamples.
     """
-    settings = settings_from(mode, penalty, C, folds, controls, seed)
+    settings = probe_settings(mode, penalty, C, folds, controls, seed)
     log = read_stage(features, "capture", "features")
     check_same_model(log, "features")
-    rows = captured_rows(log)
+    rows = captured_answers(log)
     with usage_errors():
         check_writable()
         check_matrix_fits(len(rows), model_layout().total, mode)
-    labels = {str(row.metadata["label"]) for row in rows}
+    labels = {row.label for row in rows}
     for label in LABELS:
         if label not in labels:
             raise UsageError(f"features has no {label} answers; a probe needs both classes: collect more questions")
-    if settings.needs_model and not any(row.metadata.get("aliases") for row in rows):
+    if settings.needs_model and not any(row.aliases for row in rows):
         raise UsageError(
             "features has no accepted answers, by which C=paper judges the model with its candidates suppressed; "
             "use C=auto"
         )
+    for warning in warnings_about(rows):
+        logger.warning(warning)
     return Task(
         dataset=MemoryDataset([_sample(row) for row in rows], name=log.eval.dataset.name),
         solver=classify(log.location, mode, penalty, C, folds, controls, seed),
@@ -96,6 +76,20 @@ def probe(
         config=GenerateConfig(max_connections=MAX_CONNECTIONS),
         metadata={"source": log.location, "reduce": (log.eval.metadata or {}).get("reduce", "mean")},
     )
+
+
+def warnings_about(rows: Sequence[AnswerRecord]) -> list[str]:
+    """What makes figures of a probe on these answers worth little."""
+    found = []
+    if len(rows) < FEW_ANSWERS:
+        found.append(f"{len(rows)} answers are few for a probe: its figures will have wide intervals; collect more")
+    relations = {row.relation for row in rows}
+    if len(relations) == 1 and None not in relations:
+        found.append(
+            f"all answers are of one relation ({relations.pop()}): nothing shows whether the probe works on others; "
+            "collect with questions=NUMBER, which is spread over relations, in place of --limit"
+        )
+    return found
 
 
 def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
@@ -109,359 +103,6 @@ def check_matrix_fits(answers: int, neurons: int, mode: str) -> None:
     check_room(fit_bytes(answers, neurons, mode), what, f"{less}capture fewer answers (per_class)")
 
 
-def settings_from(
-    mode: str,
-    penalty: str,
-    C: float | str,
-    folds: int,
-    controls: int,
-    seed: int,
-) -> "Settings":
-    """The task's parameters, checked.
-
-    Raises:
-        UsageError: one of them is out of range.
-    """
-    from hneurons_eval.probe.settings import Mode, Penalty, Settings
-
-    with contextlib.suppress(ValueError):
-        C = float(C)
-    with usage_errors():
-        return Settings(cast(Mode, mode), cast(Penalty, penalty), C, folds, controls=controls, seed=seed)
-
-
-def _sample(row: StageScore) -> Sample:
-    details = row.metadata
-    return Sample(
-        id=row.sample_id,
-        input=details["question"],
-        target=details["label"],
-        metadata={"question": details["question"], "relation": details.get("relation")},
-    )
-
-
-def captured_rows(log: EvalLog) -> list[StageScore]:
-    """The answers of a capture log that have contributions, in the order of their ids."""
-    rows = [
-        StageScore(str(sample.id), score)
-        for sample in samples_of(log)
-        if (score := (sample.scores or {}).get("captured")) and (score.metadata or {}).get("contributions")
-    ]
-    return sorted(rows, key=lambda row: row.sample_id)
-
-
-@solver
-def classify(
-    features: str,
-    mode: str = "3-vs-1",
-    penalty: str = "l1",
-    C: float | str = "auto",
-    folds: int = 10,
-    controls: int = 100,
-    seed: int = 0,
-) -> Solver:
-    """Look up each answer's held-out probability; the first sample fits, the others wait for it.
-
-    The arguments are those of the task.
-    """
-    settings = settings_from(mode, penalty, C, folds, controls, seed)
-    rows = captured_rows(read_stage(features, "capture", "features"))
-    lock = anyio.Lock()
-    place = {row.sample_id: number for number, row in enumerate(rows)}
-    found: list[Found] = []
-
-    async def solve(state: TaskState, generate: Generate) -> TaskState:
-        async with lock:
-            if not found:
-                found.append(await identify(rows, settings, get_model()))
-                labels = [LABELS[row.metadata["label"]] for row in rows]
-                transcript().info(await anyio.to_thread.run_sync(_summary, found[0], labels), source="probe")
-        one = found[0]
-        number = place[str(state.sample_id)]
-        details, identified = rows[number].metadata, one.identified
-        state.output = ModelOutput.from_content(str(state.model), rows[number].score.answer or "")
-        state.output.metadata = {
-            "hneurons": {
-                "probability": float(identified.probabilities[number]),
-                "prediction": int(identified.predictions[number]),
-                "threshold": float(identified.probe.threshold_),
-                "label": details["label"],
-                "fold": int(identified.fold_of[number]),
-                **described_scores(identified.scores, number),
-                "selected": pack(one.selected[number]),
-                "top_neurons": one.top_neurons[number],
-                "probe": one.summary,
-                **{name: details.get(name) for name in KEPT},
-            }
-        }
-        return state
-
-    return solve
-
-
-KEPT = ("span", "prompt_tokens", "response_tokens", "answer_tokens", "whole_response")
-"""What the audits need to know of each answer."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the first sample's fit leaves for the others.
-
-    Attributes:
-        identified: all figures.
-        variation: what other answers and labels would have given; None with `l2`.
-        summary: a short summary for the log.
-        selected: contributions of the probe's neurons, `[answers, selected]`.
-        top_neurons: of each answer, those that weighed most: (layer, index, weight, contribution).
-    """
-
-    identified: "Identified"
-    variation: "Variation | None"
-    summary: dict[str, Any]
-    selected: np.ndarray
-    top_neurons: list[list[tuple[int, int, float, float]]]
-
-
-async def identify(rows: Sequence[StageScore], settings: "Settings", model: Model) -> Found:
-    """Fit on captured answers, choose C, and keep probe, baselines and neurons as artifacts."""
-    layout = model.api.engine.layout  # pyright: ignore[reportAttributeAccessIssue]
-    search = await anyio.to_thread.run_sync(_load, rows, settings)
-    await anyio.to_thread.run_sync(lambda: search.fit(report_progress))
-    suppressed = None
-    if settings.needs_model:
-        suppressed = await _suppressed_accuracies(search, rows, layout.widths, model)
-    report_progress("choosing C")
-    identified = await anyio.to_thread.run_sync(
-        lambda: search.choose(layout.widths, model.name, suppressed, report_progress)
-    )
-    key = content_key(
-        kind="probe-v3",
-        model=model.api.engine.fingerprint,  # pyright: ignore[reportAttributeAccessIssue]
-        settings=[str(value) for value in vars(settings).values()],
-        features=[row.metadata["contributions"] for row in rows],
-        labels=[row.metadata["label"] for row in rows],
-    )
-    directory = probe_directory(key)
-    variation = None
-    if settings.penalty == "l1" and settings.resamples:
-        from hneurons_eval.probe.variation import vary
-
-        variation = await anyio.to_thread.run_sync(lambda: vary(search, identified, report_progress))
-    summary = await anyio.to_thread.run_sync(_keep, identified, variation, rows, settings, layout.total, directory)
-    chosen = np.flatnonzero(identified.probe.coef_) if settings.penalty == "l1" else np.zeros(0, np.int64)
-    answers = search.data.answers
-    return Found(identified, variation, summary, answers[:, chosen], identified.probe.top_neurons(answers))
-
-
-def _load(rows: Sequence[StageScore], settings: "Settings") -> "Search":
-    from hneurons_eval.probe.baselines import prompt_model, scalar_inputs
-    from hneurons_eval.probe.nested_cv import Search
-    from hneurons_eval.probe.training_sets import Answers
-
-    report_progress(f"reading contributions of {len(rows)} answers")
-    keys = [row.metadata["contributions"] for row in rows]
-    store = store_of(keys)
-    labels = np.array([LABELS[row.metadata["label"]] for row in rows])
-    both = len(set(labels.tolist())) == 2
-    # The prompts' contributions are forgotten before the others are read.
-    prompt = prompt_model(store.matrix(keys, "prompt"), labels) if both else None
-    X = np.empty((len(rows) * (2 if settings.mode == "3-vs-1" else 1), store.spec.neurons), np.float32)
-    store.matrix(keys, "answer", out=X[: len(rows)])
-    if settings.mode == "3-vs-1":
-        store.matrix(keys, "other", out=X[len(rows) :])
-    hidden = [state for key in keys if (state := store.extras(key).get("hidden")) is not None]
-    relations = [row.metadata.get("relation") for row in rows]
-    questions = [normalise_question(row.metadata["question"]) for row in rows]
-    # Relations make groups where every answer has one and there are enough of them.
-    related = all(relations) and len(set(relations)) >= MIN_RELATIONS
-    return Search(
-        Answers(
-            X,
-            labels,
-            np.array(relations if related else questions),
-            np.array(questions),
-            scalar_inputs([row.metadata for row in rows]),
-            np.stack(hidden) if len(hidden) == len(keys) else None,
-            prompt,
-        ),
-        settings,
-    )
-
-
-async def _suppressed_accuracies(
-    search: "Search", rows: Sequence[StageScore], widths: Sequence[int], model: Model
-) -> list[list[float]]:
-    """Closed-book accuracy with each candidate set suppressed, on training questions of each fit."""
-    from hneurons_eval.probe.nested_cv import SUPPRESSION_QUESTIONS
-
-    candidates = search.candidates(widths, model.name)
-    scores: list[list[float]] = [[0.0] * len(sets) for sets in candidates]
-    done = 0
-    total = sum(len(sets) for sets in candidates)
-
-    async def one(fit: int, k: int, neurons: NeuronSet, questions: Sequence[StageScore]) -> None:
-        nonlocal done
-        digest = save_neurons(neurons)
-        right = [0]
-
-        async def ask(row: StageScore) -> None:
-            output = await model.generate(
-                [ChatMessageUser(content=row.metadata["question"] + ANSWER_ONLY)],
-                config=GenerateConfig(
-                    temperature=0.0,
-                    max_tokens=24,
-                    extra_body={"hneurons": {"neurons": digest, "alpha": 0.0}},
-                ),
-            )
-            right[0] += judge_by_rule(output.completion, row.metadata["aliases"]) == "correct"
-
-        async with anyio.create_task_group() as group:
-            for row in questions:
-                group.start_soon(ask, row)
-        scores[fit][k] = right[0] / max(len(questions), 1)
-        done += 1
-        report_progress(f"suppressing candidates: {done} of {total} sets")
-
-    rng = np.random.default_rng(search.settings.seed)
-    async with anyio.create_task_group() as group:
-        for fit, (sets, training) in enumerate(zip(candidates, search.training_groups(), strict=True)):
-            # Answers to questions on invented things have no accepted answers to be held against.
-            own = [
-                row
-                for row, name in zip(rows, search.data.groups, strict=True)
-                if name in training and row.metadata.get("aliases")
-            ]
-            chosen = [own[i] for i in rng.permutation(len(own))[:SUPPRESSION_QUESTIONS]]
-            for k, neurons in enumerate(sets):
-                group.start_soon(one, fit, k, neurons, chosen)
-    return scores
-
-
-ENDS = ("low", "median", "high")
-
-
-def _keep(
-    identified: "Identified",
-    variation: "Variation | None",
-    rows: Sequence[StageScore],
-    settings: "Settings",
-    total: int,
-    directory: Path,
-) -> dict[str, Any]:
-    from hneurons_eval.analysis.shuffled_labels import SHUFFLED
-    from hneurons_eval.models.controls import ACTIVITY, save_activity
-
-    probe = identified.probe
-    probe.metadata = {
-        "mode": settings.mode,
-        "reduce": store_of([rows[0].metadata["contributions"]]).spec.reduce,
-        "training_questions": sorted({normalise_question(row.metadata["question"]) for row in rows}),
-        "curve": identified.curve,
-        "C_by_fold": identified.C_by_fold,
-        "neurons_by_fold": identified.neurons_by_fold,
-    }
-    probe.save(directory)
-    identified.baselines.save(directory / BASELINES)
-    save_activity(directory / ACTIVITY, identified.activity.mean, identified.activity.deviation)
-    if variation is not None:
-        variation.shuffled.save(directory / SHUFFLED)
-    summary: dict[str, Any] = {
-        "directory": str(directory),
-        "mode": settings.mode,
-        "penalty": settings.penalty,
-        "C": float(probe.C_),
-        "C_by_fold": identified.C_by_fold,
-        "neurons_by_fold": identified.neurons_by_fold,
-        "positive_by_fold": identified.positive_by_fold,
-        **_spread("fold_neurons", identified.neurons_by_fold),
-        "threshold": probe.threshold_,
-        "threshold_source": probe.threshold_source_,
-        "total_neurons": total,
-    }
-    if settings.penalty == "l1":
-        neurons = probe.neurons("both")
-        if variation is not None:
-            share = variation.stability[neurons.flat(NeuronLayout(probe.widths))]
-            neurons = replace(neurons, stability=share)
-        file = directory.parent / f"{directory.name}.neurons.json"
-        neurons.save(file)
-        summary |= {
-            "neurons": len(neurons),
-            "positive_neurons": len(neurons.positive),
-            "share": len(neurons) / total,
-            "neurons_file": str(file),
-            "neurons_digest": save_neurons(neurons.positive),
-        }
-        if variation is not None:
-            summary |= _varied(variation, neurons, rows, identified.fold_of.tolist())
-    return summary
-
-
-def _varied(
-    variation: "Variation", neurons: NeuronSet, rows: Sequence[StageScore], folds: Sequence[int]
-) -> dict[str, Any]:
-    """What the log says of other answers and other labels."""
-    from hneurons_eval.analysis.detection import null_aurocs
-    from hneurons_eval.probe.stability import STABLE
-
-    assert neurons.stability is not None
-    null, sampled = variation.shuffled_stability, variation.resampled
-    relations = [row.metadata.get("relation") for row in rows]
-    return {
-        "stable_neurons": int((neurons.stability > STABLE).sum()),
-        "shuffled_neurons": float(null.chosen.mean()),
-        "shuffled_stable_neurons": float(null.stable.mean()),
-        "null_aurocs": null_aurocs(variation.null_labels, variation.null_scores, relations, folds).tolist(),
-        "resamples": len(sampled),
-        **_spread("resampled_neurons", [one.neurons for one in sampled]),
-        **_spread("resampled_positive", [one.positive for one in sampled]),
-        **_spread("resampled_auroc", [one.auroc for one in sampled if np.isfinite(one.auroc)]),
-        "resampled_better": sum(one.p <= 0.05 for one in sampled),
-    }
-
-
-def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
-    """The least, the median and the greatest of some figures."""
-    if not len(values):
-        return {}
-    return {f"{name}_{end}": float(value) for end, value in zip(ENDS, np.quantile(values, [0, 0.5, 1]), strict=True)}
-
-
-def _summary(found: Found, labels: Sequence[int]) -> str:
-    from hneurons_eval.report.search_summary import search_summary
-
-    return search_summary(found.identified, labels, found.variation, found.summary["directory"])
-
-
-def described_scores(scores: "Scores", number: int) -> dict[str, Any]:
-    """What the log says of one answer's scores by all that the probe is compared with."""
-    return {
-        "baselines": {name: float(values[number]) for name, values in scores.plain.items()},
-        "sets": {
-            name: {
-                "refit": finite(one.chosen[number]),
-                "controls": {kind: pack(sets[:, number]) for kind, sets in one.controls.items()},
-            }
-            for name, one in scores.sets.items()
-        },
-    }
-
-
-def finite(value: float) -> float | None:
-    """A number for a log, None for what is not one."""
-    return float(value) if np.isfinite(value) else None
-
-
-def report_progress(message: str, counter: str = "probe") -> None:
-    """Show where a long step stands, in Inspect's display and as a line where that shows no counters."""
-    from inspect_ai.util import display_type
-
-    # The display puts off what comes too fast, for which it needs the event loop.
-    try:
-        anyio.lowlevel.current_token()
-    except RuntimeError:  # a worker thread
-        anyio.from_thread.run_sync(display_counter, counter, message)
-    else:
-        display_counter(counter, message)
-    if display_type() in ("plain", "none", "log"):
-        print(f"{counter}: {message}", flush=True)
+def _sample(row: AnswerRecord) -> Sample:
+    about = {"question": row.question, "relation": row.relation}
+    return Sample(id=row.id, input=row.question, target=row.label, metadata=about)

@@ -7,7 +7,7 @@ from typing import Any
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, ModelUsage, get_model
 
-from hneurons_eval.artifacts.logs import CAPTURE_ROLE, StageScore, samples_of
+from hneurons_eval.artifacts.logs import CAPTURE_ROLE, StageScore, hneurons_model
 from hneurons_eval.engine.prompts import conversation
 from hneurons_eval.util.errors import UsageError
 
@@ -20,13 +20,7 @@ def capturing_model() -> Model:
     Raises:
         UsageError: it gives no access to its neurons.
     """
-    model = get_model(role=CAPTURE_ROLE, default=get_model())
-    if not hasattr(model.api, "engine"):
-        raise UsageError(
-            f"{model} cannot capture contributions; use --model hneurons/MODEL or hneurons-vllm/MODEL, or beside "
-            f"another model --model-role {CAPTURE_ROLE}=hneurons/MODEL"
-        )
-    return model
+    return hneurons_model(CAPTURE_ROLE, f", or beside another model --model-role {CAPTURE_ROLE}=hneurons/MODEL")
 
 
 def check_sampler(log: EvalLog, rows: Sequence[StageScore], model: Model) -> dict[str, Any]:
@@ -85,7 +79,7 @@ def check_sampler(log: EvalLog, rows: Sequence[StageScore], model: Model) -> dic
 def _counted_prompts(log: EvalLog) -> Mapping[str, int]:
     """Tokens of each question's prompt as the sampler counted them; without those it did not count."""
     found: dict[str, int] = {}
-    for sample in samples_of(log):
+    for sample in log.samples or []:
         usage: ModelUsage | None = sample.output.usage
         if usage is not None and usage.input_tokens:
             cached = (usage.input_tokens_cache_read or 0) + (usage.input_tokens_cache_write or 0)

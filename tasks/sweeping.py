@@ -1,54 +1,33 @@
-"""What all sweeps over alpha share: the conditions, the samples, asking under each condition, and the summary."""
+"""Parts of all sweeps over alpha: conditions, control sets, samples, and the summary sample."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-import anyio
 import anyio.to_thread
 import numpy as np
 from inspect_ai import SampleSource, Task
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalSample
-from inspect_ai.model import ChatMessage, GenerateConfig, ModelOutput, get_model
+from inspect_ai.model import GenerateConfig, get_model
 from inspect_ai.scorer import Scorer
-from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.solver import Solver
 from inspect_ai.viewer import TaskSamplesColumn, TaskSamplesView, ViewerConfig
 
-from hneurons_eval.analysis.dose_response import BASELINE_ALPHA
-from hneurons_eval.artifacts.logs import check_hneurons_model, model_layout
+from hneurons_eval.analysis.sweep_parameters import SUMMARY, Alphas, parse_alphas
+from hneurons_eval.artifacts.logs import hneurons_model, model_layout
 from hneurons_eval.artifacts.paths import check_writable, save_neurons
-from hneurons_eval.artifacts.references import neurons_from, probe_directory_of
-from hneurons_eval.engine.options import MAX_CONNECTIONS
+from hneurons_eval.artifacts.references import resolve
+from hneurons_eval.engine import MAX_CONNECTIONS
 from hneurons_eval.models.controls import KINDS, layer_matched_sets, random_sets
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.models.neuron_set import SIGNS, NeuronSet, check_alpha
-from hneurons_eval.scorers.swept import SUMMARY, figures_of, rows_of
+from hneurons_eval.models.neuron_set import SIGNS, NeuronSet
+from hneurons_eval.scorers.swept import figures_of, rows_of
+from hneurons_eval.solvers.scaled import answer_scaled
 from hneurons_eval.util.errors import UsageError, usage_errors
 
-Alphas: TypeAlias = str | float | list[float] | list[str]
-"""Factors as a task takes them: `0,0.5,1`, one number, or a list."""
-ALPHAS = "0,0.5,1,1.5,2,2.5,3"
-CONTROLS = 39
-"""Random sets of a kind by default: the fewest with which a two-sided rank p, 2 / (sets + 1), can be .05."""
 HARDEST, ALL = "hardest", "all"
-
-
-def parse_alphas(alphas: str | float | Sequence[float | str]) -> list[float]:
-    """Ascending factors, the no-op among them, from `0,0.5,1` or a list.
-
-    Raises:
-        UsageError: none, or one that is negative or not a number.
-    """
-    parts = alphas.split(",") if isinstance(alphas, str) else alphas if isinstance(alphas, list | tuple) else [alphas]
-    with usage_errors():
-        values = sorted(
-            {check_alpha(part.strip() if isinstance(part, str) else part) for part in parts} | {BASELINE_ALPHA}
-        )
-    if len(values) < 2:
-        raise UsageError("alphas should name at least one factor beside the no-op 1, for example alphas=0,0.5,2")
-    return values
 
 
 # --- conditions ------------------------------------------------------------------------------------------
@@ -60,10 +39,10 @@ class Conditions:
 
     Attributes:
         neurons: digest of the kept set: exactly the neurons that are scaled.
-        alphas: ascending, the no-op among them.
+        alphas: ascending, the baseline 1 among them.
         controls: digests of the control sets.
-        kinds: how each of them was drawn.
-        about: what the log says of all this; `scaled` says in words which neurons are scaled.
+        kinds: of each control set.
+        about: metadata for the log; `scaled` says in words which neurons are scaled.
     """
 
     neurons: str
@@ -81,10 +60,10 @@ def conditions(
     sign: str = "positive",
     against: str | Sequence[str] = HARDEST,
 ) -> Conditions:
-    """The conditions of a sweep of the model that is evaluated.
+    """The conditions of a sweep of the evaluated model.
 
     Args:
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
+        neurons: a reference (see `artifacts.references`).
         alphas: factors.
         controls: random sets of each kind.
         seed: of sets that are drawn anew.
@@ -94,24 +73,24 @@ def conditions(
     Raises:
         UsageError: another provider's model, or neurons, factors, a sign or controls that cannot be used.
     """
-    check_hneurons_model()
+    hneurons_model()
     factors = parse_alphas(alphas)
     if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
         raise UsageError(f"controls should be a number of neuron sets, at least 0, found {controls!r}")
     if sign not in SIGNS:
         raise UsageError(f"sign should be {', '.join(SIGNS[:-1])} or {SIGNS[-1]}, found {sign!r}")
     kinds_named(against)
-    known, name = neurons_from(neurons)
-    chosen = known.of_sign(sign)
-    if not len(chosen):
-        raise UsageError(f"{name} holds {len(known)} neurons, none of them with a {sign} weight; choose another sign")
+    found = resolve(neurons, "neurons")
+    chosen, known = found.chosen(sign), found.neurons
+    assert known is not None
     with usage_errors():
+        chosen.check(model_layout(), get_model().name)
         check_writable()
-        sets = control_sets(chosen, model_layout(), probe_directory_of(neurons), controls, seed, sign, against)
+        sets = control_sets(chosen, model_layout(), found.directory, controls, seed, sign, against)
         kept = tuple(save_neurons(one) for _, one in sets)
     kinds = tuple(kind for kind, _ in sets)
     about = {
-        "neurons": name,
+        "neurons": found.file,
         "neurons_digest": chosen.digest,
         "sign": sign,
         "scaled": scaled_in_words(chosen, known, sign),
@@ -155,24 +134,23 @@ def control_sets(
     sign: str = "positive",
     against: str | Sequence[str] = HARDEST,
 ) -> list[tuple[str, NeuronSet]]:
-    """Neuron sets as large as what is scaled, with how they were drawn.
+    """Control sets as large as the scaled set, with their kinds.
 
     Contribution-matched sets are the hard comparison: scaling by alpha changes a layer's output by (alpha - 1) times
     the contribution, so that these move the model as much as the neurons do. They and sd-matched ones need the activity
-    of every neuron, which a probe's directory holds. Beside them comes, once, a set of the strongest neurons of the
-    other sign.
+    of every neuron, which a probe's directory holds. One more set holds the strongest neurons of the other sign.
 
     Args:
-        neurons: what is scaled.
+        neurons: that are scaled.
         layout: of the model.
         probe: the probe's directory, or None.
         number: random sets of each kind.
         seed: of the sets.
-        sign: of what is scaled.
+        sign: of the scaled neurons.
         against: `hardest` (contribution-matched, else layer-matched), `all`, or names of kinds, with commas.
 
     Raises:
-        UsageError: a kind that is asked for by name and cannot be drawn.
+        UsageError: a kind that is named and cannot be drawn.
         ValueError: too few neurons in the model to draw from.
     """
     if not number:
@@ -228,108 +206,6 @@ def _strongest_of_other_sign(probe: Path, sign: str, size: int) -> list[tuple[st
     return [(other, np.sort(found[np.argsort(-signed[found], kind="stable")[:size]]))]
 
 
-# --- asking ----------------------------------------------------------------------------------------------
-
-
-class Scaled:
-    """The evaluated model under one condition."""
-
-    def __init__(self, neurons: str | None, alpha: float) -> None:
-        self.alpha = alpha
-        self._condition = {"neurons": neurons, "alpha": alpha} if neurons is not None else {"neurons": None}
-
-    async def generate(self, messages: Sequence[ChatMessage], config: GenerateConfig | None = None) -> ModelOutput:
-        """The model's answer, by the task's settings and those of `config`."""
-        extra = GenerateConfig(extra_body={"hneurons": self._condition})
-        return await get_model().generate(list(messages), config=(config or GenerateConfig()).merge(extra))
-
-    async def loglikelihood(self, messages: Sequence[ChatMessage], text: str) -> float:
-        """The log-probability of a text as the answer, in nats: the sum over its tokens."""
-        extra = GenerateConfig(extra_body={"hneurons": {**self._condition, "loglikelihood": text}})
-        output = await get_model().generate(list(messages), config=extra)
-        return float((output.metadata or {})["hneurons"]["loglikelihood"])
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a dialogue came to under one condition.
-
-    Attributes:
-        messages: what was said after the question, by both.
-        text: the final answer.
-        stop: why it ended.
-        tokens: of the final answer.
-        details: what else the judge needs; JSON.
-    """
-
-    messages: tuple[ChatMessage, ...]
-    text: str
-    stop: str
-    tokens: int
-    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    @classmethod
-    def of(cls, output: ModelOutput, before: Sequence[ChatMessage] = (), **details: Any) -> "Reply":
-        """From the output that ends a dialogue, and the messages between question and that output."""
-        tokens = output.usage.output_tokens if output.usage else 0
-        return cls((*before, output.message), output.completion, str(output.stop_reason), tokens, details)
-
-    def kept(self) -> dict[str, Any]:
-        """For the log, without the messages."""
-        return {"text": self.text, "stop": self.stop, "tokens": self.tokens, **self.details}
-
-
-Dialogue = Callable[[TaskState, Scaled], Awaitable[Reply]]
-
-
-async def one_turn(state: TaskState, model: Scaled) -> Reply:
-    """The answer to the sample's input."""
-    return Reply.of(await model.generate(state.messages))
-
-
-async def under_all_conditions(
-    state: TaskState, neurons: str, controls: Sequence[str], dialogue: Dialogue
-) -> TaskState:
-    """Lead the dialogue with the neurons scaled by the sample's alpha, and once for each control set.
-
-    At the no-op nothing depends on the neurons: one dialogue stands for all sets. In the sample that tells what all
-    others show nothing is asked.
-    """
-    if state.sample_id == SUMMARY:
-        return state
-    alpha = float(state.metadata["alpha"])
-    found: dict[int, Reply] = {}
-
-    async def lead(number: int, digest: str) -> None:
-        found[number] = await dialogue(state, Scaled(digest, alpha))
-
-    async with anyio.create_task_group() as group:
-        # The neurons' own dialogue last: of a sample that Inspect recovers from a killed process the output is what
-        # the last request was answered.
-        for number, digest in reversed([*enumerate([neurons, *(() if alpha == BASELINE_ALPHA else controls)])]):
-            group.start_soon(lead, number, digest)
-    own = found[0]
-    state.store.set("reply", own.kept())
-    state.store.set("controls", [found[number].kept() for number in range(1, len(found))])
-    state.messages.extend(own.messages)
-    state.output = ModelOutput.from_content(
-        model=str(get_model()),
-        content=own.text,
-        stop_reason=own.stop,  # pyright: ignore[reportArgumentType]
-    )
-    return state
-
-
-@solver
-def answer_scaled(neurons: str, controls: Sequence[str]) -> Solver:
-    """Answer with the neurons scaled by the sample's alpha, and once for each control set."""
-
-    async def solve(state: TaskState, generate: Generate) -> TaskState:
-        return await under_all_conditions(state, neurons, controls, one_turn)
-
-    return solve
-
-
 # --- samples ---------------------------------------------------------------------------------------------
 
 Record = TypeVar("Record")
@@ -346,15 +222,8 @@ def series_named(given: str, among: Sequence[str], parameter: str) -> tuple[str,
     return tuple(among) if given == "both" else (given,)
 
 
-def drawn(rows: Sequence[Record], number: int | None, seed: int) -> list[Record]:
-    """At most so many rows, in their own order."""
-    if number is None or number >= len(rows):
-        return list(rows)
-    return [rows[i] for i in sorted(np.random.default_rng(seed).permutation(len(rows))[:number].tolist())]
-
-
 class SweepSamples(SampleSource):
-    """The samples of a sweep, and, once all have ended, one that tells what they show together."""
+    """The samples of a sweep, and, once all have ended, a summary of them as one more sample."""
 
     def __init__(
         self,
@@ -382,14 +251,14 @@ class SweepSamples(SampleSource):
         if self._told or not self._done:
             return None
         self._told = True
-        told = await anyio.to_thread.run_sync(self._summary)
-        return [Sample(id=SUMMARY, input=f"{self._title}: what all samples show together", metadata={SUMMARY: told})]
+        summary = await anyio.to_thread.run_sync(self._summary)
+        return [Sample(id=SUMMARY, input=f"{self._title}: summary of all samples", metadata={SUMMARY: summary})]
 
     def _summary(self) -> str:
-        from hneurons_eval.report.dose_response import summary
+        from hneurons_eval.report import dose_response
 
         rows = rows_of(self._done.values())
-        return summary(self._title, figures_of(rows, self._headlines, self._order), self._scaled)
+        return dose_response.summary(self._title, figures_of(rows, self._headlines, self._order), self._scaled)
 
 
 def swept_sample(sample: Sample, alpha: float, kinds: Sequence[str], series: str = "", cluster: str = "") -> Sample:
@@ -398,8 +267,8 @@ def swept_sample(sample: Sample, alpha: float, kinds: Sequence[str], series: str
     Args:
         sample: with the question's own id.
         kinds: of the control sets.
-        series: what is reported for itself.
-        cluster: the unit of resampling, where that is not the question.
+        series: of the sample, where a task has several.
+        cluster: unit of resampling, where that is not the question.
     """
     item = str(sample.id)
     own = {"alpha": alpha, "item": item, "kinds": list(kinds)}
@@ -425,7 +294,7 @@ def sweep_task(
     about: Mapping[str, Any] | None = None,
     order: Sequence[str] = (),
 ) -> Task:
-    """A task whose log holds every sample at every alpha, and what they show together.
+    """A task whose log holds every sample at every alpha, and their summary.
 
     Args:
         samples: as `swept_sample` makes them.
@@ -434,7 +303,7 @@ def sweep_task(
         headlines: outcomes that are reported in full; the first is the primary outcome.
         solver: default one turn.
         config: of the answers, beneath what the user sets; default greedy.
-        about: what the log is to say of the task.
+        about: metadata for the log.
         order: series of which the first has the primary outcome; others follow by name. As given to the scorer's
             `dose_response_figures`.
     """

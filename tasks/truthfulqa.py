@@ -1,4 +1,4 @@
-"""TruthfulQA: does scaling the neurons make the model repeat what people wrongly believe?"""
+"""TruthfulQA: sweep over questions that invite a common misconception."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,13 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from hneurons_eval.analysis.sweep_parameters import ALPHAS, CONTROLS, SERIES, Alphas
 from hneurons_eval.data.behaviours import TruthfulQuestion, load_truthfulqa
+from hneurons_eval.data.selection import check_questions, subset
 from hneurons_eval.scorers.judge import RULE_OR_LLM, check_judge
-from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, FORMS, GRADED, truthful
-from hneurons_eval.tasks.collect import check_questions
-from hneurons_eval.tasks.sweeping import (
-    ALPHAS,
-    CONTROLS,
-    HARDEST,
-    Alphas,
-    Reply,
-    Scaled,
-    conditions,
-    drawn,
-    one_turn,
-    series_named,
-    sweep_task,
-    swept_sample,
-    under_all_conditions,
-)
+from hneurons_eval.scorers.truthful import BY_RULE, CHOSEN, GRADED, truthful
+from hneurons_eval.solvers.scaled import Reply, Scaled, one_turn, under_all_conditions
+from hneurons_eval.tasks.sweeping import HARDEST, conditions, series_named, sweep_task, swept_sample
 from hneurons_eval.util.errors import checked_arguments, usage_errors
 
 
@@ -47,12 +35,7 @@ def truthfulqa(
     """Questions that invite a common misconception: the loglikelihood of given answers, and answers of one's own.
 
     Args:
-        neurons: a neuron file, a probe directory, or the log of the `probe` task.
-        alphas: factors; 1, the plain model, is always among them.
-        controls: random sets of each kind of `against`, as large as what is scaled; 39 can show p = .05, 199 p = .01.
-        sign: the neurons that are scaled, by their weight in the probe: `positive` (the paper's), `negative` or `both`.
-        against: kinds of random sets: `hardest` (contribution-matched; layer-matched without a probe), `all`, or some
-            of `uniform`, `layer`, `contribution`, `sd`. The verdict rests on the kind with the greatest p.
+        neurons, alphas, controls, sign, against: as in `closed_book`.
         dataset: `hub` (truthfulqa/truthful_qa), or a file with the columns of TruthfulQA.csv or of the Hub's set.
         form: `mc` (MC1 and MC2 by log-likelihood), `open` (answers generated greedily), or `both`, each for itself.
         judge: of open answers, `llm` (truthful and informative; needs --model-role grader=MODEL), or `rule`, which only
@@ -60,7 +43,7 @@ def truthfulqa(
         questions: at most this many, drawn by `seed`; default all.
         seed: of the questions and of control sets that are drawn anew.
     """
-    forms = series_named(form, FORMS, "form")
+    forms = series_named(form, SERIES["truthfulqa"], "form")
     check_questions(questions)
     with usage_errors():
         check_judge(judge, RULE_OR_LLM)
@@ -69,7 +52,7 @@ def truthfulqa(
     samples = [
         swept_sample(truthful_sample(row), alpha, under.kinds, series=name)
         for name in forms
-        for row in drawn(rows, questions, seed)
+        for row in subset(rows, questions, seed)
         for alpha in under.alphas
     ]
     return sweep_task(
@@ -78,7 +61,7 @@ def truthfulqa(
         title="TruthfulQA: repeating what people wrongly believe",
         headlines=(*CHOSEN, *(GRADED if judge == "llm" else BY_RULE)),
         scorer=truthful(judge),
-        order=FORMS,
+        order=SERIES["truthfulqa"],
         solver=weigh_or_answer(under.neurons, under.controls),
         config=GenerateConfig(max_tokens=64),
         about={"data": str(report), "judge": judge, "prompt": "the question alone, as the user's turn"},
@@ -104,7 +87,7 @@ def truthful_sample(row: TruthfulQuestion) -> Sample:
 
 @solver
 def weigh_or_answer(neurons: str, controls: Sequence[str]) -> Solver:
-    """The likelihoods of the given answers (series `mc`), or an answer (series `open`), under each condition.
+    """The loglikelihoods of the given answers (series `mc`), or an answer (series `open`), under each condition.
 
     Args:
         neurons: digest of the kept set.
@@ -133,6 +116,6 @@ async def weighed(state: TaskState, model: Scaled) -> Reply:
     async with anyio.create_task_group() as group:
         for text in dict.fromkeys(text for texts in sets.values() for text in texts):
             group.start_soon(weigh, text)
-    likelihoods = {name: [found[text] for text in texts] for name, texts in sets.items()}
+    loglikelihoods = {name: [found[text] for text in texts] for name, texts in sets.items()}
     likeliest = max(sets["mc1"], key=lambda text: found[text])
-    return Reply((), likeliest, "stop", 0, {"likelihoods": likelihoods})
+    return Reply((), likeliest, "stop", 0, {"loglikelihoods": loglikelihoods})

@@ -103,8 +103,8 @@ class Exact:
             worst = (np.abs(values - expected) / allowed).max()
             assert worst <= 1, f"an error of {worst:.3g} times what rounding allows"
 
-    def check_watched(self, found: np.ndarray | None, own: Pass, start: int, flat: np.ndarray) -> None:
-        """The same for some neurons at single tokens `[response tokens, watched]`."""
+    def check_per_token(self, found: np.ndarray | None, own: Pass, start: int, flat: np.ndarray) -> None:
+        """The same for some neurons at single tokens `[response tokens, neurons]`."""
         assert found is not None
         part = slice(start, start + len(found))
         layers, _ = self.layout.unflatten(flat)
@@ -114,7 +114,7 @@ class Exact:
 
     def check_capture(self, request: CaptureRequest, contributions: np.ndarray) -> None:
         """Contributions that a capture request found."""
-        own = self.of(request.tokens, request.neurons, request.alpha)
+        own = self.of(request.tokens, request.intervention.neurons, request.intervention.alpha)
         self.check_contributions(contributions, own, request.regions, request.reduce)
 
     def check_answer(self, request: GenerateRequest, answer: Generation) -> None:
@@ -124,7 +124,11 @@ class Exact:
         if captured.contributions is None:
             return
         prompt = len(request.prompt)
-        own = self.of(request.prompt + answer.tokens[: captured.response_tokens], request.neurons, request.alpha)
+        own = self.of(
+            request.prompt + answer.tokens[: captured.response_tokens],
+            request.intervention.neurons,
+            request.intervention.alpha,
+        )
         regions = [[prompt + place for place in captured.answer]]
         if capture.other:
             inside = set(regions[0])
@@ -155,7 +159,7 @@ class Exact:
 
     def certain(self, request: GenerateRequest, answer: Sequence[int]) -> int:
         """How many tokens of a greedy answer are certain: up to the first whose two best logits rounding may swap."""
-        own = self.of(request.prompt + tuple(answer), request.neurons, request.alpha)
+        own = self.of(request.prompt + tuple(answer), request.intervention.neurons, request.intervention.alpha)
         lead = own.lead[len(request.prompt) - 1 :][: len(answer)]
         tied = np.flatnonzero(lead <= 2 * self.logit_error(own))
         return len(answer) if not len(tied) else int(tied[0])

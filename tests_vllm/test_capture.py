@@ -13,6 +13,7 @@ from hneurons_eval.engine.engine import Engine
 from hneurons_eval.engine.requests import AnswerCapture, Captured, CaptureRequest, GenerateRequest, Generation
 from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import Intervention
 from hneurons_eval.vllm.engine import VLLMEngine, get_vllm_engine
 
 Draw = Callable[[int, int], NeuronSet]
@@ -49,7 +50,7 @@ def mixed(prompts: Prompts, tokenizer: Any, draw: Draw) -> list[CaptureRequest]:
     plain = given(prompts, tokenizer)
     highest = given(prompts[:2], tokenizer, reduce="max")
     scaled = [
-        replace(request, neurons=draw(seed, 3000), alpha=alpha)
+        replace(request, intervention=Intervention(draw(seed, 3000), alpha))
         for request, seed, alpha in zip(plain, (1, 2, 1, 2, 3, 3), (0.0, 0.0, 0.5, 2.0, 3.0, 1.0), strict=True)
     ]
     return [*plain, *highest, *scaled]
@@ -60,7 +61,7 @@ def assert_same(found: list[Captured], expected: list[Captured], requests: list[
     for ours, theirs, request in zip(found, expected, requests, strict=True):
         for one in (ours, theirs):
             exact.check_capture(request, one.contributions)
-        own = exact.of(request.tokens, request.neurons, request.alpha)
+        own = exact.of(request.tokens, request.intervention.neurons, request.intervention.alpha)
         errors = {"logprobs": exact.logprob_error, "entropies": exact.entropy_error, "hidden": exact.hidden_error}
         for name, error in errors.items():
             mine, other = getattr(ours, name), getattr(theirs, name)
@@ -96,9 +97,14 @@ def test_an_error_in_the_fourth_digit_would_be_noticed(
             wrong[:, exact.layout.starts[layer] : exact.layout.starts[layer + 1]] *= 1 - 1e-3
             with pytest.raises(AssertionError, match="times what rounding allows"):
                 exact.check_capture(request, wrong)
-        if request.alpha != 1.0:
+        if request.intervention.alpha != 1.0:
             with pytest.raises(AssertionError, match="times what rounding allows"):
-                exact.check_capture(replace(request, alpha=request.alpha + 1e-2), one.contributions)
+                exact.check_capture(
+                    replace(
+                        request, intervention=replace(request.intervention, alpha=request.intervention.alpha + 1e-2)
+                    ),
+                    one.contributions,
+                )
 
 
 def test_given_responses_with_chunks_of_prompts_preemption_and_cached_prefixes(
@@ -140,7 +146,7 @@ def assert_same_answers(
             exact.check_answer(request, one)
         count = exact.certain(request, theirs.tokens)
         assert ours.tokens[:count] == theirs.tokens[:count]
-        own = exact.of(request.prompt + theirs.tokens, request.neurons, request.alpha)
+        own = exact.of(request.prompt + theirs.tokens, request.intervention.neurons, request.intervention.alpha)
         for entry, same in zip((ours.logprobs or ())[:count], (theirs.logprobs or ())[:count], strict=True):
             assert entry.token == same.token
             assert entry.logprob == pytest.approx(same.logprob, abs=exact.logprob_error(own))
@@ -168,7 +174,7 @@ def test_answers_while_they_are_generated(
 ):
     requests = [
         *sampled(prompts),
-        *sampled(prompts[:3], neurons=some_neurons(4, 3000), alpha=0.0),
+        *sampled(prompts[:3], intervention=Intervention(some_neurons(4, 3000), 0.0)),
         *sampled(prompts[:2], capture=AnswerCapture(lambda text: (0, len(text)), "max", other=True)),
         *sampled(prompts[:2], max_tokens=1),
     ]

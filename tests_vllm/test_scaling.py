@@ -19,7 +19,7 @@ from hneurons_eval.engine.requests import GenerateRequest
 from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.models.checkpoints import load_model, resolve_model
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.models.scaling import fold
+from hneurons_eval.models.scaling import Intervention, fold
 from hneurons_eval.vllm.engine import VLLMEngine, get_vllm_engine
 
 Draw = Callable[[int, int], NeuronSet]
@@ -73,7 +73,10 @@ def folded(neurons: NeuronSet, tmp_path_factory: pytest.TempPathFactory) -> Call
 
 
 def ask(prompts: Prompts, neurons: NeuronSet | None, alpha: float) -> list[GenerateRequest]:
-    return [GenerateRequest(prompt, TOKENS, SamplingOptions(0.0), neurons=neurons, alpha=alpha) for prompt in prompts]
+    return [
+        GenerateRequest(prompt, TOKENS, SamplingOptions(0.0), intervention=Intervention(neurons, alpha))
+        for prompt in prompts
+    ]
 
 
 def tokens_of(engine: VLLMEngine | Engine, requests: list[GenerateRequest]) -> list[tuple[int, ...]]:

@@ -23,13 +23,14 @@ from inspect_ai.model import GenerateConfig, get_model
 from safetensors.numpy import load
 from test_capture import assert_same, assert_same_answers, mixed, sampled
 
-from hneurons_eval.artifacts.contribution_store import Features
-from hneurons_eval.engine.decode_loop import decode
+from hneurons_eval.artifacts.contribution_shards import Contributions
 from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.offsets import decode
 from hneurons_eval.engine.requests import AnswerCapture, GenerateRequest
 from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.models.checkpoints import resolve_model
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import BASELINE, Intervention
 from hneurons_eval.vllm.client import ClientEngine, ServerError, get_client_engine
 from hneurons_eval.vllm.engine import VLLMEngine
 from hneurons_eval.vllm.plugin import WORKER
@@ -156,14 +157,14 @@ def test_given_responses_are_captured_as_in_process(
     client: ClientEngine, engine: VLLMEngine, prompts: Prompts, some_neurons: Draw, exact: Exact
 ):
     requests = mixed(prompts, engine.tokenizer, some_neurons)
-    watched = some_neurons(9, 20)
-    requests += [replace(requests[0], watch=watched)]
+    chosen = some_neurons(9, 20)
+    requests += [replace(requests[0], per_token=chosen)]
     found = results([client.capture(request) for request in requests])
     expected = results([engine.capture(request) for request in requests])
     assert_same(found, expected, requests, exact)
     own, start = exact.of(requests[-1].tokens), requests[-1].response_from
-    assert len(found[-1].watched) == len(requests[-1].tokens) - start
-    exact.check_watched(found[-1].watched, own, start, watched.flat(exact.layout))
+    assert len(found[-1].per_token) == len(requests[-1].tokens) - start
+    exact.check_per_token(found[-1].per_token, own, start, chosen.flat(exact.layout))
 
 
 def test_answers_are_captured_while_they_are_generated_as_in_process(
@@ -174,12 +175,12 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
     caller: httpx.Client,
     exact: Exact,
 ):
-    watched = some_neurons(9, 20)
-    watching = AnswerCapture(lambda text: (0, len(text)), "max", other=True, watch=watched)
+    chosen = some_neurons(9, 20)
+    per_token = AnswerCapture(lambda text: (0, len(text)), "max", other=True, per_token=chosen)
     requests = [
         *sampled(prompts),
-        *sampled(prompts[:3], neurons=some_neurons(4, 3000), alpha=0.0),
-        *sampled(prompts[:2], capture=watching),
+        *sampled(prompts[:3], intervention=Intervention(some_neurons(4, 3000), 0.0)),
+        *sampled(prompts[:2], capture=per_token),
         *sampled(prompts[:2], max_tokens=1),
     ]
     (whole,) = results([engine.generate(requests[0])])
@@ -188,8 +189,8 @@ def test_answers_are_captured_while_they_are_generated_as_in_process(
     expected = results([engine.generate(request) for request in requests])
     assert_same_answers(found, expected, requests, exact)
     own = exact.of(requests[9].prompt + found[9].tokens)
-    assert len(found[9].captured.watched) == found[9].captured.response_tokens
-    exact.check_watched(found[9].captured.watched, own, len(requests[9].prompt), watched.flat(exact.layout))
+    assert len(found[9].captured.per_token) == found[9].captured.response_tokens
+    exact.check_per_token(found[9].captured.per_token, own, len(requests[9].prompt), chosen.flat(exact.layout))
     assert nothing_stays(caller)
 
 
@@ -204,7 +205,7 @@ def test_alphas_in_one_batch_with_other_callers_say_what_each_says_alone(
 ):
     neurons = some_neurons(7, 4000)
     requests = [
-        GenerateRequest(prompt, 16, SamplingOptions(0.0), neurons=neurons, alpha=alpha)
+        GenerateRequest(prompt, 16, SamplingOptions(0.0), intervention=Intervention(neurons, alpha))
         for alpha in ALPHAS
         for prompt in prompts
     ]
@@ -267,7 +268,7 @@ def test_the_provider_gives_the_same_through_inspect(
     async def both(body: dict[str, Any]) -> list[Any]:
         return [await ask(model, body) for model in models.values()]
 
-    rows: list[Features] = []
+    rows: list[Contributions] = []
     for body in bodies:
         ours, theirs = asyncio.run(both(body))
         assert ours.completion == theirs.completion
@@ -300,7 +301,8 @@ def test_other_clients_scale_by_vllm_xargs_and_never_get_anothers_prefix(
         extras = None if neurons is None else RequestExtras(neurons=flat, alpha=alpha)
         found.append(said(completion(caller, list(prompt), extras, max_tokens=8)))
     requests = [
-        GenerateRequest(prompt, 8, SamplingOptions(0.0), neurons=neurons, alpha=alpha) for neurons, alpha in variants
+        GenerateRequest(prompt, 8, SamplingOptions(0.0), intervention=Intervention(neurons, alpha))
+        for neurons, alpha in variants
     ]
     expected = [answer.tokens for answer in results([reference.generate(request) for request in requests])]
     exact.check_tokens(requests * 2, found, expected * 2)
@@ -324,10 +326,10 @@ def test_chats_are_scaled_too(reference: Engine, prompts: Prompts, some_neurons:
         "vllm_xargs": {"hneurons": extras.to_text()},
     }
     answer = caller.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
-    request = GenerateRequest(prompts[0], 16, SamplingOptions(0.0), neurons=neurons, alpha=0.0)
+    request = GenerateRequest(prompts[0], 16, SamplingOptions(0.0), intervention=Intervention(neurons, 0.0))
     expected = reference.generate(request).result(60)
     assert answer == decode(reference.tokenizer, expected.tokens)
-    assert answer != reference.generate(replace(request, alpha=1.0)).result(60).text
+    assert answer != reference.generate(replace(request, intervention=BASELINE)).result(60).text
 
 
 def test_other_clients_fetch_contributions_over_http(prompts: Prompts, caller: httpx.Client, exact: Exact):

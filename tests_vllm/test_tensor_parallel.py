@@ -11,6 +11,7 @@ from hneurons_eval.engine.engine import Engine
 from hneurons_eval.engine.requests import GenerateRequest
 from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import Intervention
 from hneurons_eval.vllm.engine import VLLMEngine
 
 Draw = Callable[[int, int], NeuronSet]
@@ -39,7 +40,7 @@ def test_three_ranks_give_what_one_gives(
         exact,
     )
     scaled = [
-        GenerateRequest(prompt, 24, SamplingOptions(0.0), neurons=some_neurons(7, 4000), alpha=alpha)
+        GenerateRequest(prompt, 24, SamplingOptions(0.0), intervention=Intervention(some_neurons(7, 4000), alpha))
         for alpha in (0.0, 2.0)
         for prompt in prompts
     ]

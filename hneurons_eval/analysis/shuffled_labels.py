@@ -17,11 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.util.files import write_atomically
+from hneurons_eval.util.files import SHUFFLED, write_atomically
 
 Ints = NDArray[np.int64]
-SHUFFLED = "shuffled.safetensors"
-"""In a probe's directory: the neurons that its fit selects on shuffled labels."""
 SHUFFLES = 39
 """Shuffles by default; the smallest p they can show is 1 / 40."""
 _FORMAT = {"format": "hneurons-shuffled", "version": "1"}

@@ -1,7 +1,7 @@
 """External tasks: logs of any suite, run at several alphas, as one sweep paired by sample.
 
 ```python
-sweep = external_sweep([read_eval_log(path) for path in sorted(Path("logs/theirs").glob("*.eval"))])
+sweep = external_sweep(list(read_logs("logs/theirs")))
 sweep.outcomes[0.0]["sample-7"]                       # the score of that sample with the neurons off
 dose_response(arrange(sweep.rows())[""], ["score"])  # see hneurons_eval.analysis.dose_response
 ```
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hneurons_eval.analysis.dose_response import BASELINE_ALPHA, Row, SweepError
 from hneurons_eval.analysis.selective_prediction import score_of
-from hneurons_eval.artifacts.paths import find_neurons
+from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.models.neuron_set import check_alpha
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def external_sweep(logs: "Sequence[EvalLog]", scorer: str = "") -> ExternalSweep
     baseline = by_neurons.pop("", None)
     if baseline is None:
         raise SweepError("none of the logs is of the baseline; run the task with alpha=1 as well")
-    random = {name: table for name, table in by_neurons.items() if _is_control(name)}
+    random = {name: table for name, table in by_neurons.items() if _is_control(name, logs[0].location)}
     own = [name for name in by_neurons if name not in random]
     if len(own) != 1:
         raise SweepError(f"the logs should scale one neuron set besides random ones, found {', '.join(own) or 'none'}")
@@ -149,9 +149,10 @@ def first_scorer(log: "EvalLog") -> str:
     return ""
 
 
-def _is_control(reference: str) -> bool:
+def _is_control(reference: str, log: str) -> bool:
     """Whether a neuron file says that its neurons were drawn at random."""
     try:
-        return bool(find_neurons(reference).provenance.get("control"))
+        found = resolve(reference, near=[log]).neurons
     except ValueError:
         return False  # moved or gone since: taken for the neurons in question
+    return found is not None and bool(found.provenance.get("control"))

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,13 @@ def content_key(**parts: Any) -> str:
 
 
 def _path(kind: str, key: str, suffix: str) -> Path:
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ArtifactError(f"{key!r} is not an artifact key (64 hexadecimal digits)")
     return artifact_root() / kind / key[:2] / f"{key}{suffix}"
 
 
 def stores_root() -> Path:
-    """The directory of all stores of contributions (see `features.py`)."""
+    """The directory of all stores of contributions (see `contribution_store.py`)."""
     return artifact_root() / "features"
 
 
@@ -81,43 +81,23 @@ def save_neurons(neurons: NeuronSet) -> str:
     return neurons.digest
 
 
-def find_neurons(reference: str | Mapping[str, Any] | Path) -> NeuronSet:
-    """The neurons that a file, a probe directory, or the digest of a kept set names: of either sign.
+def is_key(text: str) -> bool:
+    """Whether a text is the key of an artifact: 64 hexadecimal digits."""
+    return _KEY.fullmatch(text) is not None
+
+
+def kept_neurons(digest: str) -> NeuronSet:
+    """The neuron set that `save_neurons` has kept.
 
     Raises:
-        NeuronSetError: there are none, or they cannot be read.
+        NeuronSetError: there is none, or it cannot be read.
     """
-    text = str(reference)
-    if _KEY.fullmatch(text):
-        path = _path("neurons", text, ".json")
-        if not path.is_file():
-            raise NeuronSetError(
-                f"no neuron set {text[:12]}… in {artifact_root()}; set HNEURONS_ARTIFACTS, or give a file"
-            )
-        return NeuronSet.load(path)
-    return NeuronSet.load(text)
-
-
-def neurons_to_scale(reference: str | Mapping[str, Any] | Path, sign: str = "positive") -> NeuronSet:
-    """The neurons that are scaled where a reference names some.
-
-    Args:
-        reference: as in `find_neurons`. A digest names a set that was kept to be scaled, and is taken whole.
-        sign: of the weights; `positive` are the H-neurons, which the paper scales.
-
-    Raises:
-        NeuronSetError: there are none, or they cannot be read.
-        ValueError: another sign.
-    """
-    found = find_neurons(reference)
-    if _KEY.fullmatch(str(reference)):
-        return found
-    chosen = found.of_sign(sign)
-    if len(found) and not len(chosen):
+    path = _path("neurons", digest, ".json")
+    if not path.is_file():
         raise NeuronSetError(
-            f"{reference} holds {len(found)} neurons, none of them with a {sign} weight; choose another sign"
+            f"no neuron set {digest[:12]}… in {artifact_root()}; set HNEURONS_ARTIFACTS, or give a file"
         )
-    return chosen
+    return NeuronSet.load(path)
 
 
 def probe_directory(key: str) -> Path:

@@ -1,4 +1,4 @@
-"""How fast this machine answers and captures, measured for some seconds on the work that is to be done.
+"""Calibration: speed of this machine at sampling and capturing, measured for some seconds on the real questions.
 
 ```python
 pace = calibrate(get_engine("smollm2-135m-instruct"), prompts, PRESETS["paper"], draws=10)
@@ -12,28 +12,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hneurons_eval.data.presets import Preset
     from hneurons_eval.engine.engine import Engine
-    from hneurons_eval.tasks.collect import Preset
 
 ROUNDS = (8, 32, 96)
-"""Answers in each round of a calibration. The last one that fits the time counts: small batches are slow."""
+"""Answers in each round. The last round that fits the time counts, since small batches are slow."""
 SECONDS = 60.0
-"""A calibration begins no further round once the next could take it beyond this."""
+"""Time limit: no further round begins that could exceed it."""
 CAPTURES = 16
 """Answers that are captured."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a calibration measured.
+    """Measured speed.
 
     Attributes:
         drawn: seconds of one of several answers to the same question.
         single: seconds of one answer to a question that is asked once.
         tokens: sampled in an answer, mean.
         capture: seconds of a pass over prompt and response.
-        answers: how many were sampled in all.
-        seconds: that all of it took.
+        answers: sampled in all.
+        seconds: of the whole calibration.
     """
 
     drawn: float
@@ -48,7 +48,7 @@ def calibrate(engine: "Engine", prompts: Sequence[tuple[int, ...]], preset: "Pre
     """Sample answers as `collect` and `detect` do, and capture some, for a few seconds.
 
     Args:
-        engine: that will do the work.
+        engine: of the run.
         prompts: token ids of the questions, at least one.
         preset: how to sample.
         draws: answers to each question of `collect`.
@@ -75,7 +75,7 @@ class _Round:
 def _sampled(
     engine: "Engine", prompts: Sequence[tuple[int, ...]], preset: "Preset", draws: int, until: float
 ) -> tuple[_Round, int]:
-    """The last of some rounds, each of more answers than the one before; and how many were sampled in all."""
+    """The last round that fits the time, each larger than the one before; and the number of answers in all."""
     from hneurons_eval.engine.requests import GenerateRequest
     from hneurons_eval.engine.sampling import SamplingOptions
 

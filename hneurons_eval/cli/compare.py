@@ -1,4 +1,4 @@
-"""`hneurons compare`: how alike two neuron sets are, or two runs."""
+"""`hneurons compare`: the overlap of two neuron sets, and the agreement of two probes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from hneurons_eval.artifacts.logs import captured_answers, read_stage
+from hneurons_eval.artifacts.references import Reference, resolve
 from hneurons_eval.cli.console import wide_console
-from hneurons_eval.cli.references import Named, named
 from hneurons_eval.util.errors import UsageError, usage_errors
 
 if TYPE_CHECKING:
@@ -23,39 +24,51 @@ if TYPE_CHECKING:
 TESTED = ("both", "positive", "negative")
 LEVEL = 0.05
 ROWS = 64
-"""Answers read from a feature store at a time."""
+"""Answers read from a contribution store at a time."""
 
 
-@click.command()
+@click.command(short_help="Compare two neuron sets or probes.")
 @click.argument("first")
 @click.argument("second")
 @click.option(
     "--features",
     type=click.Path(exists=True),
-    help="Answers to compare the risks on: the log of capture, a directory that holds it, or a feature store.",
+    help="Answers on which the probabilities of two probes are compared: the log of capture, a directory that holds "
+    "it, or a contribution store.",
 )
-@click.option("--layers", is_flag=True, help="Also the overlap in each layer.")
+@click.option("--layers", is_flag=True, help="Also print the overlap in each layer.")
 def compare(first: str, second: str, features: str | None, layers: bool) -> None:
-    """How much two neuron sets or probes of one model agree, beside probes on shuffled labels.
+    """Compare two neuron sets or probes of one model: shared neurons, beside probes on shuffled labels.
 
-    FIRST and SECOND are neuron files, probe directories, or logs of the probe task (or directories of logs). L1 probes
-    share neurons of high variance whatever their labels are. So the test of their overlap is against what the same
-    fits select on shuffled labels, which is stored with a probe; neuron files have none, and get no p. With
-    --features, two probes are also compared by what they say of the same answers.
+    FIRST and SECOND are neuron files, probe directories, logs of the probe task (or directories of logs), digests or
+    Hub ids. L1 probes share neurons of high variance whatever their labels are. The p value therefore compares the
+    overlap with that of the same fits on shuffled labels, which are stored with a probe; neuron files have none, and
+    get no p. With --features, two probes are also compared by their probabilities of the same answers. An L2 probe
+    selects no neurons, so it needs --features.
+
+    \b
+    Example:
+      hneurons compare logs-a logs-b --features logs-a
     """
-    a, b = named(first), named(second)
+    a, b = resolve(first), resolve(second)
     console = wide_console()
     if a.neurons is not None and b.neurons is not None:
         with usage_errors():
             _print_overlap(a, b, layers, console)
     elif features is None:
         dense = first if a.neurons is None else second
-        raise UsageError(f"{dense} is of an L2 probe, which selects no neurons; compare what they say: --features LOG")
+        raise UsageError(
+            f"{dense} is of an L2 probe, which selects no neurons; compare probabilities on the same answers: "
+            "--features LOG"
+        )
+    else:
+        dense = "both probes have" if a.neurons is b.neurons else "one probe has"
+        console.print(f"{dense} an L2 penalty, which selects no neurons: probabilities alone are compared")
     if features is not None:
         _print_risks(_risks(a, b, features), console)
 
 
-def _print_overlap(a: Named, b: Named, layers: bool, console: Console) -> None:
+def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -> None:
     from hneurons_eval.analysis.overlap import against_shuffled, overlap, sd_matched_overlap
     from hneurons_eval.analysis.shuffled_labels import ShuffledSelections
     from hneurons_eval.models.controls import load_activity
@@ -102,7 +115,7 @@ def _print_overlap(a: Named, b: Named, layers: bool, console: Console) -> None:
     if found.weights is not None:
         console.print(f"weights of the neurons in both: Spearman {found.weights:.3f}", highlight=False)
     if layers:
-        each = Table("layer", "first", "second", "shared", "uniform draws", box=None)
+        each = Table("layer", "first", "second", "shared", "uniform sets", box=None)
         for one in found.layers:
             numbers = (one.layer, one.first, one.second, one.shared)
             each.add_row(*(str(number) for number in numbers), f"{one.expected:.3g}")
@@ -110,7 +123,7 @@ def _print_overlap(a: Named, b: Named, layers: bool, console: Console) -> None:
 
 
 def _verdict(ps: list[float], shuffled: "Mapping[str, ShuffledSelections | None]") -> str:
-    """What the tests of all neurons say; the larger p decides, since either probe's labels may be the random ones."""
+    """The verdict on all neurons; the larger p decides, since the labels of either probe may be the random ones."""
     if not ps:
         return (
             "No test: neither probe has its selections on shuffled labels beside it. Give the directory or log of a "
@@ -141,39 +154,30 @@ def _interval(found: "Interval | None") -> str:
     return "—" if found is None else found.text()
 
 
-def _risks(a: Named, b: Named, features: str) -> "RiskAgreement":
+def _risks(a: Reference, b: Reference, features: str) -> "RiskAgreement":
     from hneurons_eval.analysis.overlap import risk_agreement
 
-    for one in (a, b):
-        if one.probe is None:
-            raise UsageError(
-                f"{one.name} is a neuron set, which says nothing of answers; give a probe, or no --features"
-            )
-    assert a.probe is not None
-    assert b.probe is not None
+    first, second = a.fitted, b.fitted
     with usage_errors():
         store, keys, questions = _answers(features)
-        probabilities = probabilities_of([a.probe, b.probe], store, keys)  # [probes, answers]
-        calls = probabilities > np.array([[a.probe.threshold_], [b.probe.threshold_]])
-        first, second = calls.astype(int)
-        return risk_agreement(probabilities[0], probabilities[1], first, second, questions)
+        probabilities = probabilities_of([first, second], store, keys)  # [probes, answers]
+        calls = probabilities > np.array([[first.threshold_], [second.threshold_]])
+        calls_a, calls_b = calls.astype(int)
+        return risk_agreement(probabilities[0], probabilities[1], calls_a, calls_b, questions)
 
 
 def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":
     """A store, the keys of the answers in it, and the question of each."""
-    from hneurons_eval.artifacts.contribution_store import open_store
+    from hneurons_eval.artifacts.contribution_store import is_store, open_store
     from hneurons_eval.artifacts.paths import store_of
 
     path = Path(features)
-    if path.is_dir() and (path / "spec.json").is_file():
+    if path.is_dir() and is_store(path):
         store = open_store(path)
         rows = [(key, str(about.get("question") or key)) for key, about in store.index()]
     else:
-        from hneurons_eval.artifacts.logs import read_stage
-        from hneurons_eval.tasks.probe import captured_rows
-
-        captured = captured_rows(read_stage(features, "capture", "features"))
-        rows = [(row.metadata["contributions"], row.metadata["question"]) for row in captured]
+        captured = captured_answers(read_stage(features, "capture", "features"))
+        rows = [(row.contributions, row.question) for row in captured]
         store = store_of([key for key, _ in rows])
     if not rows:
         raise UsageError(f"{features} holds no answers")
@@ -181,7 +185,7 @@ def _answers(features: str) -> "tuple[ContributionStore, list[str], list[str]]":
 
 
 def probabilities_of(probes: "list[Probe]", store: "ContributionStore", keys: list[str]) -> np.ndarray:
-    """What probes say of the answers in a store, read a few at a time: float64 `[probes, answers]`.
+    """Probabilities of the answers in a store by several probes, read a few at a time: float64 `[probes, answers]`.
 
     Raises:
         StoreError, ProbeError: the answers cannot be read, or are of a model with other layers.

@@ -1,4 +1,4 @@
-"""What the commands print on, and how they write sizes and times."""
+"""Consoles, units and options that several commands share."""
 
 import math
 from typing import Any
@@ -9,17 +9,33 @@ from rich.text import Text
 from hneurons_eval.util.markdown import visible
 
 SUMMARY_WIDTH = 118
+DTYPE: dict[str, Any] = {
+    "default": "auto",
+    "show_default": True,
+    "help": "Precision of the weights: float32, bfloat16, float16, or auto for that of the checkpoint.",
+}
+REVISION: dict[str, Any] = {"help": "Branch, tag or commit of a Hub id; default main."}
+TRUST: dict[str, Any] = {"is_flag": True, "help": "Run code that the checkpoint brings."}
+SIGN: dict[str, Any] = {
+    "default": "positive",
+    "show_default": True,
+    "help": "Neurons by their weight in the probe: positive (the H-neurons), negative or both.",
+}
+NEURONS: dict[str, Any] = {
+    "required": True,
+    "help": "Neuron file, probe directory, log of the probe task, digest or Hub id.",
+}
 
 
 class TextConsole(Console):
-    """A console on which texts of models and files stay texts: their control characters are shown and not sent."""
+    """A console that shows control characters in texts of models and files instead of sending them."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)
 
 
 def wide_console() -> Console:
-    """Wide enough for the tables, which are worth more than the edge of a narrow window."""
+    """A console at least as wide as the tables."""
     console = Console()
     return TextConsole(width=max(console.width, SUMMARY_WIDTH))
 

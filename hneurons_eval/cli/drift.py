@@ -1,36 +1,39 @@
-"""`hneurons drift`: how far training moved some neurons, among all."""
+"""`hneurons drift`: rank of neurons by how far training moved them."""
 
 from pathlib import Path
 
 import click
 from rich.table import Table
 
-from hneurons_eval.cli.console import wide_console
+from hneurons_eval.cli.console import NEURONS, SIGN, wide_console
 
 
 @click.command()
 @click.argument("base")
 @click.argument("checkpoints", nargs=-1, required=True, metavar="CHAT...")
-@click.option("--neurons", required=True, help="A neuron file, a probe directory, or the digest of a kept set.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Directory for figures and numbers.")
-@click.option("--sets", type=click.IntRange(1), default=2000, show_default=True, help="Random sets of each kind.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--neurons", **NEURONS)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Directory to write figures and JSON to.")
 @click.option(
-    "--sign", default="positive", show_default=True, help="Of the weights: positive (the H-neurons), negative or both."
+    "--sets", type=click.IntRange(1), default=2000, show_default=True, help="Random neuron sets of each kind."
 )
+@click.option("--seed", default=0, show_default=True, help="Seed of the random sets.")
+@click.option("--sign", **SIGN)
 def drift(
     base: str, checkpoints: tuple[str, ...], neurons: str, out: Path | None, sets: int, seed: int, sign: str
 ) -> None:
-    """How far training from BASE to CHAT moved some neurons' weights, ranked among all neurons.
+    """Rank neurons by how far training from BASE to CHAT moved their weights, among all neurons.
 
     BASE and CHAT are Hub ids (org/model@revision), local directories, or smollm2-135m-instruct. Several CHATs, the
-    steps of one run in order, make a timeline. Neither model is loaded: their safetensors files are read matrix by
-    matrix. Rank 0 changed most, 1 least, 0.5 is chance. Contribution- and sd-matched random sets need the probe's
-    directory: name it, or the neuron file beside it.
+    steps of one run in order, make a timeline. The safetensors files are read matrix by matrix; no model is loaded.
+    Rank 0 changed most, 1 least, 0.5 is chance. Contribution- and sd-matched random sets need the probe's directory
+    or log.
+
+    \b
+    Example:
+      hneurons drift org/model-base org/model-chat --neurons logs --out drift
     """
     from hneurons_eval.analysis.drift_ranks import follow
-    from hneurons_eval.artifacts.paths import neurons_to_scale
-    from hneurons_eval.artifacts.references import probe_directory_of
+    from hneurons_eval.artifacts.references import resolve
     from hneurons_eval.models.controls import load_activity
     from hneurons_eval.report.drift_summary import in_words, write_drift
     from hneurons_eval.report.wording import KINDS
@@ -39,9 +42,9 @@ def drift(
     console = wide_console()
     names = [name.removeprefix("hneurons/") for name in (base, *checkpoints)]
     with usage_errors():
-        chosen = neurons_to_scale(neurons, sign)
-        directory = probe_directory_of(neurons)
-        activity = None if directory is None else load_activity(directory)
+        found = resolve(neurons)
+        chosen = found.chosen(sign)
+        activity = None if found.directory is None else load_activity(found.directory)
         with console.status("reading") as status:
             rankings = follow(names[0], names[1:], chosen, sets, seed, status.update, activity)
     grid = Table(box=None, pad_edge=False)

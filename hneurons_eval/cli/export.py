@@ -4,20 +4,18 @@ from pathlib import Path
 
 import click
 
-from hneurons_eval.cli.console import TextConsole
+from hneurons_eval.cli.console import NEURONS, REVISION, SIGN, TRUST, TextConsole
 
 
 @click.command()
 @click.argument("model")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--neurons", required=True, help="A neuron file, a probe directory, or the digest of a kept set.")
-@click.option("--alpha", required=True, type=float, help="What to multiply the neurons by: 0 switches them off.")
-@click.option(
-    "--sign", default="positive", show_default=True, help="Of the weights: positive (the H-neurons), negative or both."
-)
-@click.option("--lora", is_flag=True, help="Write a LoRA adapter to MODEL and not a checkpoint.")
-@click.option("--revision", help="Of a Hub id.")
-@click.option("--trust-remote-code", is_flag=True, help="Run code that the checkpoint brings.")
+@click.option("--neurons", **NEURONS)
+@click.option("--alpha", required=True, type=float, help="Factor of the neurons: 0 switches them off, 2 doubles them.")
+@click.option("--sign", **SIGN)
+@click.option("--lora", is_flag=True, help="Write a LoRA adapter to MODEL in place of a checkpoint.")
+@click.option("--revision", **REVISION)
+@click.option("--trust-remote-code", **TRUST)
 def export(
     model: str,
     out: Path,
@@ -28,12 +26,16 @@ def export(
     revision: str | None,
     trust_remote_code: bool,
 ) -> None:
-    """Write MODEL with the neurons scaled to the directory OUT, for vLLM, lm-eval, llama.cpp, transformers.
+    """Write MODEL with the neurons scaled to the directory OUT, for vLLM, lm-eval, llama.cpp or transformers.
 
     MODEL is a Hub id, a local directory, or smollm2-135m-instruct. OUT must not exist. The weights are rewritten
-    file by file, in the memory of one matrix.
+    file by file, which takes the memory of one matrix.
+
+    \b
+    Example:
+      hneurons export org/model model-without-them --neurons logs --alpha 0
     """
-    from hneurons_eval.artifacts.paths import neurons_to_scale
+    from hneurons_eval.artifacts.references import neurons_to_scale
     from hneurons_eval.models.weights.export import export_adapter, export_checkpoint
     from hneurons_eval.util.errors import usage_errors
 

@@ -1,7 +1,6 @@
-"""`hneurons judge-agreement`: how far judges agree."""
+"""`hneurons judge-agreement`: agreement between judges."""
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hneurons_eval.artifacts.logs import is_log, judged_answers, read_log
 from hneurons_eval.cli.console import wide_console
 
 if TYPE_CHECKING:
@@ -22,19 +22,23 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A second log of the same answers, judged by another.",
+    help="A second log of the same answers, with the verdicts of another judge.",
 )
 @click.option(
     "--disagreements",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the answers they differ on to this .jsonl file, to be read and labelled by hand.",
+    help="Write the answers on which judges differ to this .jsonl file, for labels by hand.",
 )
 def judge_agreement(file: Path, against: Path | None, disagreements: Path | None) -> None:
-    """Agreement and Cohen's kappa between the rule judge and the other verdicts in FILE.
+    """Compare the rule judge with the other verdicts in FILE: agreement and Cohen's kappa.
 
     FILE is an Inspect log that a grader has judged; a .jsonl or .json file {id: {question, responses, judges,
     ground_truth}}; or a .csv, .jsonl or .json file with the columns response, aliases and label (labels by hand:
     correct, incorrect, not_attempted, or blank), and question where several answers belong to one.
+
+    \b
+    Example:
+      hneurons judge-agreement logs/collect.eval --disagreements differ.jsonl
     """
     from itertools import combinations
 
@@ -56,26 +60,18 @@ def judge_agreement(file: Path, against: Path | None, disagreements: Path | None
     if disagreements is not None:
         rows = agreement.disagreements(answers)
         write_text_atomically(disagreements, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        console.print(f"{len(rows)} different answers they differ on: {disagreements}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{len(rows)} different answers on which judges differ: {disagreements}", highlight=False, soft_wrap=True
+        )
 
 
 def _judged_answers(file: Path) -> "list[JudgedAnswer]":
     """From a log, or from one of the files that `agreement.read_judged` takes."""
     from hneurons_eval.analysis.judge_agreement import read_judged
 
-    with file.open("rb") as opened:
-        is_log = file.suffix == ".eval" or re.match(rb'\s*\{\s*"version"\s*:', opened.read(200)) is not None
-    if not is_log:
+    if not is_log(file):
         return read_judged(file)
-    from inspect_ai.log import read_eval_log
-
-    from hneurons_eval.scorers.judge import judged_answers
-
-    try:
-        log = read_eval_log(str(file), resolve_attachments=True)
-    except Exception as error:
-        raise click.ClickException(f"{file} is not an Inspect log ({type(error).__name__})") from error
-    return judged_answers(log)
+    return judged_answers(read_log(file, attachments=True))
 
 
 def _print_comparison(found: "Comparison", console: Console) -> None:

@@ -13,10 +13,11 @@ def lm_eval(arguments: tuple[str, ...]) -> None:
     """Run tasks of lm-evaluation-harness on a model with scaled neurons.
 
     \b
-    hneurons lm-eval --model-args pretrained=MODEL,neurons=neurons.json,alpha=0 --tasks hellaswag
+    Example:
+      hneurons lm-eval --model-args pretrained=MODEL,neurons=neurons.json,alpha=0 --tasks hellaswag
 
-    ARGUMENTS are those of lm_eval, but for --model. Model args are those of its model hf, and neurons (a neuron file
-    or probe directory) and alpha.
+    ARGUMENTS are those of lm_eval, except for --model. Model args are those of its model hf, and neurons (a neuron
+    file, probe directory, log of the probe task, digest or Hub id) and alpha.
     """
     if find_spec("lm_eval") is None:
         raise UsageError("lm-evaluation-harness is not installed; run: pip install 'hneurons-eval[lm-eval]'")

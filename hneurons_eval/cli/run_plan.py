@@ -1,85 +1,46 @@
-"""What `hneurons run` is going to do and what that costs, told before anything is spent: `show_plan`.
+"""Plan of `hneurons run`: how much each stage does, and the time, memory and disk that takes.
 
 ```python
-stages = planned(train, test, settings)           # how much of what, from the questions and options alone
-pace = calibrate(engine, prompts, preset, draws)  # some seconds of the real work, on the real questions
-print_plan(stages, pace, engine.layout.total, settings, artifact_root(), console)
+stages = planned(train, test, steps)           # from the questions and options alone
+pace = calibrate(engine, prompts, preset, 10)  # some seconds of the real work, on the real questions
+print_plan(stages, pace, engine.layout.total, steps.mode, artifact_root(), console)
 ```
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
+from hneurons_eval.analysis.sweep_parameters import SERIES, parse_alphas
+from hneurons_eval.artifacts.pipeline_steps import PipelineSteps, behaviours_named
 from hneurons_eval.cli.calibration import Pace, calibrate
 from hneurons_eval.cli.console import duration, size
+from hneurons_eval.cli.doctor import FIT_SECONDS, fits_of_search, free_disk
+from hneurons_eval.data.presets import preset_named
 from hneurons_eval.probe.cost import fit_bytes, stored_bytes, training_rows
 
 if TYPE_CHECKING:
     from hneurons_eval.data.questions import Question
+    from hneurons_eval.engine.engine import Engine
 
 CALIBRATED_ON = 96
 """Different questions of a calibration."""
-FIT_SECONDS = 4e-9
-"""Of one row, neuron and C: `probe` took 44 s for 542 rows of 46,080 neurons and 492 fits on two cores."""
 CAPTURE_COST = 1.17
-"""What an answer costs whose contributions are kept while it is generated, in answers (docs/performance.md)."""
+"""Cost of an answer whose contributions are kept while it is generated, in answers (docs/performance.md)."""
 LOG_BYTES = {"collect": 2_400, "capture": 3_000, "probe": 6_600, "detect": 7_700}
 """Of each answer in a stage's log, measured; a sweep's answers take less than `SWEEP_BYTES`."""
 SWEEP_BYTES = 400
-PER_CLASS = 1000
-"""Most captured questions of each class in the pipeline (Gao et al. 2025, section 2.1)."""
 SHORT_TOKENS = 24
 """Most tokens of an answer in `closed_book`, and under suppression."""
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """The options of `hneurons run` on which its cost depends.
-
-    Attributes:
-        draws: answers to each question of `collect`.
-        max_tokens: most tokens in each.
-        mode: `3-vs-1` or `1-vs-1`.
-        penalty: `l1` or `l2`.
-        strength: `auto`, `paper`, or a number.
-        alphas: factors of the sweeps, the no-op among them.
-        controls: random sets in each sweep.
-        questions: most in each sweep.
-        behaviours: further sweeps by name.
-        seed: of the choice of questions.
-    """
-
-    draws: int
-    max_tokens: int
-    mode: str
-    penalty: str
-    strength: str
-    alphas: tuple[float, ...]
-    controls: int
-    questions: int
-    behaviours: tuple[str, ...]
-    seed: int = 0
-
-    @property
-    def conditions(self) -> int:
-        """Answers to each question of a sweep: the no-op once, and at each other alpha all sets.
-
-        With random sets the strongest neurons of the other sign are one set more.
-        """
-        sets = 1 + (self.controls + 1 if self.controls else 0)
-        return 1 + (len(self.alphas) - 1) * sets
-
-
-@dataclass(frozen=True)
 class Planned:
-    """How much a stage does; numbers that depend on what is found are the most that they can be.
+    """Amount of work of a stage; numbers that depend on the yield are upper limits.
 
     Attributes:
         name: of the stage.
@@ -88,7 +49,7 @@ class Planned:
         tokens: the most in each answer.
         captured: answers whose contributions are kept; of `capture` each is one pass over prompt and response.
         fitted: rows times fits of the probe.
-        like_collect: whether its answers are to questions like those of `collect`, and so about as long.
+        like_collect: whether its questions are like those of `collect`, and so its answers about as long.
     """
 
     name: str
@@ -100,127 +61,126 @@ class Planned:
     like_collect: bool = True
 
 
-def planned(train: Sequence["Question"], test: Sequence["Question"], settings: RunSettings) -> list[Planned]:
+def planned(train: Sequence["Question"], test: Sequence["Question"], steps: PipelineSteps) -> list[Planned]:
     """The stages of the pipeline in their order, with the most that each can have to do.
 
     Args:
         train: questions of `collect`.
         test: of `detect` and `closed_book`.
-        settings: the options.
+        steps: the options.
     """
     from hneurons_eval.probe.choice_of_c import GRID_POINTS
     from hneurons_eval.probe.nested_cv import SUPPRESSION_QUESTIONS
-    from hneurons_eval.probe.settings import Settings
 
-    kept = 2 * min(PER_CLASS, len(train) // 2)
-    defaults = Settings()
-    searched = settings.penalty == "l1" and settings.strength in ("auto", "paper")
-    values = GRID_POINTS if searched else 1
-    fits = (1 + defaults.folds * (1 + defaults.inner_folds)) * values
-    rows = training_rows(kept, settings.mode)
-    suppressed = (1 + defaults.folds) * values * SUPPRESSION_QUESTIONS
-    suppressed = suppressed if settings.penalty == "l1" and settings.strength == "paper" else 0
+    preset = preset_named(steps.preset)
+    kept = 2 * min(steps.per_class, len(train) // 2)
+    fitted = training_rows(kept, steps.mode) * fits_of_search(steps.probe_settings)
+    asks = steps.penalty == "l1" and steps.C == "paper"
+    suppressed = (1 + steps.folds) * GRID_POINTS * SUPPRESSION_QUESTIONS if asks else 0
     found = [
-        Planned("collect", len(train), len(train) * settings.draws, settings.max_tokens),
+        Planned("collect", len(train), len(train) * (steps.draws or preset.draws), preset.max_tokens),
         Planned("capture", kept, captured=kept),
-        Planned("probe", kept, suppressed, SHORT_TOKENS if suppressed else 0, fitted=rows * fits),
-        Planned("detect", len(test), len(test), settings.max_tokens, captured=len(test)),
+        Planned("probe", kept, suppressed, SHORT_TOKENS if suppressed else 0, fitted=fitted),
+        Planned("detect", len(test), len(test), preset.max_tokens, captured=len(test)),
     ]
-    if settings.penalty == "l1":
-        asked = min(settings.questions, len(test))
-        found.append(Planned("closed_book", asked, asked * settings.conditions, SHORT_TOKENS))
-        found += [_behaviour(name, settings) for name in settings.behaviours]
+    if steps.penalty == "l1":
+        asked = min(steps.questions, len(test))
+        found.append(Planned("closed_book", asked, asked * conditions(steps), SHORT_TOKENS))
+        found += [_behaviour(name, steps) for name in behaviours_named(steps.behaviours)]
     return found
 
 
-def _behaviour(name: str, settings: RunSettings) -> Planned:
-    """A sweep of the behaviour suite on the data that it brings."""
-    from hneurons_eval.data.behaviours import load_faitheval, load_falseqa, load_sycophancy
-    from hneurons_eval.scorers.sycophantic import KINDS
-    from hneurons_eval.tasks.faitheval import PROMPTS
-    from hneurons_eval.tasks.falseqa import some_pairs
-    from hneurons_eval.tasks.sweeping import drawn
+def conditions(steps: PipelineSteps) -> int:
+    """Answers to each question of a sweep: the baseline once, and at each other alpha all sets.
 
-    most, seed = settings.questions, settings.seed
+    With random sets the strongest neurons of the other sign are one set more.
+    """
+    sets = 1 + (steps.sweep_controls + 1 if steps.sweep_controls else 0)
+    return 1 + (len(parse_alphas(steps.alphas)) - 1) * sets
+
+
+def _behaviour(name: str, steps: PipelineSteps) -> Planned:
+    """A behaviour task on the data that it brings."""
+    from hneurons_eval.data.behaviours import load_faitheval, load_falseqa, load_sycophancy
+    from hneurons_eval.data.selection import some_pairs, subset
+
+    most, seed, each = steps.questions, steps.seed, conditions(steps)
     if name == "falseqa":
         asked = len(some_pairs(load_falseqa("bundled")[0], most, seed))
-        return Planned(name, asked, asked * settings.conditions, 128, like_collect=False)
+        return Planned(name, asked, asked * each, 128, like_collect=False)
     if name == "faitheval":
-        asked = len(PROMPTS) * len(drawn(load_faitheval("bundled")[0], most, seed))
-        return Planned(name, asked, asked * settings.conditions, 256, like_collect=False)
+        asked = len(SERIES[name]) * len(subset(load_faitheval("bundled")[0], most, seed))
+        return Planned(name, asked, asked * each, 256, like_collect=False)
     rows = load_sycophancy("bundled")[0]
-    asked = sum(len(drawn([row for row in rows if row.kind == kind], most, seed)) for kind in KINDS)
+    asked = sum(len(subset([row for row in rows if row.kind == kind], most, seed)) for kind in SERIES[name])
     # The first answer is shared by all conditions; under each, two turns follow, and the neutral re-ask.
-    return Planned(name, asked, asked * (1 + 3 * settings.conditions), 512, like_collect=False)
+    return Planned(name, asked, asked * (1 + 3 * each), 512, like_collect=False)
 
 
-# --- what it costs ----------------------------------------------------------------------------------------
+# --- cost -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage is expected to take.
+    """Expected cost of a stage.
 
     Attributes:
         passes: forward passes: one for a prompt, one for each token of an answer, one for each capture.
-        seconds: of time.
+        seconds: of time; None where no pace was measured.
         disk: bytes of contributions and of its log.
     """
 
     passes: int
-    seconds: float
+    seconds: float | None
     disk: int
 
 
-def cost(stage: Planned, pace: Pace, neurons: int) -> Cost:
-    """What a stage is expected to take at a pace.
-
-    Answers of sweeps that are not like those of `collect` are reckoned as long as they may be.
+def cost(stage: Planned, pace: Pace | None, neurons: int) -> Cost:
+    """Expected cost of a stage; without a pace, and of behaviour tasks, every answer counts at its most tokens.
 
     Args:
-        stage: how much it does.
-        pace: how fast that goes.
+        stage: its work.
+        pace: measured speed.
         neurons: of the model.
     """
-    tokens = min(stage.tokens, pace.tokens) if stage.like_collect else float(stage.tokens)
+    tokens = min(stage.tokens, pace.tokens) if pace is not None and stage.like_collect else float(stage.tokens)
+    logged = stage.questions if stage.name == "probe" else max(stage.answers, stage.captured)
+    of_log = LOG_BYTES.get(stage.name, SWEEP_BYTES) * logged
+    passes = round(stage.answers * (1 + tokens)) + (0 if stage.answers else stage.captured)
+    disk = stored_bytes(stage.captured, neurons) + of_log
+    if pace is None:
+        return Cost(passes, None, disk)
     per_token = pace.single / max(pace.tokens, 1.0)
     seconds = stage.answers * (pace.drawn if stage.name == "collect" else per_token * tokens)
     if stage.name == "detect":
         seconds *= CAPTURE_COST
     elif stage.captured:
         seconds += stage.captured * pace.capture
-    seconds += stage.fitted * neurons * FIT_SECONDS
-    logged = stage.questions if stage.name == "probe" else max(stage.answers, stage.captured)
-    of_log = LOG_BYTES.get(stage.name, SWEEP_BYTES) * logged
-    passes = round(stage.answers * (1 + tokens)) + (0 if stage.answers else stage.captured)
-    return Cost(passes, seconds, stored_bytes(stage.captured, neurons) + of_log)
+    return Cost(passes, seconds + stage.fitted * neurons * FIT_SECONDS, disk)
 
 
-# --- telling it ------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------
 
 
 def print_plan(
-    stages: Sequence[Planned],
-    pace: Pace,
-    neurons: int,
-    settings: RunSettings,
-    artifacts: Path,
-    console: Console,
+    stages: Sequence[Planned], pace: Pace | None, neurons: int, mode: str, artifacts: Path, console: Console
 ) -> None:
-    """Print a table of the stages with what each is expected to take, and what memory and disk have.
+    """Print a table of the stages with the expected cost of each, and whether memory and disk suffice.
 
     Args:
         stages: in their order.
-        pace: how fast.
+        pace: measured speed; None: times are left out.
         neurons: of the model.
-        settings: the options.
+        mode: of the probe.
         artifacts: where contributions will be kept.
         console: where to print.
     """
+    from hneurons_eval.util.memory import available
+
     costs = [cost(stage, pace, neurons) for stage in stages]
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for column in ("questions", "answers", "tokens, most", "forward passes", "time", "disk"):
+    for column in ("questions", "answers", "max tokens", "forward passes", "time", "disk"):
         table.add_column(column, justify="right", no_wrap=True)
     for stage, own in zip(stages, costs, strict=True):
         table.add_row(
@@ -229,33 +189,32 @@ def print_plan(
             f"{stage.answers:,}" if stage.answers else "—",
             f"{stage.tokens}" if stage.tokens else "—",
             f"{own.passes:,}" if own.passes else "—",
-            duration(own.seconds),
+            "—" if own.seconds is None else duration(own.seconds),
             size(own.disk),
         )
+    disk = sum(own.disk for own in costs)
     table.add_row(
         "in all",
         "",
         f"{sum(stage.answers for stage in stages):,}",
         "",
         f"{sum(own.passes for own in costs):,}",
-        duration(sum(own.seconds for own in costs)),
-        size(sum(own.disk for own in costs)),
+        "—" if pace is None else duration(sum(own.seconds or 0.0 for own in costs)),
+        size(disk),
         style="bold",
     )
     console.print(table, highlight=False)
-    console.print(
-        f"Reckoned from {pace.answers} answers of {pace.tokens:.1f} tokens and some captures, {pace.seconds:.0f} s on "
-        "this machine. capture and probe: the most there can be, since the yield is not known yet; sweeps of "
-        "behaviours: as if every answer were as long as it may be.",
-        style="dim",
-        highlight=False,
-    )
+    if pace is not None:
+        console.print(
+            f"Estimated from {pace.answers} answers of {pace.tokens:.1f} tokens and some captures, {pace.seconds:.0f} "
+            "s on this machine. capture and probe: upper limits, since the yield is not known yet; behaviour tasks: "
+            "worst case, every answer at its max tokens.",
+            style="dim",
+            highlight=False,
+        )
     captured = next(stage.captured for stage in stages if stage.name == "capture")
-    needed = fit_bytes(captured, neurons, settings.mode)
-    free = psutil.virtual_memory().available
-    _against("memory", "probe", needed, free, console)
-    room = shutil.disk_usage(next(place for place in (artifacts, *artifacts.absolute().parents) if place.exists())).free
-    _against("disk", f"contributions and logs ({artifacts})", sum(own.disk for own in costs), room, console)
+    _against("memory", "probe", fit_bytes(captured, neurons, mode), available(), console)
+    _against("disk", f"contributions and logs ({artifacts})", disk, free_disk(artifacts), console)
 
 
 def _against(what: str, of: str, needed: int, free: int, console: Console) -> None:
@@ -268,62 +227,60 @@ def _against(what: str, of: str, needed: int, free: int, console: Console) -> No
     )
 
 
-# --- the whole of it -------------------------------------------------------------------------------------
-
-
 def show_plan(
-    model: str, dtype: str, strength: str, grader: str | None, args: dict[str, Any], console: Console
+    model: str, dtype: str, grader: str | None, steps: PipelineSteps, console: Console, weights_needed: bool = True
 ) -> None:
-    """Print the plan of a run and its cost; loads the model, which the run then goes on with.
+    """Print the plan of a run and its cost; loads the model, which the run then uses.
+
+    Without its weights the times are left out, unless the weights are needed.
 
     Raises:
-        UsageError: a question set or a model that cannot be had.
+        UsageError: a question set or a model that cannot be loaded.
     """
-    from inspect_ai.model import ChatMessageUser
-
     from hneurons_eval.artifacts.paths import artifact_root
-    from hneurons_eval.data.questions import ANSWER_ONLY
+    from hneurons_eval.data.selection import questions_for
     from hneurons_eval.engine.engine import get_engine
-    from hneurons_eval.engine.prompts import PromptFormat
-    from hneurons_eval.tasks.collect import preset_named, questions_for, spread
-    from hneurons_eval.tasks.pipeline import behaviours_named
-    from hneurons_eval.tasks.sweeping import parse_alphas
+    from hneurons_eval.models.checkpoints import CheckpointError, load_layout
     from hneurons_eval.util.errors import usage_errors
 
-    preset = preset_named(args["preset"])
-    settings = RunSettings(
-        draws=args["draws"] or preset.draws,
-        max_tokens=preset.max_tokens,
-        mode=args["mode"],
-        penalty=args["penalty"],
-        strength=strength,
-        alphas=tuple(parse_alphas(args["alphas"])),
-        controls=args["sweep_controls"],
-        questions=args["questions"],
-        behaviours=tuple(behaviours_named(args["behaviours"])),
-        seed=args["seed"],
-    )
-    train, test = (questions_for(args["dataset"], part) for part in ("train", "test"))
-    stages = planned(train, test, settings)
+    train, test = (questions_for(steps.dataset, part, steps.split) for part in ("train", "test"))
+    stages = planned(train, test, steps)
+    draws = steps.draws or preset_named(steps.preset).draws
+    pace, why = None, ""
     with usage_errors():
-        engine = get_engine(model, dtype=dtype)
-    encode = PromptFormat(engine.tokenizer).encode
-    asked = spread(train, CALIBRATED_ON, settings.seed)
-    prompts = [encode([ChatMessageUser(content=one.question + ANSWER_ONLY)]) for one in asked]
-    with console.status("calibrating"):
-        pace = calibrate(engine, prompts, preset, settings.draws)
+        try:
+            engine = get_engine(model, dtype=dtype)
+            layout, used = engine.layout, str(engine.dtype)
+            with console.status("calibrating"):
+                pace = _measured(engine, train, steps, draws)
+        except CheckpointError as error:
+            if weights_needed:
+                raise
+            layout, used, why = load_layout(model), dtype, str(error)
     console.print(
-        f"plan for hneurons/{model} ({engine.layout}, {engine.dtype}): {args['dataset']}, preset {args['preset']}, "
-        f"{settings.draws} draws; probe {settings.mode}, {settings.penalty}, C {strength}",
+        f"plan for hneurons/{model} ({layout}, {used}): {steps.dataset}, preset {steps.preset}, {draws} draws; "
+        f"probe {steps.mode}, {steps.penalty}, C {steps.C}",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
-    print_plan(stages, pace, engine.layout.total, settings, artifact_root(), console)
-    if args["judge"] != "rule":
+    print_plan(stages, pace, layout.total, steps.mode, artifact_root(), console)
+    if why:
+        console.print(f"no times: {why}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if steps.judge != "rule":
         judged = sum(stage.answers for stage in stages if stage.name in ("collect", "detect", "closed_book"))
-        console.print(
-            f"judge {args['judge']}: at most {judged:,} requests to {grader}",
-            highlight=False,
-            markup=False,
-        )
+        console.print(f"judge {steps.judge}: at most {judged:,} requests to {grader}", highlight=False, markup=False)
+
+
+def _measured(engine: "Engine", train: "Sequence[Question]", steps: PipelineSteps, draws: int) -> Pace:
+    """The pace of an engine on the real questions."""
+    from inspect_ai.model import ChatMessageUser
+
+    from hneurons_eval.data.questions import ANSWER_ONLY
+    from hneurons_eval.data.selection import spread
+    from hneurons_eval.engine.prompts import PromptFormat
+
+    encode = PromptFormat(engine.tokenizer).encode
+    asked = spread(train, CALIBRATED_ON, steps.seed)
+    prompts = [encode([ChatMessageUser(content=one.question + ANSWER_ONLY)]) for one in asked]
+    return calibrate(engine, prompts, preset_named(steps.preset), draws)

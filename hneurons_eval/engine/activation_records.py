@@ -1,31 +1,38 @@
 """z of every neuron at tokens that are being generated, kept until the answer's span is known.
 
-One `ActivationRecord` holds a decoding step of all lanes that capture: z as it was fed, in the model's
-dtype, and 1 / ||h||. A lane's history is a list of (record, row), which a fork copies in no time.
+One `ActivationRecord` holds a decoding step of all sequences that capture: z as it was fed, in the model's
+dtype, and 1 / ||h||. A sequence's activations are a list of (record, row), which a split copies in no time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hneurons_eval.models.contributions import Reduce, RegionCapture, inverse_norm
+from hneurons_eval.models.contributions import (
+    Reduce,
+    RegionCapture,
+    by_layer,
+    cett_at_tokens,
+    inverse_norm,
+    reduce_cett,
+)
 from hneurons_eval.models.down_projection import DownProjection, Experts
-from hneurons_eval.models.hooks import DenseActivations, LayerActivations
+from hneurons_eval.models.hooks import DenseActivations, ExpertActivations, LayerActivations
 
 
 @dataclass(frozen=True)
 class ActivationRecord:
-    """One token of each of several lanes.
+    """One token of each of several sequences, or several tokens of one.
 
     Attributes:
-        z: what was fed to the down projections, layer by layer and part by part, `[lanes, stored]`; of routed
+        z: inputs of the down projections, layer by layer and part by part, `[rows, stored]`; of routed
             experts only those chosen, with the routing weight in it.
-        inverse: 1 / ||h||, float32 `[lanes, layers]`.
-        experts: for each mixture of experts (its place in layer order), which were chosen, int64 `[lanes, k]`.
-        hidden: the final hidden state in the model's dtype, `[lanes, hidden size]`; None where the model shows none.
+        inverse: 1 / ||h||, float32 `[rows, layers]`.
+        experts: for each mixture of experts, in layer order, the chosen experts, int64 `[rows, k]`.
+        hidden: the final hidden state in the model's dtype, `[rows, hidden size]`; None where the model shows none.
     """
 
     z: Tensor
@@ -34,49 +41,68 @@ class ActivationRecord:
     hidden: Tensor | None
 
     def take(self, rows: Tensor) -> "ActivationRecord":
-        """Some lanes of it, copied: the rest may be forgotten."""
+        """Some rows of it, copied: the rest may be freed."""
         return ActivationRecord(
-            self.z[rows],
-            self.inverse[rows],
-            tuple(chosen[rows] for chosen in self.experts),
+            self.z[rows.to(self.z.device)],
+            self.inverse[rows.to(self.inverse.device)],
+            tuple(chosen[rows.to(chosen.device)] for chosen in self.experts),
             None if self.hidden is None else self.hidden[rows.to(self.hidden.device)],
         )
 
+    def mean_hidden(self) -> Tensor | None:
+        """The mean final hidden state over the rows: float32 `[hidden size]`, or None."""
+        return None if self.hidden is None else self.hidden.float().mean(dim=0)
 
-History = list[tuple[ActivationRecord, int]]
-"""Of one lane, oldest token first."""
+
+Activations = list[tuple[ActivationRecord, int]]
+"""Record and row of each token of one sequence, oldest first."""
+
+
+def stack(activations: Sequence[tuple[ActivationRecord, int]], device: torch.device) -> ActivationRecord:
+    """The tokens of one sequence, at least one, as the rows of one record on a device."""
+    first = activations[0][0]
+    return ActivationRecord(
+        torch.stack([record.z[row].to(device) for record, row in activations]),
+        torch.stack([record.inverse[row].to(device) for record, row in activations]),
+        tuple(
+            torch.stack([record.experts[mixture][row].to(device) for record, row in activations])
+            for mixture in range(len(first.experts))
+        ),
+        None
+        if first.hidden is None
+        else torch.stack([record.hidden[row].to(device) for record, row in activations if record.hidden is not None]),
+    )
 
 
 class ActivationRecorder:
-    """Collects a step's record: `start`, give `see` to `hooked`, then `record`."""
+    """Collects a step's record: `start`, give `observe` to `hooked`, then `record`."""
 
     def __init__(self, capture: RegionCapture) -> None:
         self._capture = capture
-        self._lanes: Tensor | None = None
+        self.start(None)
+
+    def start(self, rows: Tensor | None) -> None:
+        """Begin a step, forgetting an unfinished one; `rows`: those that capture, or None for all."""
+        self._rows = rows
         self._z: list[Tensor] = []
         self._inverse: list[Tensor] = []
         self._experts: list[Tensor] = []
 
-    def start(self, lanes: Tensor | None) -> None:
-        """Begin a step, forgetting what an unfinished one left; `lanes`: the rows that capture, or None for all."""
-        self._lanes = lanes
-        self._z, self._inverse, self._experts = [], [], []
-
-    def see(self, place: DownProjection, terms: LayerActivations, h: Tensor) -> None:
+    def observe(self, projection: DownProjection, activations: LayerActivations, h: Tensor) -> None:
         """Take one layer's z and h of a pass over one token a row."""
-        for term in terms.parts:
-            if isinstance(term, DenseActivations):
-                self._z.append(self._own(term.weighted.reshape(-1, term.part.width)))
+        for one in activations.parts:
+            if isinstance(one, DenseActivations):
+                self._z.append(self._own(one.weighted.reshape(-1, one.part.width)))
             else:
-                self._z.append(self._own(term.weighted.flatten(1)))
-                self._experts.append(self._own(term.experts))
+                self._z.append(self._own(one.weighted.flatten(1)))
+                self._experts.append(self._own(one.experts))
         self._inverse.append(self._own(inverse_norm(h).view(-1)))
 
     def _own(self, values: Tensor) -> Tensor:
-        return values if self._lanes is None else values[self._lanes.to(values.device)]
+        return values if self._rows is None else values[self._rows.to(values.device)]
 
     def record(self, states: Sequence[Tensor]) -> ActivationRecord:
-        """What the step left; `states`: of `final_states`, `[rows, 1, hidden size]`."""
+        """The record of the step; `states`: of `final_states`, `[rows, 1, hidden size]`."""
         device = self._z[0].device
         record = ActivationRecord(
             torch.cat([z.to(device) for z in self._z], dim=1),
@@ -84,110 +110,60 @@ class ActivationRecorder:
             tuple(chosen.to(device) for chosen in self._experts),
             self._own(states[0][:, -1]) if states else None,
         )
-        self._z, self._inverse, self._experts = [], [], []
+        self.start(None)
         return record
 
-    def reduce(
-        self, history: Sequence[tuple[ActivationRecord, int]], tokens: Sequence[int], reduce: Reduce
-    ) -> np.ndarray:
-        """Sum (or maximum) of CETT over some of a lane's tokens: float32 `[neurons]`.
+    def reduce(self, tokens: ActivationRecord, reduce: Reduce) -> np.ndarray:
+        """Sum (`mean`) or maximum (`max`) of CETT over the tokens of one sequence: float32 `[neurons]`."""
+        layers = [
+            reduce_cett(activations, inverse[None], norms, reduce)[0, 0]
+            for _, activations, inverse, norms in self._layers(tokens)
+        ]
+        return torch.cat(layers).cpu().numpy()
 
-        Args:
-            history: the lane's.
-            tokens: numbers of tokens in it, at least one.
-            reduce: `mean` sums, `max` takes the maximum.
-        """
-        chosen = [history[token] for token in tokens]
-        z = torch.stack([record.z[row] for record, row in chosen]).float().abs_()  # [tokens, stored]
-        inverse = torch.stack([record.inverse[row] for record, row in chosen])  # [tokens, layers]
-        parts: list[Tensor] = []
-        column = mixture = 0
-        for place, norms in zip(self._capture.places, self._capture.norms, strict=True):
-            share = inverse[:, place.layer, None]
-            layer: list[Tensor] = []
-            for part in place.parts:
-                if isinstance(part, Experts):
-                    experts = torch.stack([record.experts[mixture][row] for record, row in chosen])  # [tokens, k]
-                    width = experts.shape[1] * part.each
-                    own = (z[:, column : column + width] * share).view(-1, part.each)
-                    into = torch.zeros(part.count, part.each, device=z.device)
-                    if reduce == "mean":
-                        into.index_add_(0, experts.flatten(), own)
-                    else:
-                        into.scatter_reduce_(0, experts.flatten()[:, None].expand_as(own), own, "amax")
-                    layer.append(into.flatten())
-                    mixture += 1
-                else:
-                    width = part.width
-                    own = z[:, column : column + width]
-                    layer.append(share.T.matmul(own)[0] if reduce == "mean" else (own * share).amax(dim=0))
-                column += width
-            parts.append(torch.cat(layer) * norms.to(z.device) if len(layer) > 1 else layer[0] * norms.to(z.device))
-        return torch.cat(parts).cpu().numpy()
-
-    def select(
-        self, history: Sequence[tuple[ActivationRecord, int]], tokens: Sequence[int], neurons: np.ndarray
-    ) -> np.ndarray:
-        """CETT of some neurons at each of a lane's tokens: float32 `[tokens, some]`.
-
-        Args:
-            history: the lane's.
-            tokens: numbers of tokens in it, at least one.
-            neurons: flat indices, int64 `[some]`.
-        """
-        chosen = [history[token] for token in tokens]
-        layers, within = self._capture.layout.unflatten(neurons)
-        inverse = torch.stack([record.inverse[row] for record, row in chosen])  # [tokens, layers]
-        values = torch.zeros(len(chosen), len(neurons), device=inverse.device)
-        column = mixture = 0
-        for place, norms in zip(self._capture.places, self._capture.norms, strict=True):
-            mine = np.flatnonzero(layers == place.layer)
-            start = 0
-            for part in place.parts:
-                own = torch.from_numpy(mine[(within[mine] >= start) & (within[mine] < start + part.width)])
-                at = torch.from_numpy(within)[own].to(values.device) - start  # numbers within the part
-                if isinstance(part, Experts):
-                    experts = torch.stack([record.experts[mixture][row] for record, row in chosen])  # [tokens, k]
-                    stored = experts.shape[1] * part.each
-                    mixture += 1
-                    if len(own):
-                        z = torch.stack([record.z[row, column : column + stored] for record, row in chosen])
-                        z = z.view(len(chosen), -1, part.each)[:, :, at % part.each].float().abs()  # [tokens, k, some]
-                        taken = torch.where(experts[:, :, None] == at // part.each, z, 0.0).sum(dim=1)
-                        values[:, own] = taken
-                else:
-                    stored = part.width
-                    if len(own):
-                        z = torch.stack([record.z[row, column + at] for record, row in chosen])
-                        values[:, own] = z.float().abs()
-                column += stored
-                start += part.width
-            if len(mine):
-                where = torch.from_numpy(mine).to(values.device)
-                scale = norms.to(values.device)[torch.from_numpy(within[mine]).to(values.device)]
-                values[:, where] *= inverse[:, place.layer, None] * scale
+    def select(self, tokens: ActivationRecord, neurons: np.ndarray) -> np.ndarray:
+        """CETT of some neurons, given by flat indices, at each token of one sequence: float32 `[tokens, some]`."""
+        of_layer = by_layer(self._capture.layout, neurons)
+        values = torch.zeros(len(tokens.z), len(neurons), device=tokens.z.device)
+        for layer, activations, inverse, norms in self._layers(tokens):
+            if layer in of_layer:
+                columns, within = of_layer[layer]
+                columns, within = columns.to(values.device), within.to(values.device)
+                values[:, columns] = cett_at_tokens(activations, inverse, norms, within)
         return values.cpu().numpy()
 
+    def _layers(self, tokens: ActivationRecord) -> Iterator[tuple[int, LayerActivations, Tensor, Tensor]]:
+        """Each layer's number, activations, 1 / ||h|| `[tokens]` and column norms."""
+        column = mixture = 0
+        for projection, norms in zip(self._capture.projections, self._capture.norms, strict=True):
+            parts: list[DenseActivations | ExpertActivations] = []
+            for part in projection.parts:
+                if isinstance(part, Experts):
+                    experts = tokens.experts[mixture]  # [tokens, k]
+                    stored, mixture = experts.shape[1] * part.each, mixture + 1
+                    z = tokens.z[:, column : column + stored].view(*experts.shape, part.each)
+                    # The routing weight is in z already.
+                    parts.append(ExpertActivations(part, z, experts, torch.ones_like(experts, dtype=torch.float32)))
+                else:
+                    stored = part.width
+                    parts.append(DenseActivations(part, tokens.z[:, column : column + stored]))
+                column += stored
+            yield projection.layer, LayerActivations(tuple(parts)), tokens.inverse[:, projection.layer], norms
 
-def mean_hidden(history: Sequence[tuple[ActivationRecord, int]], tokens: Sequence[int]) -> np.ndarray | None:
-    """The mean final hidden state over some of a lane's tokens: float32 `[hidden size]`, or None."""
-    found = [record.hidden[row] for record, row in (history[token] for token in tokens) if record.hidden is not None]
-    return torch.stack(found).float().mean(dim=0).cpu().numpy() if found else None
 
-
-def compact(histories: Sequence[History]) -> None:
-    """Free what no lane needs any more: records of which less than half is in use are cut to what is."""
+def compact(sequences: Sequence[Activations]) -> None:
+    """Free what no sequence needs any more: records of which less than half is in use are cut to that."""
     used: dict[int, tuple[ActivationRecord, dict[int, int]]] = {}
-    for history in histories:
-        for record, row in history:
+    for activations in sequences:
+        for record, row in activations:
             rows = used.setdefault(id(record), (record, {}))[1]
             rows.setdefault(row, len(rows))
     fresh: dict[int, ActivationRecord] = {
-        key: record.take(torch.tensor(list(rows), device=record.z.device))
+        key: record.take(torch.tensor(list(rows)))
         for key, (record, rows) in used.items()
         if 2 * len(rows) < len(record.z)
     }
-    for history in histories:
-        for place, (record, row) in enumerate(history):
+    for activations in sequences:
+        for number, (record, row) in enumerate(activations):
             if id(record) in fresh:
-                history[place] = (fresh[id(record)], used[id(record)][1][row])
+                activations[number] = (fresh[id(record)], used[id(record)][1][row])

@@ -1,147 +1,88 @@
-"""Passes over tokens that are given: prompts into states, and responses into contributions.
+"""Contributions behind answers: of given ones by teacher forcing, of sampled ones from their activation records.
 
-No pass computes logits that nobody asked for, and the prefix that all sequences of a run share is
-passed over once.
+No pass computes logits that nobody asked for, and a pass over the common prefix of all sequences is made once.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
-from hneurons_eval.engine.kv_cache import take_states
+from hneurons_eval.engine.activation_records import ActivationRecord, ActivationRecorder, stack
+from hneurons_eval.engine.device_errors import free_frames, is_out_of_memory
 from hneurons_eval.engine.logits import final_states, logsumexp_and_entropy
-from hneurons_eval.engine.prefix_cache import PrefixSegment, SharedPrefix
-from hneurons_eval.engine.requests import Captured, CaptureRequest
-from hneurons_eval.models.contributions import Reduce, RegionCapture, TokenCapture
-from hneurons_eval.models.hooks import Scaling, hooked
+from hneurons_eval.engine.offsets import sampled_offsets, tokens_within
+from hneurons_eval.engine.prefill import DecodingModel, cache_with, left_padded, prefill
+from hneurons_eval.engine.prefix_cache import CommonPrefix, PrefixSegment
+from hneurons_eval.engine.requests import AnswerCapture, Captured, CapturedAnswer, CaptureRequest
+from hneurons_eval.engine.scheduler import RunningSequence
+from hneurons_eval.judging.spans import token_positions
+from hneurons_eval.models.contributions import TokenCapture
 from hneurons_eval.models.scaling import ScalingTable
 
 
-class PassModel(Protocol):
-    """What a pass needs to know of a model: see `decoding.DecodingModel`."""
-
-    @property
-    def model(self) -> Any: ...
-    @property
-    def capture(self) -> RegionCapture: ...
-    @property
-    def sample_cache(self) -> DynamicCache: ...
-    @property
-    def groups(self) -> list[list[int]]: ...
-    @property
-    def window(self) -> int | None: ...
-    @property
-    def device(self) -> torch.device: ...
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-
-
-def prefill(
-    model: PassModel,
-    prompts: Sequence[tuple[int, ...]],
-    shared: Sequence[PrefixSegment] | None,
-    scaling: Scaling | None,
-    sums: Reduce | None,
-) -> list[PrefixSegment]:
-    """What one pass over prompts leaves, without the prefix that they share.
+def captured_answer(
+    model: DecodingModel,
+    recorder: ActivationRecorder,
+    sequence: RunningSequence,
+    tokens: Sequence[int],
+    text: str,
+    capture: AnswerCapture,
+) -> CapturedAnswer:
+    """Contributions of an answer that was sampled.
 
     Args:
-        prompts: token ids, the shared prefix included.
-        shared: for each prompt what a pass over the prefix left; None where there is no prefix.
-        scaling: factors of the neurons, a row a prompt.
-        sums: also sum (`mean`) or maximise (`max`) every neuron's contribution over the tokens.
+        model: that sampled it.
+        recorder: of the activation records.
+        sequence: the answer's.
+        tokens: sampled ids.
+        text: of the answer.
+        capture: the regions and their reduction.
     """
-    skip = shared[0].tokens if shared else 0
-    width = max(len(prompt) for prompt in prompts) - skip
-    if width == 0:
-        empty = take_states(model.sample_cache, model.groups)
-        nothing = None if sums is None else torch.zeros(model.capture.layout.total)
-        return [PrefixSegment([(k[:, 0, :, :0], v[:, 0, :, :0]) for k, v in empty], nothing) for _ in prompts]
-    arguments, real = _left_padded(prompts, skip, width, model.device)
-    cache = _cache_with(model, shared)
-    if sums is None:
-        with hooked(model.capture.places, scaling):
-            model.model.get_decoder()(**arguments, past_key_values=cache, use_cache=True)
-        values = None
-    else:
-        region = real[:, None, :]
-        ones = torch.ones(len(prompts), 1)
-        with model.capture.during(region, sums, counts=ones, scaling=scaling) as values:
-            model.model.get_decoder()(**arguments, past_key_values=cache, use_cache=True)
-    states = take_states(cache, model.groups)
-    last = skip + width
-    return [
-        PrefixSegment(
-            [
-                (
-                    k[:, row, :, skip + last - len(prompt) : last].clone(),
-                    v[:, row, :, skip + last - len(prompt) : last].clone(),
-                )
-                for k, v in states
-            ],
-            None if values is None else values[row, 0].clone(),
-        )
-        for row, prompt in enumerate(prompts)
-    ]
+    offsets = sampled_offsets(model.tokenizer, tokens, text)
+    count = min(tokens_within(offsets, text), len(sequence.activations) - 1)  # tokens that were fed
+    span = capture.span(text)
+    answer = () if span is None else tuple(token_positions(offsets[:count], span))
+    if not answer:
+        return CapturedAnswer(count, span, (), None)
+    device = sequence.activations[0][0].z.device
 
+    def fed(numbers: Sequence[int]) -> ActivationRecord:
+        """Some of the tokens fed; the first is the prompt's last one."""
+        return stack([sequence.activations[number] for number in numbers], device)
 
-def _left_padded(
-    sequences: Sequence[tuple[int, ...]], skip: int, width: int, device: torch.device
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Arguments of a pass over all but the first `skip` tokens, and which of its positions are real `[rows, width]`."""
-    ids = torch.zeros(len(sequences), width, dtype=torch.long)
-    mask = torch.zeros(len(sequences), skip + width, dtype=torch.long)
-    mask[:, :skip] = 1
-    for row, sequence in enumerate(sequences):
-        own = len(sequence) - skip
-        ids[row, width - own :] = torch.tensor(sequence[skip:], dtype=torch.long)
-        mask[row, skip + width - own :] = 1
-    positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, skip:]
-    arguments = {
-        "input_ids": ids.to(device),
-        "attention_mask": mask.to(device),
-        "position_ids": positions.to(device),
-    }
-    return arguments, mask[:, skip:].bool()
-
-
-def _cache_with(model: PassModel, shared: Sequence[PrefixSegment] | None) -> DynamicCache:
-    """A fresh cache, filled with each row's prefix."""
-    cache = DynamicCache()
-    if not shared:
-        return cache
-    prefixes = [stretch.states for stretch in shared]
-    same = all(prefix is prefixes[0] for prefix in prefixes)
-    for group, layers in enumerate(model.groups):
-        for within, layer in enumerate(layers):
-            pair = []
-            for side in (0, 1):
-                if same:
-                    one = prefixes[0][group][side][within]
-                    pair.append(one.expand(len(prefixes), *one.shape))
-                else:
-                    pair.append(torch.stack([prefix[group][side][within] for prefix in prefixes]))
-            cache.update(pair[0], pair[1], layer)
-    return cache
+    of_answer = fed([1 + number for number in answer])
+    regions = [recorder.reduce(of_answer, capture.reduce)]
+    if capture.reduce == "mean":
+        regions[0] /= len(answer)
+    if capture.other:
+        inside = set(answer)
+        rest = [0, *(1 + number for number in range(count) if number not in inside)]
+        other, prompt = (recorder.reduce(fed(numbers), capture.reduce) for numbers in (rest, [0]))
+        for values in (sums.numpy() for sums in sequence.prompt_sums):
+            join = np.add if capture.reduce == "mean" else np.maximum
+            other, prompt = join(other, values), join(prompt, values)
+        if capture.reduce == "mean":
+            length = len(sequence.key.tokens)
+            other, prompt = other / (length - 1 + len(rest)), prompt / length
+        regions += [other, prompt]
+    hidden = of_answer.mean_hidden()
+    per_token = None
+    if capture.per_token is not None:
+        per_token = recorder.select(fed(range(1, 1 + count)), capture.per_token.flat(model.capture.layout))
+    return CapturedAnswer(
+        count, span, answer, np.stack(regions), None if hidden is None else hidden.cpu().numpy(), per_token
+    )
 
 
 class TeacherForcing:
     """Contributions over regions of given sequences."""
 
-    def __init__(self, model: PassModel, *, strict: bool) -> None:
+    def __init__(self, model: DecodingModel, *, deterministic: bool) -> None:
         self._model = model
-        self._prefix = SharedPrefix(window=model.window, off=strict)
+        self._prefix = CommonPrefix(window=model.window, off=deterministic)
 
     def __call__(self, requests: Sequence[CaptureRequest]) -> list[Captured]:
         """One pass over sequences with one `reduce`; where memory runs out, two passes over half of them each.
@@ -152,20 +93,23 @@ class TeacherForcing:
         try:
             return self._pass(requests)
         except BaseException as error:
-            if len(requests) == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
+                raise
+            free_frames(error)  # which hold the failed pass's activations
+            if len(requests) == 1:
                 raise
         half = len(requests) // 2
         return [*self(requests[:half]), *self(requests[half:])]
 
     def _pass(self, requests: Sequence[CaptureRequest]) -> list[Captured]:
         reduce, count = requests[0].reduce, max(len(request.regions) for request in requests)
-        table = ScalingTable(self._model.capture.places)
-        entries = [table.entry(request.neurons, request.alpha) for request in requests]
+        table = ScalingTable(self._model.capture.projections)
+        entries = [table.entry(request.intervention) for request in requests]
         shared = self._shared(requests, table, entries)
         skip = shared[0].tokens if shared else 0
         width = max(len(request.tokens) for request in requests) - skip
-        arguments, _real = _left_padded([request.tokens for request in requests], skip, width, self._model.device)
-        # A request with fewer regions than others has its first one again; what is not asked for is dropped.
+        arguments, _real = left_padded([request.tokens for request in requests], skip, width, self._model.device)
+        # A request with fewer regions than others has its first one again; the extra ones are dropped.
         regions = torch.zeros(len(requests), count, width, dtype=torch.bool)
         sizes = torch.zeros(len(requests), count)
         for row, request in enumerate(requests):
@@ -178,12 +122,12 @@ class TeacherForcing:
         ask = [len(request.tokens) - request.response_from for request in requests if request.response_from is not None]
         keep = min(max(ask) + 1, width) if ask else 0
         cache = (
-            {"past_key_values": _cache_with(self._model, shared), "use_cache": True} if shared else {"use_cache": False}
+            {"past_key_values": cache_with(self._model, shared), "use_cache": True} if shared else {"use_cache": False}
         )
         scaling = table.rows(entries)
-        watching = self._watching(requests, width)
-        also = None if watching is None else watching.see
-        with self._model.capture.during(regions, reduce, counts=sizes, scaling=scaling, also=also) as values:
+        tokens = self._token_capture(requests, width)
+        observer = None if tokens is None else tokens.observe
+        with self._model.capture.during(regions, reduce, counts=sizes, scaling=scaling, observer=observer) as values:
             if keep:
                 wanted = _before_responses(requests, keep)
                 with final_states(self._model.model, wanted) as states:
@@ -197,50 +141,50 @@ class TeacherForcing:
         return [
             Captured(
                 values[row, : len(request.regions)].numpy().copy(),
-                *_surprise(request, levels[row]),
+                *_logprobs_and_entropies(request, levels[row]),
                 _hidden(request, states, row, keep),
-                self._watched(request, watching, row, width),
+                self._per_token(request, tokens, row, width),
             )
             for row, request in enumerate(requests)
         ]
 
-    def _watching(self, requests: Sequence[CaptureRequest], width: int) -> TokenCapture | None:
-        """What takes every token's values of all neurons that any of the requests watches."""
-        flat = [request.watch.flat(self._model.capture.layout) for request in requests if request.watch is not None]
+    def _token_capture(self, requests: Sequence[CaptureRequest], width: int) -> TokenCapture | None:
+        """Captures every token's values of the `per_token` neurons of all requests."""
+        layout = self._model.capture.layout
+        flat = [request.per_token.flat(layout) for request in requests if request.per_token is not None]
         if not flat:
             return None
         return TokenCapture(self._model.capture, np.unique(np.concatenate(flat)), len(requests) * width)
 
-    def _watched(
-        self, request: CaptureRequest, watching: TokenCapture | None, row: int, width: int
+    def _per_token(
+        self, request: CaptureRequest, tokens: TokenCapture | None, row: int, width: int
     ) -> np.ndarray | None:
         """A row's own part of it: its response's tokens, its neurons."""
-        if request.watch is None or request.response_from is None or watching is None:
+        if request.per_token is None or request.response_from is None or tokens is None:
             return None
         last = (row + 1) * width  # rows are padded on the left
-        own = watching.values[last - (len(request.tokens) - request.response_from) : last].numpy()
-        return own[:, np.searchsorted(watching.neurons, request.watch.flat(self._model.capture.layout))]
+        own = tokens.values[last - (len(request.tokens) - request.response_from) : last].numpy()
+        return own[:, np.searchsorted(tokens.neurons, request.per_token.flat(self._model.capture.layout))]
 
     def _shared(
         self, requests: Sequence[CaptureRequest], table: ScalingTable, entries: Sequence[int]
     ) -> list[PrefixSegment] | None:
-        """What a pass over the requests' common prefix left, for each of them; None where it cannot be shared."""
+        """For each request the segment of their common prefix; None where it cannot be shared."""
         # The pass must still see one token, and the one before the first log-probability.
         ends = [
             len(r.tokens) - 1 if r.response_from is None else max(min(len(r.tokens), r.response_from) - 1, 0)
             for r in requests
         ]
         longest = max(len(request.tokens) for request in requests)
-        prefix = self._prefix.of([request.tokens[:end] for request, end in zip(requests, ends, strict=True)], longest)
+        prefix = self._prefix.find([request.tokens[:end] for request, end in zip(requests, ends, strict=True)], longest)
         if not prefix or not all(_all_or_none(region, len(prefix)) for r in requests for region in r.regions):
             return None
         reduce = requests[0].reduce
         found = []
         for request, entry in zip(requests, entries, strict=True):
-            neurons = request.neurons.digest if request.neurons is not None and entry else None
-            key = (neurons, request.alpha if entry else 1.0, reduce)
+            key = (request.intervention.key, reduce)
             run = partial(prefill, self._model, [prefix], None, table.rows([entry]), reduce)
-            found.append(self._prefix.stretch(key, lambda run=run: run()[0]))
+            found.append(self._prefix.segment(key, lambda run=run: run()[0]))
         return found
 
     def _add_prefix(
@@ -251,15 +195,15 @@ class TeacherForcing:
         sizes: Tensor,
         skip: int,
     ) -> None:
-        for row, (request, stretch) in enumerate(zip(requests, shared, strict=True)):
-            assert stretch.sums is not None
+        for row, (request, segment) in enumerate(zip(requests, shared, strict=True)):
+            assert segment.sums is not None
             for number, region in enumerate(request.regions):
                 if min(region) >= skip:
                     continue
                 if request.reduce == "mean":
-                    values[row, number] += stretch.sums / sizes[row, number]
+                    values[row, number] += segment.sums / sizes[row, number]
                 else:
-                    torch.maximum(values[row, number], stretch.sums, out=values[row, number])
+                    torch.maximum(values[row, number], segment.sums, out=values[row, number])
 
 
 def _all_or_none(region: Sequence[int], prefix: int) -> bool:
@@ -268,18 +212,20 @@ def _all_or_none(region: Sequence[int], prefix: int) -> bool:
 
 
 def _before_responses(requests: Sequence[CaptureRequest], keep: int) -> Tensor:
-    """Of each row's last `keep` positions those whose logits say how likely a response's token is: bool `[rows, keep]`.
+    """Of each row's last `keep` positions those whose logits give a response token's probability: bool `[rows, keep]`.
 
     The first token of a sequence has no distribution before it.
     """
-    places = torch.zeros(len(requests), keep, dtype=torch.bool)
+    wanted = torch.zeros(len(requests), keep, dtype=torch.bool)
     for row, request in enumerate(requests):
         if request.response_from is not None:
-            places[row, keep - 1 - (len(request.tokens) - max(request.response_from, 1)) : keep - 1] = True
-    return places
+            wanted[row, keep - 1 - (len(request.tokens) - max(request.response_from, 1)) : keep - 1] = True
+    return wanted
 
 
-def _surprise(request: CaptureRequest, logits: Tensor | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _logprobs_and_entropies(
+    request: CaptureRequest, logits: Tensor | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Log-probabilities of a response's tokens, and entropies before each, from the logits `[tokens, vocabulary]`."""
     if request.response_from is None or logits is None:
         return None, None
@@ -295,5 +241,5 @@ def _hidden(request: CaptureRequest, states: Sequence[Tensor], row: int, keep: i
     if request.response_from is None or not states or answer[0] < request.response_from:
         return None
     own = states[0][row, -keep:]
-    places = torch.tensor([keep - len(request.tokens) + position for position in answer], device=own.device)
-    return own[places].float().mean(dim=0).cpu().numpy()
+    positions = torch.tensor([keep - len(request.tokens) + position for position in answer], device=own.device)
+    return own[positions].float().mean(dim=0).cpu().numpy()

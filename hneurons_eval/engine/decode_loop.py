@@ -1,494 +1,385 @@
-"""The decode loop: draws that have said the same so far share a lane, and each lane is computed once.
+"""The decode loop: samples with equal tokens so far share a sequence, and each sequence is computed once.
 
-After each step a lane splits by the tokens its draws chose. So ten draws of one prompt cost one
-prefill and one row until they differ, and but for rounding a draw's text does not depend on which others there are.
+After each step a sequence splits by the tokens that its samples chose. So ten samples of one prompt cost one
+prefill and one row until they differ, and but for rounding a sample's text does not depend on the others.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
-from hneurons_eval.engine.activation_records import ActivationRecorder, compact, mean_hidden
-from hneurons_eval.engine.answer_capture import is_out_of_memory, prefill
-from hneurons_eval.engine.kv_cache import KVCache, layer_groups
+from hneurons_eval.engine.activation_records import ActivationRecorder, compact
+from hneurons_eval.engine.answer_capture import captured_answer
+from hneurons_eval.engine.device_errors import free_frames, is_out_of_memory, is_unrecoverable
+from hneurons_eval.engine.futures import resolve
+from hneurons_eval.engine.kv_cache import KVCache
 from hneurons_eval.engine.logits import final_states, logsumexp_and_entropy
-from hneurons_eval.engine.prefix_cache import PrefixCache, PrefixSegment, PromptKey, SharedPrefix
-from hneurons_eval.engine.requests import CapturedAnswer, Generation, TokenLogprob
+from hneurons_eval.engine.offsets import cut_at_stop, decode
+from hneurons_eval.engine.prefill import DecodingModel, prefill
+from hneurons_eval.engine.prefix_cache import CommonPrefix, PrefixCache, PrefixSegment, PromptKey
+from hneurons_eval.engine.requests import Generation, TokenLogprob
 from hneurons_eval.engine.sampling import choose, noise_key
-from hneurons_eval.engine.scheduler import Draw, Lane, MemoryPlan, Waiting, first_tokens
-from hneurons_eval.judging.spans import token_positions
-from hneurons_eval.models.contributions import RegionCapture
+from hneurons_eval.engine.scheduler import MemoryPlan, RunningSequence, Sample, WaitingSamples, first_tokens
 from hneurons_eval.models.hooks import hooked
 from hneurons_eval.models.scaling import ScalingTable
 
-PREFILL_TOKENS = 16_384
-"""Most padded tokens in one pass."""
+MAX_PREFILL_TOKENS = 16_384
+"""Padded tokens in one pass."""
 LIKELY_TOKENS = 128
-"""Columns for which room is made at first, where an answer may be longer."""
+"""Columns with room at first, where an answer may be longer."""
 COMPACT_EVERY = 16
 REGROW_EVERY = 256
 
 
-@dataclass
-class DecodingModel:
-    """What the decode loop needs to know of a model.
-
-    Attributes:
-        model: a transformers causal language model.
-        tokenizer: its fast tokenizer.
-        capture: where its neurons are.
-        sample_cache: the cache that any pass leaves, for shapes.
-        end_tokens: tokens that end an answer.
-        window: tokens that a sliding window covers, or None.
-        device: of the inputs.
-        groups: layers whose keys and values have one shape, together.
-    """
-
-    model: Any
-    tokenizer: Any
-    capture: RegionCapture
-    sample_cache: DynamicCache
-    end_tokens: frozenset[int]
-    window: int | None
-    device: torch.device
-    groups: list[list[int]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.groups = layer_groups(self.sample_cache)
-
-
 class Batch:
-    """The lanes that are being decoded.
+    """The sequences that are being decoded.
 
     Args:
-        model: what to run.
-        max_rows: most draws at once.
-        max_bytes: memory that keys, values and records may take together.
-        store_bytes: memory for the states of prompts that may come again.
-        strict: one draw at a time, nothing shared: the text is bit for bit what the draw alone gives.
+        model: to run.
+        max_rows: samples at once.
+        max_bytes: memory of keys, values and activation records together.
+        prefix_bytes: memory of the prefix cache.
+        deterministic: one sample at a time, nothing shared: each text is bit for bit that of the sample alone.
     """
 
-    def __init__(self, model: DecodingModel, *, max_rows: int, max_bytes: int, store_bytes: int, strict: bool) -> None:
-        self.lanes: list[Lane] = []
-        self.waiting = Waiting()
+    def __init__(
+        self, model: DecodingModel, *, max_rows: int, max_bytes: int, prefix_bytes: int, deterministic: bool
+    ) -> None:
+        self.sequences: list[RunningSequence] = []
+        self.waiting = WaitingSamples()
+        self._starting: list[RunningSequence] = []  # scheduled, and not in the cache yet
         self._model = model
-        self._strict = strict
+        self._deterministic = deterministic
         self._cache = KVCache(model.sample_cache)
-        self._table = ScalingTable(model.capture.places)
-        self._store = PrefixCache(0 if strict else store_bytes)
-        self._prefix = SharedPrefix(window=model.window, off=strict)
+        self._table = ScalingTable(model.capture.projections)
+        self._prefixes = PrefixCache(0 if deterministic else prefix_bytes)
+        self._common = CommonPrefix(window=model.window, off=deterministic)
         self._recorder = ActivationRecorder(model.capture)
-        self._most_rows = 1 if strict else max_rows
-        self._rows_now = self._most_rows
+        self._max_rows = 1 if deterministic else max_rows
+        self._rows_now = self._max_rows
         self._steps = 0
         self._fed = False  # whether the step under way has done its forward pass
-        self._most_bytes = max_bytes
+        self._max_bytes = max_bytes
         self._likely = LIKELY_TOKENS
-        # What a pass makes is there two or three times before it has its place in the cache.
-        self._pass_tokens = min(PREFILL_TOKENS, max(max_bytes // (8 * self._cache.token_bytes), 1))
+        # A pass holds its results two or three times before they are in the cache.
+        self._pass_tokens = min(MAX_PREFILL_TOKENS, max(max_bytes // (8 * self._cache.token_bytes), 1))
         self._record_bytes = model.capture.layout.total * next(model.model.parameters()).element_size()
 
-    def add(self, draw: Draw) -> None:
-        """Queue a draw."""
-        request = draw.request
-        capture = request.capture
+    def add(self, sample: Sample) -> None:
+        """Queue a sample."""
+        capture = sample.request.capture
         sums = capture.reduce if capture is not None and capture.other else None
-        scaling = self._table.entry(request.neurons, request.alpha)
-        self.waiting.add(PromptKey(request.prompt, scaling, sums), [draw])
+        entry = self._table.entry(sample.request.intervention)
+        self.waiting.add(PromptKey(sample.request.prompt, entry, sums), [sample])
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.lanes or len(self.waiting))
+        return bool(self.sequences or len(self.waiting))
 
-    def turn(self) -> None:
-        """Admit what fits, then sample one token for every draw."""
+    @property
+    def samples(self) -> list[Sample]:
+        """All samples, running and waiting."""
+        return [*_samples(self.sequences), *self.waiting]
+
+    def step(self) -> None:
+        """Start what fits, then sample one token for every sample.
+
+        Raises:
+            RuntimeError: the device has failed and computes nothing more.
+        """
+        error = self._try_step()
+        if error is not None:
+            self._recover(error)
+
+    def _try_step(self) -> BaseException | None:
         try:
-            self._admit()
-            if self.lanes:
-                self._step()
+            self._schedule()
+            if self.sequences:
+                self._decode()
         except BaseException as error:
-            if is_out_of_memory(error) and len(self.lanes) > 1:
-                self._make_smaller()
-                return
-            for lane in self.lanes:
-                for draw in lane.draws:
-                    settle(draw.future, error=error)
-            self._clear()
+            return error
+        return None
 
-    def _clear(self) -> None:
-        self.lanes, self._fed = [], False
-        self._cache = KVCache(self._model.sample_cache)
+    # ---- after an error ----
 
-    def _make_smaller(self) -> None:
-        """After running out of memory: the newer half of the lanes waits again, and the batch stays that small."""
-        half = len(self.lanes) // 2
-        self._rows_now = max(1, sum(len(lane.draws) for lane in self.lanes[:half]))
-        self._steps = 0
-        self._store.clear()
-        # A step that broke off after its forward pass cannot be repeated, so all begin again.
-        self._evict(list(range(0 if self._fed else half, len(self.lanes))))
+    def _recover(self, error: BaseException) -> None:
+        """Fail the samples that an error concerns; where memory ran out, requeue them and make the batch smaller.
+
+        An error concerns the sequences that were starting, or in a decoding step those that run. Beside running
+        ones, as many samples run from now on as run now; otherwise half as many as were tried. One that fails alone
+        fails.
+        """
+        starting, self._starting = self._starting, []
+        concerned = starting or self.sequences
+        if is_unrecoverable(error) or not concerned:
+            self._wait_again(starting)
+            raise error
+        self._recorder.start(None)
+        full = is_out_of_memory(error)
+        number = len(_samples(concerned))
+        if full:
+            free_frames(error)  # which hold the failed pass's activations
+        if full and (number > 1 or (starting and self.sequences)):
+            self._requeue(starting, number)
+        else:
+            for sample in _samples(concerned):
+                resolve(sample.future, error=error)
+            if not starting:
+                self.sequences, self._cache = [], KVCache(self._model.sample_cache)
+            if full:
+                self._rows_now = self._max_rows  # the others may fit
         self._fed = False
+
+    def _requeue(self, starting: list[RunningSequence], number: int) -> None:
+        """Let `starting`, else the newer half of the running sequences wait again, and keep the batch that small."""
+        if starting:
+            self._wait_again(starting)
+            self._rows_now = len(_samples(self.sequences)) or number // 2
+        else:
+            half = len(self.sequences) // 2
+            self._rows_now = len(_samples(self.sequences[:half])) or number // 2
+            # A step that broke off after its forward pass cannot be repeated, so all begin again.
+            self._evict(list(range(0 if self._fed else half, len(self.sequences))))
+        self._steps = 0
+        self._prefixes.clear()
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _evict(self, lanes: list[int]) -> None:
-        """Send lanes back to begin again later."""
-        for number in reversed(lanes):
-            lane = self.lanes[number]
-            draws = [draw for draw in lane.draws if not draw.future.cancelled()]
-            for draw in draws:
-                draw.restart()
-            if draws:
-                self.waiting.add(lane.key, draws, first=True)
-        self._drop(lanes, [])
+    def _wait_again(self, sequences: list[RunningSequence]) -> None:
+        """Put a sequence's samples in front of those that wait."""
+        for sequence in reversed(sequences):
+            samples = [sample for sample in sequence.samples if not sample.future.done()]
+            for sample in samples:
+                sample.restart()
+            if samples:
+                self.waiting.add(sequence.key, samples, first=True)
 
-    # ---- admission ----
+    def _evict(self, numbers: list[int]) -> None:
+        """Send running sequences back to begin again later."""
+        self._wait_again([self.sequences[number] for number in numbers])
+        self._rearrange(numbers, [])
 
-    def _admit(self) -> None:
-        running = sum(len(lane.draws) for lane in self.lanes)
-        room = self._rows_now - running
+    # ---- scheduling ----
+
+    def _schedule(self) -> None:
+        """Start waiting samples as rows and memory allow."""
+        room = self._rows_now - len(_samples(self.sequences))
         # One prefill of many prompts is cheaper than many of one, so small gaps are left open for a while.
-        if not len(self.waiting) or (self.lanes and room < min(len(self.waiting), max(1, self._rows_now // 8))):
+        waiting = len(self.waiting)
+        if not waiting or (self.sequences and room < min(waiting, max(1, self._rows_now // 8))):
             return
-        new: list[Lane] = []
         plan = MemoryPlan(self._cache.token_bytes, self._record_bytes, self._likely, self._cache.columns)
-        for draw in (draw for lane in self.lanes for draw in lane.draws):
-            plan.add(draw)
-        for key, group in self.waiting.alike(2 * self._most_rows):
-            fitting = plan.fitting(group[0], self._most_bytes)
-            number = min(room, len(group), fitting if self.lanes or new else max(fitting, 1))
+        for sample in _samples(self.sequences):
+            plan.add(sample)
+        for key, group in self.waiting.alike(2 * self._max_rows):
+            fitting = plan.fitting(group[0], self._max_bytes)
+            number = min(room, len(group), fitting if self.sequences or self._starting else max(fitting, 1))
             if number < 1:
                 break
-            draws = [draw for draw in self.waiting.take(key, number) if not draw.future.cancelled()]
-            if draws:
-                plan.add(draws[0], len(draws))
-                room -= len(draws)
-                new.append(Lane(draws, key, len(key.tokens) - 1, key.tokens[-1], [], []))
-        self._begin(new)
+            samples = [sample for sample in self.waiting.take(key, number) if not sample.future.cancelled()]
+            if samples:
+                plan.add(samples[0], len(samples))
+                room -= len(samples)
+                self._starting.append(RunningSequence(samples, key, len(key.tokens) - 1, key.tokens[-1], [], []))
+        self._starting.sort(key=lambda sequence: sequence.length)
+        missing = [sequence.key.tokens for sequence in self._starting if sequence.key not in self._prefixes]
+        prefix = self._common.find([tokens[:-1] for tokens in missing], max(map(len, missing), default=0))
+        while self._starting:
+            if self._deterministic:
+                self._cache = KVCache(self._model.sample_cache)  # even its strides depend on this sample alone
+            self._start(first_tokens(self._starting, 2 * self._pass_tokens), prefix)
 
-    def _begin(self, new: list[Lane]) -> None:
-        """Prefill lanes and put them into the cache; those for which memory does not suffice wait again."""
-        new = sorted(new, key=lambda lane: lane.length)
-        prefix = self._shared_prefix([lane.key for lane in new])
-        while new:
-            if self._strict:
-                self._cache = KVCache(self._model.sample_cache)  # even its strides depend on this draw alone
-            part = first_tokens(new, 2 * self._pass_tokens)
-            coming = new
-            error = self._join(part, coming, prefix)
-            full = error is not None and is_out_of_memory(error)
-            while error is not None and is_out_of_memory(error) and len(coming) > 1:
-                part = coming = part if len(part) < len(coming) else part[: len(part) // 2]
-                error = self._join(part, coming, prefix)
-            if error is None:
-                new = new[len(part) :]
-            if full and self.lanes:
-                # What is running will make room.
-                for lane in reversed(new):
-                    self.waiting.add(lane.key, lane.draws, first=True)
-                self._rows_now = max(1, sum(len(lane.draws) for lane in self.lanes))
-                return
-            if error is not None:
-                failed = new[:1] if full else new
-                for draw in (draw for lane in failed for draw in lane.draws):
-                    settle(draw.future, error=error)
-                new = new[len(failed) :]
-
-    def _join(self, part: list[Lane], coming: list[Lane], prefix: tuple[int, ...]) -> BaseException | None:
-        """Prefill lanes and put them into the cache, or say what went wrong; then nothing has changed.
+    def _start(self, sequences: list[RunningSequence], prefix: tuple[int, ...]) -> None:
+        """Prefill the first of the starting sequences and put them into the cache; after an error nothing has changed.
 
         Args:
-            part: the lanes.
-            coming: those for which room is made, since the others are next.
-            prefix: what all their prompts begin with.
+            sequences: the first. Room is made for all that are starting, since the others are next.
+            prefix: the common prefix of their prompts.
         """
-        try:
-            draws = [draw for lane in coming for draw in lane.draws]
-            self._cache.reserve(
-                rows=sum(len(lane.draws) for lane in self.lanes) + len(draws),
-                longest=max(lane.length for lane in coming),
-                ahead=max(min(draw.limit, self._likely) for draw in draws) + 1,
-            )
-            stretches = self._prefill([lane.key for lane in part], prefix)
-            self._cache.admit(
-                [[stretch.states for stretch in own] for own in stretches], [lane.length for lane in part]
-            )
-        except BaseException as error:
-            return error
-        for lane, own in zip(part, stretches, strict=True):
-            lane.sums = [stretch.sums for stretch in own if stretch.sums is not None]
-        self.lanes.extend(part)
-        return None
-
-    def _shared_prefix(self, keys: list[PromptKey]) -> tuple[int, ...]:
-        """What all prompts that must be passed over begin with, where that can be shared."""
-        missing = [key.tokens for key in keys if key not in self._store]
-        return self._prefix.of([tokens[:-1] for tokens in missing], max(map(len, missing), default=0))
+        samples = _samples(self._starting)
+        self._cache.reserve(
+            rows=len(_samples(self.sequences)) + len(samples),
+            longest=max(sequence.length for sequence in self._starting),
+            ahead=max(min(sample.limit, self._likely) for sample in samples) + 1,
+        )
+        segments = self._prefill([sequence.key for sequence in sequences], prefix)
+        self._cache.add_rows(
+            [[segment.states for segment in own] for own in segments], [sequence.length for sequence in sequences]
+        )
+        for sequence, own in zip(sequences, segments, strict=True):
+            sequence.prompt_sums = [segment.sums for segment in own if segment.sums is not None]
+        self.sequences.extend(sequences)
+        self._starting = self._starting[len(sequences) :]
 
     def _prefill(self, keys: list[PromptKey], prefix: tuple[int, ...]) -> list[list[PrefixSegment]]:
-        """What a pass over each prompt but its last token leaves, as stretches; the prompts differ, the shortest first.
+        """The segments of each prompt but its last token; the prompts differ, the shortest first.
 
-        The last token is fed by the first step, so that prefilling needs no logits.
+        The first step feeds the last token, so that prefilling needs no logits.
         """
-        found = {key: held for key in keys if (held := self._store.get(key)) is not None}
+        found = {key: held for key in keys if (held := self._prefixes.get(key)) is not None}
         missing = [key for key in keys if key not in found]
-        start = 0
-        while start < len(missing):
-            # One pass takes sums of one kind.
-            end = start + 1
+        while missing:
+            # One pass has sums of one kind.
+            end = 1
             while (
                 end < len(missing)
-                and missing[end].sums == missing[start].sums
-                and (end + 1 - start) * len(missing[end].tokens) <= self._pass_tokens
+                and missing[end].sums == missing[0].sums
+                and (end + 1) * len(missing[end].tokens) <= self._pass_tokens
             ):
                 end += 1
-            part = missing[start:end]
-            shared = [self._prefix_stretch(key, prefix) for key in part] if prefix else None
-            scaling = self._table.rows([key.scaling for key in part])
-            for number, (key, own) in enumerate(
-                zip(
-                    part,
-                    prefill(self._model, [key.tokens[:-1] for key in part], shared, scaling, part[0].sums),
-                    strict=True,
-                )
-            ):
-                found[key] = [own] if shared is None else [shared[number], own]
-                self._store.put(key, found[key])
-            start = end
+            keys_now, missing = missing[:end], missing[end:]
+            shared = [self._prefix_segment(key, prefix) for key in keys_now] if prefix else None
+            scaling = self._table.rows([key.scaling for key in keys_now])
+            own = prefill(self._model, [key.tokens[:-1] for key in keys_now], shared, scaling, keys_now[0].sums)
+            for number, key in enumerate(keys_now):
+                found[key] = [own[number]] if shared is None else [shared[number], own[number]]
+                self._prefixes.put(key, found[key])
         return [found[key] for key in keys]
 
-    def _prefix_stretch(self, key: PromptKey, prefix: tuple[int, ...]) -> PrefixSegment:
+    def _prefix_segment(self, key: PromptKey, prefix: tuple[int, ...]) -> PrefixSegment:
         scaling = self._table.rows([key.scaling])
-        return self._prefix.stretch(
+        return self._common.segment(
             key._replace(tokens=prefix), lambda: prefill(self._model, [prefix], None, scaling, key.sums)[0]
         )
 
     # ---- one step ----
 
-    def _step(self) -> None:
-        model, cache, lanes = self._model, self._cache, self.lanes
+    def _decode(self) -> None:
+        model, cache, sequences = self._model, self._cache, self.sequences
         cache.ensure_column()
-        recording = [number for number, lane in enumerate(lanes) if lane.captures]
-        self._recorder.start(None if len(recording) == len(lanes) else torch.tensor(recording, dtype=torch.long))
-        scaling = self._table.rows([lane.key.scaling for lane in lanes])
+        capturing = [number for number, sequence in enumerate(sequences) if sequence.captures]
+        self._recorder.start(None if len(capturing) == len(sequences) else torch.tensor(capturing, dtype=torch.long))
+        scaling = self._table.rows([sequence.key.scaling for sequence in sequences])
         with (
-            hooked(model.capture.places, scaling, self._recorder.see if recording else None),
-            final_states(model.model) if recording else nullcontext([]) as states,
+            hooked(model.capture.projections, scaling, self._recorder.observe if capturing else None),
+            final_states(model.model) if capturing else nullcontext([]) as states,
         ):
             output = model.model(
-                input_ids=torch.tensor([[lane.last] for lane in lanes], device=model.device),
+                input_ids=torch.tensor([[sequence.last] for sequence in sequences], device=model.device),
                 attention_mask=cache.mask().long().to(model.device),
-                position_ids=torch.tensor([[lane.length] for lane in lanes], device=model.device),
+                position_ids=torch.tensor([[sequence.length] for sequence in sequences], device=model.device),
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
             )
         cache.advance()
         self._fed = True
-        if recording:
+        if capturing:
             record = self._recorder.record(states)
-            for row, number in enumerate(recording):
-                lanes[number].history.append((record, row))
-        for lane in lanes:
-            lane.length += 1
-            for draw in lane.draws:
-                if draw.ending is not None:
-                    self._settle(draw, lane)
-            lane.draws = [draw for draw in lane.draws if draw.ending is None and not draw.future.cancelled()]
+            for row, number in enumerate(capturing):
+                sequences[number].activations.append((record, row))
+        for sequence in sequences:
+            sequence.length += 1
+            for sample in sequence.samples:
+                if sample.ending is not None:
+                    self._resolve(sample, sequence)
+            sequence.samples = [s for s in sequence.samples if s.ending is None and not s.future.cancelled()]
         self._sample(output.logits[:, -1])
         self._fed = False
-        self._tidy()
-
-    def _sample(self, logits: Tensor) -> None:
-        """One token for every draw from its lane's logits `[lanes, vocabulary]`; lanes split, shrink and end."""
-        of_draw = [(number, draw) for number, lane in enumerate(self.lanes) for draw in lane.draws]
-        draws = [draw for _, draw in of_draw]
-        rows = [number for number, _ in of_draw]
-        tokens: list[int] = []
-        if draws:
-            options = [draw.request.sampling for draw in draws]
-            keys = [noise_key(d.key, len(d.tokens)) if d.request.sampling.temperature else 0 for d in draws]
-            chosen = choose(logits, options, keys, rows)
-            self._note_logprobs(logits, of_draw, chosen)
-            tokens = chosen.tolist()
-        next_lanes: list[dict[int, list[Draw]]] = [{} for _ in self.lanes]
-        for (number, draw), token in zip(of_draw, tokens, strict=True):
-            draw.tokens.append(token)
-            ending = self._ending(draw)
-            if ending is not None:
-                draw.ending = ending
-                if draw.request.capture is None or token in self._model.end_tokens:
-                    self._settle(draw, self.lanes[number])
-                    continue  # all others are settled when their last token has been fed
-            next_lanes[number].setdefault(token, []).append(draw)
-        gone: list[int] = []
-        forks: list[tuple[int, Lane]] = []
-        for number, groups in enumerate(next_lanes):
-            if not groups:
-                gone.append(number)
-                continue
-            lane = self.lanes[number]
-            (token, own), *others = groups.items()
-            forks += [(number, lane.fork(split, other)) for other, split in others]
-            lane.draws, lane.last = own, token
-        self._drop(gone, forks)
-
-    def _drop(self, gone: list[int], forks: list[tuple[int, Lane]]) -> None:
-        """Take lanes out and add forks of others, in the cache and in the list."""
-        if not gone and not forks:
-            return
-        moves = self._cache.rearrange(gone, [source for source, _ in forks])
-        lanes = self.lanes + [lane for _, lane in forks]  # long enough; each place is filled below
-        for (place, _), (_, lane) in zip(moves, forks, strict=False):
-            lanes[place] = lane
-        for place, source in moves[len(forks) :]:
-            lanes[place] = self.lanes[source]
-        self.lanes = lanes[: self._cache.rows]
-
-    def _tidy(self) -> None:
-        """Free records nobody needs, keep within the memory, and try larger batches again some time after a failure."""
         self._steps += 1
         if self._steps % COMPACT_EVERY == 0:
-            compact([lane.history for lane in self.lanes if lane.history])
+            compact([sequence.activations for sequence in self.sequences if sequence.activations])
         if self._steps % REGROW_EVERY == 0:
-            self._rows_now = min(self._most_rows, 2 * self._rows_now)
-        records = self._record_bytes * sum(len(lane.history) for lane in self.lanes)
-        if len(self.lanes) > 1 and self._cache.nbytes + records > 1.5 * self._most_bytes:
-            self._likely *= 2  # answers are longer than was thought
-            self._evict(list(range(max(1, len(self.lanes) // 2), len(self.lanes))))
+            self._rows_now = min(self._max_rows, 2 * self._rows_now)
+        records = self._record_bytes * sum(len(sequence.activations) for sequence in self.sequences)
+        if len(self.sequences) > 1 and self._cache.nbytes + records > 1.5 * self._max_bytes:
+            self._likely *= 2  # answers are longer than expected
+            self._evict(list(range(max(1, len(self.sequences) // 2), len(self.sequences))))
+
+    def _sample(self, logits: Tensor) -> None:
+        """One token for every sample from its sequence's logits `[sequences, vocabulary]`; sequences split and end."""
+        of_sample = [(number, sample) for number, sequence in enumerate(self.sequences) for sample in sequence.samples]
+        tokens: list[int] = []
+        if of_sample:
+            samples = [sample for _, sample in of_sample]
+            options = [sample.request.sampling for sample in samples]
+            keys = [noise_key(s.key, len(s.tokens)) if s.request.sampling.temperature else 0 for s in samples]
+            chosen = choose(logits, options, keys, [number for number, _ in of_sample])
+            self._add_logprobs(logits, of_sample, chosen)
+            tokens = chosen.tolist()
+        following: list[dict[int, list[Sample]]] = [{} for _ in self.sequences]
+        for (number, sample), token in zip(of_sample, tokens, strict=True):
+            sample.tokens.append(token)
+            sample.ending = self._ending(sample)
+            if sample.ending is not None and (sample.request.capture is None or token in self._model.end_tokens):
+                self._resolve(sample, self.sequences[number])
+            else:  # an answer that captures ends when its last token has been fed
+                following[number].setdefault(token, []).append(sample)
+        staying: list[tuple[RunningSequence, int, list[Sample]]] = []
+        splits: list[tuple[int, RunningSequence]] = []
+        for number, (sequence, groups) in enumerate(zip(self.sequences, following, strict=True)):
+            staying += [(sequence, *group) for group in list(groups.items())[:1]]
+            splits += [(number, sequence.split(own, token)) for token, own in list(groups.items())[1:]]
+        self._rearrange([number for number, groups in enumerate(following) if not groups], splits)
+        for sequence, token, own in staying:  # not before: if there was no memory, all begin again
+            sequence.last, sequence.samples = token, own
+
+    def _rearrange(self, gone: list[int], splits: list[tuple[int, RunningSequence]]) -> None:
+        """Remove sequences and add splits of others, in the cache and in the list."""
+        if not gone and not splits:
+            return
+        moves = self._cache.rearrange(gone, [source for source, _ in splits])
+        sequences = self.sequences + [sequence for _, sequence in splits]  # long enough; each row is filled below
+        for (row, _), (_, sequence) in zip(moves, splits, strict=False):
+            sequences[row] = sequence
+        for row, source in moves[len(splits) :]:
+            sequences[row] = self.sequences[source]
+        self.sequences = sequences[: self._cache.rows]
 
     # ---- how an answer ends ----
 
-    def _ending(self, draw: Draw) -> tuple[str, str] | None:
-        """Text and stop reason of a draw that is done, or None."""
-        ended = draw.tokens[-1] in self._model.end_tokens
-        if draw.request.stop:
-            text = decode(self._model.tokenizer, draw.tokens)
-            cuts = [at for stop in draw.request.stop if (at := text.find(stop)) >= 0]
-            if cuts:
-                return text[: min(cuts)], "stop"
-        if ended:
-            return decode(self._model.tokenizer, draw.tokens), "stop"
-        if len(draw.tokens) >= draw.limit:
-            return decode(self._model.tokenizer, draw.tokens), draw.limit_reason
-        return None
+    def _ending(self, sample: Sample) -> tuple[str, str] | None:
+        """Text and stop reason of a sample that is done, or None."""
+        ended = sample.tokens[-1] in self._model.end_tokens
+        over = ended or len(sample.tokens) >= sample.limit
+        if not over and not sample.request.stop:
+            return None
+        text = decode(self._model.tokenizer, sample.tokens)
+        if (cut := cut_at_stop(text, sample.request.stop)) is not None:
+            return cut, "stop"
+        return (text, "stop" if ended else sample.limit_reason) if over else None
 
-    def _settle(self, draw: Draw, lane: Lane) -> None:
-        assert draw.ending is not None
-        text, reason = draw.ending
-        logprobs = tuple(draw.logprobs) if draw.request.top_logprobs is not None else None
+    def _resolve(self, sample: Sample, sequence: RunningSequence) -> None:
+        assert sample.ending is not None
+        text, reason = sample.ending
+        capture = sample.request.capture
+        logprobs = tuple(sample.logprobs) if sample.request.top_logprobs is not None else None
         try:
-            captured = None if draw.request.capture is None else self._captured(draw, lane, text)
+            captured = None
+            if capture is not None:
+                captured = captured_answer(self._model, self._recorder, sequence, sample.tokens, text, capture)
         except BaseException as error:  # a span function that fails fails its own request only
-            settle(draw.future, error=error)
+            if is_out_of_memory(error) or is_unrecoverable(error):
+                raise
+            resolve(sample.future, error=error)
             return
-        settle(draw.future, Generation(tuple(draw.tokens), text, reason, logprobs, captured))
+        resolve(sample.future, Generation(tuple(sample.tokens), text, reason, logprobs, captured))
 
-    def _captured(self, draw: Draw, lane: Lane, text: str) -> CapturedAnswer:
-        capture = draw.request.capture
-        assert capture is not None
-        offsets = sampled_offsets(self._model.tokenizer, draw.tokens, text)
-        count = 1 + max((place for place, (start, _) in enumerate(offsets) if start < len(text)), default=-1)
-        count = min(count, len(lane.history) - 1)  # what was not fed has no contribution
-        span = capture.span(text)
-        answer = () if span is None else tuple(token_positions(offsets[:count], span))
-        if not answer:
-            return CapturedAnswer(count, span, (), None)
-        # The first token fed is the prompt's last one.
-        regions = [self._recorder.reduce(lane.history, [1 + place for place in answer], capture.reduce)]
-        if capture.reduce == "mean":
-            regions[0] /= len(answer)
-        if capture.other:
-            inside = set(answer)
-            rest = [0, *(1 + place for place in range(count) if place not in inside)]
-            other = self._recorder.reduce(lane.history, rest, capture.reduce)
-            prompt = self._recorder.reduce(lane.history, [0], capture.reduce)
-            for values in (sums.numpy() for sums in lane.sums):
-                if capture.reduce == "mean":
-                    other, prompt = other + values, prompt + values
-                else:
-                    other, prompt = np.maximum(other, values), np.maximum(prompt, values)
-            if capture.reduce == "mean":
-                other, prompt = other / (len(lane.key.tokens) - 1 + len(rest)), prompt / len(lane.key.tokens)
-            regions += [other, prompt]
-        hidden = mean_hidden(lane.history, [1 + place for place in answer])
-        watched = None
-        if capture.watch is not None:
-            flat = capture.watch.flat(self._model.capture.layout)
-            watched = self._recorder.select(lane.history, range(1, 1 + count), flat)
-        return CapturedAnswer(count, span, answer, np.stack(regions), hidden, watched)
-
-    def _note_logprobs(self, logits: Tensor, of_draw: list[tuple[int, Draw]], tokens: Tensor) -> None:
-        asking = [place for place, (_, draw) in enumerate(of_draw) if draw.request.top_logprobs is not None]
+    def _add_logprobs(self, logits: Tensor, of_sample: list[tuple[int, Sample]], tokens: Tensor) -> None:
+        asking = [number for number, (_, sample) in enumerate(of_sample) if sample.request.top_logprobs is not None]
         if not asking:
             return
-        lanes = sorted({of_draw[place][0] for place in asking})
-        row_of = {lane: row for row, lane in enumerate(lanes)}
-        most = max(of_draw[place][1].request.top_logprobs or 0 for place in asking)
-        chosen = logits if len(lanes) == len(logits) else logits[torch.tensor(lanes, device=logits.device)]
+        sequences = sorted({of_sample[number][0] for number in asking})
+        row_of = {sequence: row for row, sequence in enumerate(sequences)}
+        alternatives = max(of_sample[number][1].request.top_logprobs or 0 for number in asking)
+        chosen = logits if len(sequences) == len(logits) else logits[torch.tensor(sequences, device=logits.device)]
         logsumexp, entropy = logsumexp_and_entropy(chosen)
-        at = torch.tensor([row_of[of_draw[place][0]] for place in asking], device=logits.device)
+        at = torch.tensor([row_of[of_sample[number][0]] for number in asking], device=logits.device)
         own = tokens[torch.tensor(asking, device=logits.device)]
         values = (chosen[at, own].float() - logsumexp[at]).tolist()
         entropies = entropy[at].tolist()
-        top = chosen.topk(most, dim=-1) if most else None
-        for place, row, token, value, spread in zip(asking, at.tolist(), own.tolist(), values, entropies, strict=True):
-            draw = of_draw[place][1]
+        top = chosen.topk(alternatives, dim=-1) if alternatives else None
+        for number, row, token, value, spread in zip(asking, at.tolist(), own.tolist(), values, entropies, strict=True):
+            sample = of_sample[number][1]
             best: tuple[tuple[int, float], ...] = ()
             if top is not None:
-                count = draw.request.top_logprobs or 0
+                count = sample.request.top_logprobs or 0
                 levels = (top.values[row, :count].float() - logsumexp[row]).tolist()
                 best = tuple(zip(top.indices[row, :count].tolist(), levels, strict=True))
-            draw.logprobs.append(TokenLogprob(token, value, spread, best))
+            sample.logprobs.append(TokenLogprob(token, value, spread, best))
 
 
-def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
-    """The text of sampled tokens, without special ones."""
-    return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
-def sampled_offsets(tokenizer: Any, tokens: Sequence[int], text: str) -> list[tuple[int, int]]:
-    """Characters [start, end) in the answer's text that each sampled token stands for.
-
-    Tokens that share a character (bytes of an emoji) all cover it; special tokens cover nothing.
-
-    Args:
-        tokens: sampled ids.
-        text: what they decode to, perhaps cut short by a stop sequence.
-    """
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids = encoded["input_ids"]
-    if list(tokens[: len(ids)]) == ids and not decode(tokenizer, tokens[len(ids) :]):
-        # The tokenizer would have cut the text in the same way, as is the rule.
-        return [*map(tuple, encoded["offset_mapping"]), *[(len(text), len(text))] * (len(tokens) - len(ids))]
-    offsets: list[tuple[int, int]] = []
-    start = 0
-    for place in range(len(tokens)):
-        piece = decode(tokenizer, tokens[: place + 1])
-        # A character whose last byte has not come yet decodes to U+FFFD, perhaps to several.
-        complete = len(piece.rstrip("\ufffd"))
-        offsets.append((start, max(start, complete + (complete < len(piece)))))
-        start = complete
-    last = max((place for place, (start, end) in enumerate(offsets) if start < end), default=None)
-    if last is not None:  # a text may end in several incomplete characters
-        offsets[last] = (offsets[last][0], max(offsets[last][1], len(text)))
-    return offsets
-
-
-def settle(future: "Future[Any]", result: Any = None, error: BaseException | None = None) -> None:
-    """Give a future its result, unless the caller has cancelled it meanwhile."""
-    try:
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-    except InvalidStateError:
-        pass
+def _samples(sequences: list[RunningSequence]) -> list[Sample]:
+    return [sample for sequence in sequences for sample in sequence.samples]

@@ -1,4 +1,4 @@
-"""One engine per (checkpoint, dtype, device): a thread that owns a torch model, and a queue.
+"""The transformers engine: a thread that owns a model, and a queue of requests. One per checkpoint and options.
 
 ```python
 engine = get_engine("smollm2-135m-instruct")
@@ -6,20 +6,19 @@ answer = engine.generate(GenerateRequest(prompt=ids, max_tokens=50)).result()
 captured = engine.capture(CaptureRequest(tokens=ids, regions=[[4, 5]])).result()
 ```
 
-Requests of any number of callers run in one batch: identical prompts are prefilled once, the
-prefix that all prompts share once for the run, draws that have said the same so far are computed
-once, those that finish leave and waiting ones enter, and each has its own seed, sampling options,
-neurons and alpha. The text of a sample does not depend on the other requests of its batch, except
-through rounding, which differs with the batch. Rounding changes a token only where the two best
-candidates are within rounding of each other (see sampling.py). In float32 that is very rare, whatever
-the sampling options; in half precision it is common (docs/performance.md). A `strict` engine rounds
-alike whatever else runs.
+Requests of any number of callers run in one batch. Identical prompts are prefilled once, the prefix that all
+prompts share once for the run, and samples with equal tokens so far are computed once. Samples that finish leave,
+waiting ones enter, and each has its own seed, sampling options, neurons and alpha. The text of a sample does not
+depend on the other requests of its batch, except through rounding, which differs with the batch. Rounding changes a
+token only where the two best candidates are within rounding of each other (see sampling.py). In float32 that is very
+rare, whatever the sampling options; in half precision it is common (docs/performance.md). A `deterministic` engine
+rounds alike whatever else runs.
 
-Rows are admitted as memory allows that was free when the model had been loaded.
+Rows are scheduled by the memory that was free when the model had been loaded. After a device error that cannot be
+recovered from, the engine has stopped, and every request fails at once with that error.
 """
 
 import atexit
-import os
 import queue
 import threading
 import time
@@ -34,7 +33,13 @@ from torch import nn
 from transformers.cache_utils import DynamicCache
 
 from hneurons_eval.engine.answer_capture import TeacherForcing
-from hneurons_eval.engine.decode_loop import Batch, DecodingModel, settle
+from hneurons_eval.engine.decode_loop import Batch
+from hneurons_eval.engine.device import best_device, calibrate_threads, spare_bytes
+from hneurons_eval.engine.device_errors import is_unrecoverable
+from hneurons_eval.engine.futures import resolve
+from hneurons_eval.engine.offsets import end_tokens
+from hneurons_eval.engine.prefill import DecodingModel
+from hneurons_eval.engine.registry import EngineRegistry
 from hneurons_eval.engine.requests import (
     Captured,
     CaptureRequest,
@@ -43,16 +48,15 @@ from hneurons_eval.engine.requests import (
     check_capture,
     check_generate,
 )
-from hneurons_eval.engine.scheduler import Draw
+from hneurons_eval.engine.scheduler import Sample
 from hneurons_eval.models.architecture import text_config
 from hneurons_eval.models.checkpoints import fingerprint, load_model, load_tokenizer, resolve_model
 from hneurons_eval.models.contributions import RegionCapture
 from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
-from hneurons_eval.util.memory import available
 
 T = TypeVar("T")
 GATHER_SECONDS = 0.004
-"""An idle engine waits this long for company after the last arrival, and at most ten times that."""
+"""Batching window: how long an idle engine waits for more requests after each; at most ten times that in all."""
 CAPTURE_TOKENS = 4_096
 """Padded tokens in one teacher-forced pass."""
 
@@ -61,7 +65,7 @@ class Engine:
     """A model and the thread that runs it. Use `get_engine`, which shares engines.
 
     Attributes:
-        name: what the model was asked for as.
+        name: of the model, as the caller gave it.
         fingerprint: identity of the checkpoint's content.
         tokenizer: its fast tokenizer.
         layout: its neurons.
@@ -69,8 +73,8 @@ class Engine:
         vocabulary: number of tokens the model has.
         dtype: of the weights.
         threads: torch threads the engine's thread uses.
-        strict: whether each request is computed alone.
-        decoding: what the decode loop knows of the model.
+        deterministic: whether each request is computed alone.
+        decoding: the model with what decoding needs to know of it.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Engine:
         device: str | None = None,
         threads: int | None = None,
         max_rows: int = 512,
-        strict: bool = False,
+        deterministic: bool = False,
         trust_remote_code: bool = False,
     ) -> None:
         self.name = name
@@ -90,8 +94,8 @@ class Engine:
         self.tokenizer = load_tokenizer(name, revision, trust_remote_code)
         self.fingerprint = fingerprint(name, revision)
         self.max_rows = max_rows
-        self.strict = strict
-        self._queue: queue.SimpleQueue[Draw | _Asked | _Call] = queue.SimpleQueue()
+        self.deterministic = deterministic
+        self._queue: queue.SimpleQueue[Sample | _Capture | _Call] = queue.SimpleQueue()
         self._ready: Future[None] = Future()
         self._arguments = (revision, dtype, device, threads, trust_remote_code)
         self._closing = threading.Event()
@@ -107,7 +111,7 @@ class Engine:
         self._queue.put(_Call(lambda model: None, Future()))  # wakes the thread up
         self._thread.join(timeout=60)
 
-    # ---- what callers use, from any thread ----
+    # ---- for callers, from any thread ----
 
     @property
     def generation_config(self) -> Any:
@@ -121,7 +125,7 @@ class Engine:
             ValueError: an empty prompt, a token that the model does not have, an option out of range.
             NeuronSetError: neurons of a model with other layers.
         """
-        # Whatever fails in the engine's thread fails for the whole batch, so all is checked here.
+        # An error in the engine's thread concerns the whole batch, so all is checked here.
         check_generate(request, self)
         room = self.context - len(request.prompt)
         limit = min(request.max_tokens, room)
@@ -130,7 +134,7 @@ class Engine:
             future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
             return future
         reason = "max_tokens" if limit == request.max_tokens else "model_length"
-        self._queue.put(Draw(request, future, limit, reason))
+        self._queue.put(Sample(request, future, limit, reason))
         return future
 
     def capture(self, request: CaptureRequest) -> "Future[Captured]":
@@ -143,7 +147,7 @@ class Engine:
         """
         check_capture(request, self)
         future: Future[Captured] = Future()
-        self._queue.put(_Asked(request, future))
+        self._queue.put(_Capture(request, future))
         return future
 
     def call(self, function: Callable[[nn.Module], T]) -> "Future[T]":
@@ -161,18 +165,32 @@ class Engine:
             self._ready.set_exception(error)
             return
         self._ready.set_result(None)
-        captures: deque[_Asked] = deque()
-        with torch.inference_mode():
-            while not self._closing.is_set():
-                self._receive(batch, captures)
-                if captures:
-                    self._capture_some(teacher, captures)
-                if batch.busy:
-                    batch.turn()
+        captures: deque[_Capture] = deque()
+        try:
+            with torch.inference_mode():
+                while not self._closing.is_set():
+                    self._receive(batch, captures)
+                    if captures:
+                        self._capture_some(teacher, captures)
+                    if batch.busy:
+                        batch.step()
+        except BaseException as error:
+            self._refuse(error, [*batch.samples, *captures])
 
-    def _receive(self, batch: Batch, captures: "deque[_Asked]") -> None:
-        """Take what has arrived; where nothing is running, wait for the first request and its company."""
-        idle, deadline = not (batch.lanes or captures), 0.0
+    def _refuse(self, error: BaseException, waiting: "list[Sample | _Capture]") -> None:
+        """Fail all requests that wait and all that come, after an error that leaves no device to compute with."""
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        items: list[Sample | _Capture | _Call] = [*waiting]
+        while not self._closing.is_set():
+            for item in items:
+                stopped = RuntimeError(f"the engine of {self.name} has stopped: {reason}; start a new process")
+                stopped.__cause__ = error
+                resolve(item.future, error=stopped)
+            items = [self._queue.get()]
+
+    def _receive(self, batch: Batch, captures: "deque[_Capture]") -> None:
+        """Take the requests that have come; an idle engine waits for the first one and its batching window."""
+        idle, deadline = not (batch.sequences or captures), 0.0
         while True:
             try:
                 if idle and not batch.busy and not captures:
@@ -188,7 +206,7 @@ class Engine:
                 item.run(self.model)
                 if self._closing.is_set():
                     return
-            elif isinstance(item, Draw):
+            elif isinstance(item, Sample):
                 batch.add(item)
             else:
                 captures.append(item)
@@ -196,7 +214,7 @@ class Engine:
     def _load(self) -> tuple[Batch, TeacherForcing]:
         revision, dtype, device, threads, trust_remote_code = self._arguments
         self.model: Any = load_model(
-            self.source, revision, dtype, device=device or _best_device(), trust_remote_code=trust_remote_code
+            self.source, revision, dtype, device=device or best_device(), trust_remote_code=trust_remote_code
         )
         self.device: torch.device = self.model.get_input_embeddings().weight.device
         self.dtype = str(self.model.dtype).removeprefix("torch.")
@@ -205,7 +223,7 @@ class Engine:
         text = text_config(self.model.config)
         self.context: int = getattr(text, "max_position_embeddings", None) or 2**20
         self.vocabulary: int = self.model.get_input_embeddings().num_embeddings
-        self.threads = threads or _calibrate_threads(self.model, self.layout.widths[0])
+        self.threads = threads or calibrate_threads(self.model, self.layout.widths[0])
         if self.device.type == "cpu":
             torch.set_num_threads(self.threads)
         self.decoding = DecodingModel(
@@ -213,17 +231,21 @@ class Engine:
             tokenizer=self.tokenizer,
             capture=self.regions,
             sample_cache=_sample_cache(self.model, self.device),
-            end_tokens=_end_tokens(self.model, self.tokenizer),
+            end_tokens=end_tokens(self.model.generation_config, self.tokenizer),
             window=getattr(text, "sliding_window", None),
             device=self.device,
         )
-        spare = _spare_bytes(self.device)
+        spare = spare_bytes(self.device)
         batch = Batch(
-            self.decoding, max_rows=self.max_rows, max_bytes=spare // 4, store_bytes=spare // 8, strict=self.strict
+            self.decoding,
+            max_rows=self.max_rows,
+            max_bytes=spare // 4,
+            prefix_bytes=spare // 8,
+            deterministic=self.deterministic,
         )
-        return batch, TeacherForcing(self.decoding, strict=self.strict)
+        return batch, TeacherForcing(self.decoding, deterministic=self.deterministic)
 
-    def _capture_some(self, teacher: TeacherForcing, captures: "deque[_Asked]") -> None:
+    def _capture_some(self, teacher: TeacherForcing, captures: "deque[_Capture]") -> None:
         """One teacher-forced pass over the oldest request and those most like it in length."""
         oldest = captures[0].request
         alike = sorted(
@@ -231,7 +253,7 @@ class Engine:
             key=lambda item: abs(len(item.request.tokens) - len(oldest.tokens)),
         )
         chosen, longest = alike[:1], len(oldest.tokens)
-        for item in alike[1:] if not self.strict else ():
+        for item in alike[1:] if not self.deterministic else ():
             longest = max(longest, len(item.request.tokens))
             if (len(chosen) + 1) * longest > CAPTURE_TOKENS:
                 break
@@ -246,15 +268,18 @@ class Engine:
         try:
             results = teacher([item.request for item in chosen])
         except BaseException as error:
+            if is_unrecoverable(error):
+                captures.extend(chosen)
+                raise
             for item in chosen:
-                settle(item.future, error=error)
+                resolve(item.future, error=error)
             return
         for item, result in zip(chosen, results, strict=True):
-            settle(item.future, result)
+            resolve(item.future, result)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Capture:
     request: CaptureRequest
     future: "Future[Captured]"
 
@@ -266,9 +291,11 @@ class _Call:
 
     def run(self, model: nn.Module) -> None:
         try:
-            settle(self.future, self.function(model))
+            resolve(self.future, self.function(model))
         except BaseException as error:
-            settle(self.future, error=error)
+            resolve(self.future, error=error)
+            if is_unrecoverable(error):
+                raise
 
 
 def _sample_cache(model: Any, device: torch.device) -> DynamicCache:
@@ -294,52 +321,7 @@ def _sample_cache(model: Any, device: torch.device) -> DynamicCache:
     return cache
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    ends = model.generation_config.eos_token_id
-    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
-    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _spare_bytes(device: torch.device) -> int:
-    """Memory that is free for keys and values."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return available()
-
-
-def _calibrate_threads(model: Any, width: int) -> int:
-    """The number of torch threads with which matrix products of this model's kind run fastest here."""
-    if model.device.type != "cpu":
-        return torch.get_num_threads()
-    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    weight = torch.ones(model.get_input_embeddings().embedding_dim, min(width, 2**14), dtype=model.dtype)
-    x = torch.ones(128, weight.shape[1], dtype=weight.dtype)
-    options = sorted({1, 2, 4, 8, 16, 32, most // 2, most} & set(range(1, most + 1)))
-    before, timings = torch.get_num_threads(), {}
-    try:
-        for threads in options:
-            torch.set_num_threads(threads)
-            runs = []
-            with torch.inference_mode():
-                for _ in range(8):
-                    begin = time.perf_counter()
-                    for _ in range(4):
-                        nn.functional.linear(x, weight)
-                    runs.append(time.perf_counter() - begin)
-            timings[threads] = min(runs)  # the rest is other programs' doing
-    finally:
-        torch.set_num_threads(before)
-    return min(timings, key=lambda threads: timings[threads])
-
-
-_ENGINES: dict[tuple[Any, ...], Engine] = {}
-_ENGINES_LOCK = threading.Lock()
+_ENGINES: EngineRegistry[Engine] = EngineRegistry()
 
 
 def get_engine(
@@ -349,7 +331,7 @@ def get_engine(
     dtype: str = "auto",
     device: str | None = None,
     threads: int | None = None,
-    strict: bool = False,
+    deterministic: bool = False,
     trust_remote_code: bool = False,
 ) -> Engine:
     """The engine of a checkpoint, shared by everybody in the process who asks for the same one.
@@ -360,8 +342,8 @@ def get_engine(
         dtype: `auto` (the checkpoint's own), `float32`, `bfloat16` or `float16`.
         device: a torch device, or `auto` to spread the model over all there are; default CUDA, else MPS, else CPU.
         threads: torch threads on a CPU; default by a short calibration.
-        strict: compute each request alone, so that its text is bit for bit the same whatever else runs, in half
-            precision too. Slow.
+        deterministic: compute each request alone, so that its text is bit for bit the same whatever else runs, in
+            half precision too. Slow.
         trust_remote_code: run code that comes with the checkpoint. Off unless you trust it.
 
     Raises:
@@ -369,16 +351,16 @@ def get_engine(
         UnsupportedModelError: its architecture is not supported.
         ValueError: an unknown dtype.
     """
-    key = (resolve_model(name), revision, dtype, device, strict)
-    with _ENGINES_LOCK:
-        if key not in _ENGINES:
-            _ENGINES[key] = Engine(
-                name,
-                revision=revision,
-                dtype=dtype,
-                device=device,
-                threads=threads,
-                strict=strict,
-                trust_remote_code=trust_remote_code,
-            )
-        return _ENGINES[key]
+    key = (resolve_model(name), revision, dtype, device, threads, deterministic, trust_remote_code)
+    return _ENGINES.get(
+        key,
+        lambda: Engine(
+            name,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            deterministic=deterministic,
+            trust_remote_code=trust_remote_code,
+        ),
+    )

@@ -1,8 +1,8 @@
-"""Keys and values of a batch whose rows come and go while it decodes.
+"""KV cache of a batch whose rows come and go while it decodes.
 
 Every row ends at the same column, so that one step writes one column for all; a row begins where
-its own tokens begin. The places of rows that leave are taken by copies of other rows or filled from
-the end; columns before the first token of any row are not shown to the model.
+its own tokens begin. Copies of other rows, or rows from the end, replace those that leave. The model does
+not see columns before the first token of any row.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from hneurons_eval.util.memory import check_room
 
-PromptStates = list[tuple[Tensor, Tensor]]
-"""Keys and values of a stretch of tokens, for each group of layers: `[layers, heads, tokens, dim]` each."""
+KeysAndValues = list[tuple[Tensor, Tensor]]
+"""Keys and values of a segment of tokens, for each group of layers: `[layers, heads, tokens, dim]` each."""
 
 
 class _KVLayer(DynamicLayer):
@@ -57,9 +57,9 @@ class KVCache(Cache):
         self.starts = torch.zeros(0, dtype=torch.long)
         states = take_states(sample, self.groups)
         self.token_bytes = sum(side[:, :1, :, :1].nbytes for pair in states for side in pair)
-        self._home = {layer: (g, i) for g, layers in enumerate(self.groups) for i, layer in enumerate(layers)}
+        self._position = {layer: (g, i) for g, layers in enumerate(self.groups) for i, layer in enumerate(layers)}
         # [layers of the group, rows, heads, columns, dim]
-        self._buffers: PromptStates = [
+        self._buffers: KeysAndValues = [
             (
                 k.new_empty((k.shape[0], 0, k.shape[2], 0, k.shape[4])),
                 v.new_empty((v.shape[0], 0, v.shape[2], 0, v.shape[4])),
@@ -73,7 +73,7 @@ class KVCache(Cache):
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new column of one layer; return all its columns, `[rows, heads, columns, dim]`."""
-        group, within = self._home[layer]
+        group, within = self._position[layer]
         shown = slice(self.first, self.length + 1)
         buffer_keys, buffer_values = self._buffers[group]
         buffer_keys[within, : self.rows, :, self.length] = keys[:, :, 0]
@@ -85,10 +85,10 @@ class KVCache(Cache):
         self.length += 1
 
     def reserve(self, rows: int, longest: int, ahead: int) -> None:
-        """Make room for rows that are about to be admitted.
+        """Make room for rows that are about to be added.
 
         Args:
-            rows: how many rows there may come to be, those in use, the new ones and their forks.
+            rows: how many rows there may come to be, those in use, the new ones and their splits.
             longest: tokens of the longest new row.
             ahead: how many columns these rows are likely to fill.
 
@@ -97,22 +97,22 @@ class KVCache(Cache):
         """
         self._make_room(max(rows, self.rows), longest, ahead)
 
-    def admit(self, prompts: list[list[PromptStates]], lengths: list[int]) -> None:
+    def add_rows(self, prompts: list[list[KeysAndValues]], lengths: list[int]) -> None:
         """Add rows, for which room has been reserved.
 
         Args:
-            prompts: for each new row its stretches of states, in order.
-            lengths: tokens of each new row (the sum of its stretches).
+            prompts: for each new row its segments of states, in order.
+            lengths: tokens of each new row (the sum of its segments).
         """
-        for row, (stretches, length) in enumerate(zip(prompts, lengths, strict=True), start=self.rows):
+        for row, (segments, length) in enumerate(zip(prompts, lengths, strict=True), start=self.rows):
             column = self.length - length
-            # Columns before a row's first token are masked, but what is masked must still be a number.
+            # Masked columns must hold numbers all the same: NaN would pass through the mask.
             for keys, values in self._buffers:
                 keys[:, row, :, :column] = 0
                 values[:, row, :, :column] = 0
-            for stretch in stretches:
-                tokens = stretch[0][0].shape[-2]
-                for (keys, values), (new_keys, new_values) in zip(self._buffers, stretch, strict=True):
+            for segment in segments:
+                tokens = segment[0][0].shape[-2]
+                for (keys, values), (new_keys, new_values) in zip(self._buffers, segment, strict=True):
                     keys[:, row, :, column : column + tokens] = new_keys
                     values[:, row, :, column : column + tokens] = new_values
                 column += tokens
@@ -120,22 +120,22 @@ class KVCache(Cache):
         self.rows += len(prompts)
         self._find_first()
 
-    def rearrange(self, gone: list[int], forks: list[int]) -> list[tuple[int, int]]:
+    def rearrange(self, gone: list[int], copies: list[int]) -> list[tuple[int, int]]:
         """Drop rows and copy others.
 
         Args:
             gone: rows to drop.
-            forks: rows to copy, one entry a copy; none of them gone.
+            copies: rows to copy, one entry a copy; none of them gone.
 
         Returns:
-            where things went, (new row, old row): first one pair for each fork, in order, then the rows that
+            (new row, old row) of each move: first one pair for each copy, in order, then the rows that
             moved from the end into holes. All other rows stay where they are.
         """
         holes = sorted(gone)
-        left = self.rows + len(forks) - len(gone)
-        places = [*holes, *range(self.rows, self.rows + len(forks))][: len(forks)]
-        moves = list(zip(places, forks, strict=True))
-        open_holes = [hole for hole in holes[len(forks) :] if hole < left]
+        left = self.rows + len(copies) - len(gone)
+        to_fill = [*holes, *range(self.rows, self.rows + len(copies))][: len(copies)]
+        moves = list(zip(to_fill, copies, strict=True))
+        open_holes = [hole for hole in holes[len(copies) :] if hole < left]
         dropped = set(gone)
         movers = [row for row in range(left, self.rows) if row not in dropped]
         moves += zip(open_holes, movers, strict=True)
@@ -179,22 +179,22 @@ class KVCache(Cache):
             self._reshape(max(rows, min(capacity_rows, 2 * rows)), longest, ahead)
 
     def _reshape(self, capacity_rows: int, longest: int, ahead: int) -> None:
-        """New buffers, without the columns that no row uses any more; the rows still end at one column."""
+        """New buffers without columns that no row uses; the rows still end at one column."""
         first = self.first
         used = self.length - first
         length = max(used, longest)
         columns = length + max(ahead, 32, length // 4 if self.rows else 0)
         if self._buffers[0][0].device.type == "cpu":
-            # What a CPU's memory lacks is not refused when it is asked for: the process is killed when it is used.
+            # A CPU grants memory that it does not have, and kills the process that uses it.
             check_room(
                 self.token_bytes * capacity_rows * columns,
                 "keys and values",
                 "shorten the prompts, ask for fewer tokens, or use dtype=bfloat16",
             )
         shown = slice(length - used, length)
-        fresh: PromptStates = []
+        fresh: KeysAndValues = []
         for pair in self._buffers:
-            # Not filled: a fresh page costs nothing until it is written.
+            # Not filled: a fresh page costs nothing until it is written to.
             new = tuple(t.new_empty((t.shape[0], capacity_rows, t.shape[2], columns, t.shape[4])) for t in pair)
             if self.rows:
                 for tensor, old in zip(new, pair, strict=True):
@@ -221,7 +221,7 @@ def layer_groups(cache: DynamicCache) -> list[list[int]]:
     return list(groups.values())
 
 
-def take_states(cache: DynamicCache, groups: list[list[int]]) -> PromptStates:
+def take_states(cache: DynamicCache, groups: list[list[int]]) -> KeysAndValues:
     """All keys and values of a filled cache: for each group `[layers, batch, heads, tokens, dim]`."""
     return [
         (

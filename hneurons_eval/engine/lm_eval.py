@@ -5,8 +5,8 @@ hneurons lm-eval --model-args pretrained=MODEL,neurons=neurons.json,alpha=0 --ta
 ```
 
 Importing this module registers the model `hneurons` with the harness, which has to be installed
-(`pip install hneurons-eval[lm-eval]`). It is the harness's own model `hf` in all but the hooks that scale, so
-that every other model argument is one of `hf`.
+(`pip install hneurons-eval[lm-eval]`). It is the harness's model `hf` with hooks that scale, and takes every
+model argument of `hf`.
 """
 
 import sys
@@ -17,13 +17,13 @@ from typing import Any
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
-from hneurons_eval.artifacts.paths import neurons_to_scale
+from hneurons_eval.artifacts.references import neurons_to_scale
 from hneurons_eval.models.checkpoints import resolve_model
 from hneurons_eval.models.neuron_set import check_alpha
 from hneurons_eval.models.scaling import scaled
 
 NAME = "hneurons"
-_HFLM: Any = HFLM  # the harness's decorator hides what class it is
+_HFLM: Any = HFLM  # the harness's decorator hides the class
 
 
 class ScaledLM(_HFLM):
@@ -31,7 +31,7 @@ class ScaledLM(_HFLM):
 
     Args:
         pretrained: a Hub id, a local directory, or the bundled name.
-        neurons: a neuron file, a probe directory, or the digest of a kept set; None is the plain model.
+        neurons: a reference (see `artifacts.references`); None is the plain model.
         alpha: what to multiply them by; goes with `neurons`.
         sign: of the weights of the neurons that are scaled: `positive` (the H-neurons), `negative` or `both`.
         options: what `hf` takes.
@@ -52,7 +52,7 @@ class ScaledLM(_HFLM):
             missing = "alpha=NUMBER" if alpha is None else "neurons=FILE"
             raise ValueError(f"neurons and alpha go together; add {missing} to the model args")
         chosen = None if neurons is None else neurons_to_scale(neurons, sign)
-        factor = 1.0 if alpha is None else check_alpha(alpha)
+        factor = check_alpha(1.0 if alpha is None else alpha)
         super().__init__(pretrained=resolve_model(pretrained), **options)
         self._scaling = ExitStack()
         if chosen is not None:
@@ -85,7 +85,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def with_underscores(argument: str) -> str:
-    """`--model-args=a-b` as the harness spells it: `--model_args=a-b`; what is no long option stays as it is."""
+    """`--model-args=a-b` as the harness spells it: `--model_args=a-b`; other arguments stay as they are."""
     option, equals, value = argument.partition("=")
     if not option.startswith("--"):
         return argument

@@ -1,4 +1,4 @@
-"""What the output end of a model tells beside its text: how sure it is of each token, and its last hidden state."""
+"""Logits and final hidden states: logsumexp and entropy of each distribution, and the output embedding's input."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 _ROWS = 4
-"""Rows worked on at once: what is read again lies in the processor's cache."""
+"""Rows in one block of work, which a processor's cache holds."""
 
 
 def logsumexp_and_entropy(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,7 +36,7 @@ def logsumexp_and_entropy(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def final_states(model: Any, wanted: Tensor | None = None) -> Iterator[list[Tensor]]:
-    """The hidden states that the output embedding is given while the block runs, `[batch, tokens, hidden size]`.
+    """The inputs of the output embedding while the block runs, `[batch, tokens, hidden size]`.
 
     Args:
         model: a transformers causal language model.
@@ -52,11 +52,11 @@ def final_states(model: Any, wanted: Tensor | None = None) -> Iterator[list[Tens
         yield seen
         return
 
-    def see(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         seen.append(inputs[0])
         return None if wanted is None else (inputs[0][wanted.to(inputs[0].device)][None], *inputs[1:])
 
-    handle = head.register_forward_pre_hook(see)
+    handle = head.register_forward_pre_hook(keep)
     try:
         yield seen
     finally:

@@ -1,7 +1,7 @@
-"""Attention states of prompts that have been seen, so that ten draws cost one prefill.
+"""Prefix cache: attention states of prompts, so that ten samples cost one prefill.
 
-Kept per (prompt, scaling), since scaled neurons change the states. The prefix that all prompts of
-a run share (system prompt and template) is kept once per scaling.
+Kept per (prompt, intervention), since scaled neurons change the states. The prefix that all prompts of
+a run share (system prompt and template) is kept once per intervention.
 """
 
 from collections.abc import Callable, Hashable
@@ -10,20 +10,20 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from hneurons_eval.engine.kv_cache import PromptStates
+from hneurons_eval.engine.kv_cache import KeysAndValues
 from hneurons_eval.models.contributions import Reduce
 
-SHORTEST_PREFIX = 4
+MIN_PREFIX = 4
 """A shared prefix of fewer tokens saves nothing."""
 
 
 class PromptKey(NamedTuple):
-    """What the states of a prompt depend on, and which sum of contributions is wanted with them.
+    """Key of a prompt's states, and the sum of contributions to keep with them.
 
     Attributes:
         tokens: the prompt.
         scaling: entry of the batch's scaling table.
-        sums: the reduction over the prompt's tokens that is wanted, or None.
+        sums: the reduction over the prompt's tokens, or None.
     """
 
     tokens: tuple[int, ...]
@@ -33,15 +33,14 @@ class PromptKey(NamedTuple):
 
 @dataclass(frozen=True)
 class PrefixSegment:
-    """What one pass over a stretch of tokens left.
+    """Result of one pass over a segment of tokens.
 
     Attributes:
         states: keys and values.
-        sums: sum or maximum over the stretch's tokens of every neuron's contribution, float32 `[neurons]`; None
-            where it was not wanted.
+        sums: sum or maximum of every neuron's contribution over the segment's tokens, float32 `[neurons]`, or None.
     """
 
-    states: PromptStates
+    states: KeysAndValues
     sums: Tensor | None = None
 
     @property
@@ -65,8 +64,8 @@ def common_prefix(prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
     return first[:length]
 
 
-class SharedPrefix:
-    """The prefix that the prompts of a run have in common, with what a pass over it left.
+class CommonPrefix:
+    """The prefix that the prompts of a run have in common, and its segments.
 
     Args:
         window: tokens that the model's sliding window covers, or None.
@@ -78,8 +77,8 @@ class SharedPrefix:
         self._kept: dict[Hashable, PrefixSegment] = {}
         self._longest = 0 if off else window
 
-    def of(self, prompts: list[tuple[int, ...]], longest: int) -> tuple[int, ...]:
-        """The prefix to use: the one known, if all prompts begin with it, else what they have in common.
+    def find(self, prompts: list[tuple[int, ...]], longest: int) -> tuple[int, ...]:
+        """The prefix to use: the known one, if all prompts begin with it, else the tokens that they have in common.
 
         Args:
             prompts: the parts of the sequences that may be shared.
@@ -91,28 +90,27 @@ class SharedPrefix:
         if self._prefix and all(prompt[: len(self._prefix)] == self._prefix for prompt in prompts):
             return self._prefix
         common = common_prefix(prompts)
-        if len(common) < SHORTEST_PREFIX:
+        if len(common) < MIN_PREFIX:
             return ()
         self._prefix, self._kept = common, {}
         return common
 
-    def stretch(self, key: Hashable, run: Callable[[], PrefixSegment]) -> PrefixSegment:
-        """What a pass over the prefix left under a key (scaling and the like); `run` does the pass if it is new."""
+    def segment(self, key: Hashable, run: Callable[[], PrefixSegment]) -> PrefixSegment:
+        """The prefix's segment under a key (intervention and the like); `run` makes it on the first call."""
         if key not in self._kept:
             self._kept[key] = run()
         return self._kept[key]
 
 
 class PrefixCache:
-    """Stretches by prompt, up to a number of bytes.
+    """Segments by prompt, up to a number of bytes.
 
-    A full store takes nothing new, since prompts that come round again in the same order would
-    push each other out before they are needed. When what it holds is no longer asked for, it is
-    emptied.
+    A full cache adds nothing, since prompts that come round again in the same order would
+    push each other out before they are needed. When its entries are no longer asked for, it is emptied.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._most = max_bytes
+        self._max_bytes = max_bytes
         self._held: dict[PromptKey, list[PrefixSegment]] = {}
         self._bytes = 0
         self._refused = 0
@@ -126,22 +124,22 @@ class PrefixCache:
         self._held, self._bytes, self._refused, self._hits = {}, 0, 0, 0
 
     def get(self, key: PromptKey) -> list[PrefixSegment] | None:
-        """The stretches of a prompt, or None."""
+        """The segments of a prompt, or None."""
         held = self._held.get(key)
         self._hits += held is not None
         return held
 
-    def put(self, key: PromptKey, stretches: list[PrefixSegment]) -> None:
-        """Keep a prompt's stretches, if there is room; the last of them it shares with no other."""
-        size = stretches[-1].nbytes
-        if self._bytes + size > self._most:
+    def put(self, key: PromptKey, segments: list[PrefixSegment]) -> None:
+        """Keep a prompt's segments, if there is room; only the last of them is its own."""
+        size = segments[-1].nbytes
+        if self._bytes + size > self._max_bytes:
             self._refused += 1
             if self._refused <= 2 * len(self._held):
                 return
             if self._hits < self._refused // 10:
                 self._held, self._bytes = {}, 0
             self._refused = self._hits = 0
-            if self._bytes + size > self._most:
+            if self._bytes + size > self._max_bytes:
                 return
-        self._held[key] = stretches
+        self._held[key] = segments
         self._bytes += size

@@ -1,7 +1,7 @@
-"""From chat messages to the token ids that are fed: the template applied once, one BOS.
+"""Token ids of chat messages: the template applied once, one BOS.
 
-A model without a chat template is a base model: it gets the texts of the messages, joined by blank
-lines, as a text to continue. A trailing assistant message is the beginning of the answer.
+A model without a chat template is a base model: it continues the texts of the messages, joined by blank
+lines. A trailing assistant message is the beginning of the answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from jinja2.exceptions import TemplateError
 
 
 def conversation(prompt: Sequence[Mapping[str, str]]) -> list[ChatMessage]:
-    """The messages that were answered, as a collect log keeps them."""
+    """The messages of a prompt, from its form in a collect log."""
     kinds = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
     return [kinds[turn["role"]](content=turn["content"]) for turn in prompt]
 
 
 class PromptFormat:
-    """How one tokenizer wants its prompts."""
+    """Prompts in the format of one tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -58,7 +58,7 @@ class PromptFormat:
         except TemplateError:
             if turns[0]["role"] != "system" or len(turns) < 2:
                 raise
-            # Templates that know no system role: its text goes before the first turn.
+            # Templates without a system role: its text goes before the first turn.
             first = {"role": turns[1]["role"], "content": turns[0]["content"] + "\n\n" + turns[1]["content"]}
             return self._apply([first, *turns[2:]])
 

@@ -1,4 +1,4 @@
-"""What an engine is asked for, and what it answers: plain data."""
+"""Request and result dataclasses of an engine, and the checks that requests pass."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -10,27 +10,28 @@ import numpy as np
 from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.models.contributions import REDUCTIONS, Reduce
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
+from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import BASELINE, Intervention
 
 FindSpan = Callable[[str], tuple[int, int] | None]
-"""From the text of an answer to the characters [start, end) that state it, or None."""
+"""Finds the characters [start, end) of a response that state the answer, or None."""
 
 
 @dataclass(frozen=True)
 class AnswerCapture:
-    """Contributions to take while an answer is generated.
+    """Contributions to capture while an answer is generated.
 
     Attributes:
         span: finds the answer in the text, once it is complete.
         reduce: `mean` or `max` over the tokens of a region.
-        other: also take the regions of all other tokens, of prompt and response, and of the prompt alone.
-        watch: neurons whose contribution to every single token of the answer is returned as well.
+        other: also capture the regions of all other tokens, of prompt and response, and of the prompt alone.
+        per_token: neurons whose contributions to each token of the response are returned as well.
     """
 
     span: FindSpan
     reduce: Reduce = "mean"
     other: bool = False
-    watch: NeuronSet | None = None
+    per_token: NeuronSet | None = None
 
 
 @dataclass(frozen=True)
@@ -40,25 +41,23 @@ class GenerateRequest:
     Attributes:
         prompt: token ids, at least one.
         max_tokens: most tokens to sample.
-        sampling: how to choose tokens.
+        sampling: temperature, top_k and top_p.
         seed: of this request.
-        draw: number of this draw among several of one request.
+        sample: number of this sample among several of one request.
         stop: the answer ends before the first of these texts.
-        top_logprobs: how many alternatives to report for each token; None reports no log-probabilities.
-        neurons: neurons to scale, with `alpha`.
-        alpha: factor of the neurons.
-        capture: contributions to take meanwhile.
+        top_logprobs: number of alternatives to report for each token; None reports no log-probabilities.
+        intervention: neurons to scale.
+        capture: contributions to capture meanwhile.
     """
 
     prompt: tuple[int, ...]
     max_tokens: int
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     seed: int = 0
-    draw: int = 0
+    sample: int = 0
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
-    neurons: NeuronSet | None = None
-    alpha: float = 1.0
+    intervention: Intervention = BASELINE
     capture: AnswerCapture | None = None
 
 
@@ -69,7 +68,7 @@ class TokenLogprob:
     Attributes:
         token: its id.
         logprob: in nats.
-        entropy: of the softmax at temperature 1, before top-k and top-p, in nats; NaN where an engine tells it with
+        entropy: of the softmax at temperature 1, before top-k and top-p, in nats; NaN where an engine has it for
             captures only.
         top: the likeliest tokens with their log-probabilities.
     """
@@ -82,7 +81,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class CapturedAnswer:
-    """Contributions taken while an answer was generated.
+    """Contributions captured while an answer was generated.
 
     Attributes:
         response_tokens: number of sampled tokens that make up the text.
@@ -90,10 +89,10 @@ class CapturedAnswer:
         answer: numbers of the answer's tokens among the sampled ones.
         contributions: float32 `[regions, neurons]`: the answer and, if asked for, all other tokens and the prompt;
             None without a span. The other tokens are those of prompt and text, as in a pass over both.
-        hidden: float32 `[hidden size]`, mean over the answer's tokens of the final hidden state (what the output
-            embedding is given); None without a span, or where the model shows none.
-        watched: float32 `[response tokens, watched neurons]`, contributions of the neurons that were to be watched, in
-            the order of their set; None without a span, or where none were.
+        hidden: float32 `[hidden size]`, mean over the answer's tokens of the final hidden state (the input of the
+            output embedding); None without a span, or where the model shows none.
+        per_token: float32 `[response tokens, neurons]`, contributions of the neurons of `AnswerCapture.per_token`, in
+            the order of their set; None without a span or such neurons.
     """
 
     response_tokens: int
@@ -101,7 +100,7 @@ class CapturedAnswer:
     answer: tuple[int, ...]
     contributions: np.ndarray | None = field(compare=False)
     hidden: np.ndarray | None = field(default=None, compare=False)
-    watched: np.ndarray | None = field(default=None, compare=False)
+    per_token: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -131,25 +130,23 @@ class CaptureRequest:
         tokens: prompt and response.
         regions: for each region the positions of its tokens.
         reduce: `mean` or `max`.
-        response_from: position at which the response begins, of whose tokens log-probabilities, entropies and the
-            hidden state are reported; None reports none.
-        neurons: neurons to scale, with `alpha`.
-        alpha: factor of the neurons.
-        watch: neurons whose contribution to every single token of the response is returned as well.
+        response_from: position at which the response begins. Log-probabilities, entropies and the hidden state are
+            of its tokens; None reports none.
+        intervention: neurons to scale.
+        per_token: neurons whose contributions to each token of the response are returned as well.
     """
 
     tokens: tuple[int, ...]
     regions: tuple[tuple[int, ...], ...]
     reduce: Reduce = "mean"
     response_from: int | None = None
-    neurons: NeuronSet | None = None
-    alpha: float = 1.0
-    watch: NeuronSet | None = None
+    intervention: Intervention = BASELINE
+    per_token: NeuronSet | None = None
 
 
 @dataclass(frozen=True)
 class Captured:
-    """What a teacher-forced pass left.
+    """The result of a teacher-forced pass.
 
     Attributes:
         contributions: float32 `[regions, neurons]`.
@@ -158,22 +155,22 @@ class Captured:
         entropies: float32, of the distribution before each of these tokens, in nats.
         hidden: float32 `[hidden size]`, mean over the first region's tokens of the final hidden state; None where
             that region reaches outside the response, or the model shows none.
-        watched: float32 `[response tokens, watched neurons]`, in the order of the set; None where none were watched.
+        per_token: float32 `[response tokens, neurons]`, in the order of the set; None without `per_token` neurons.
     """
 
     contributions: np.ndarray
     logprobs: np.ndarray | None
     entropies: np.ndarray | None = None
     hidden: np.ndarray | None = None
-    watched: np.ndarray | None = None
+    per_token: np.ndarray | None = None
 
 
 class NeuronEngine(Protocol):
-    """What runs a model: `engine.Engine` on transformers, `vllm.engine.VLLMEngine` on vLLM.
+    """An engine: `engine.Engine` on transformers, `vllm.engine.VLLMEngine` on vLLM.
 
     Attributes:
-        name: what the model was asked for as.
-        source: the directory or Hub id that this means.
+        name: of the model, as the caller gave it.
+        source: the directory or Hub id that it stands for.
         fingerprint: identity of the checkpoint's content.
         tokenizer: its fast tokenizer.
         layout: its neurons.
@@ -197,16 +194,16 @@ class NeuronEngine(Protocol):
         ...
 
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
-        """Queue an answer to sample; see `check_generate` for what is refused."""
+        """Queue an answer to sample; errors as `check_generate`."""
         ...
 
     def capture(self, request: CaptureRequest) -> "Future[Captured]":
-        """Queue a teacher-forced pass; see `check_capture` for what is refused."""
+        """Queue a teacher-forced pass; errors as `check_capture`."""
         ...
 
 
 def check_generate(request: GenerateRequest, engine: NeuronEngine) -> None:
-    """Refuse what an engine cannot sample, before it shares a batch with others.
+    """Refuse a request that an engine cannot sample, before it shares a batch with others.
 
     Raises:
         ValueError: an empty prompt, a token that the model does not have, an option out of range.
@@ -215,21 +212,21 @@ def check_generate(request: GenerateRequest, engine: NeuronEngine) -> None:
     if not request.prompt:
         raise ValueError("the prompt has no tokens; give at least one")
     _check_tokens(request.prompt, engine)
-    _check_scaling(request, engine)
+    request.intervention.check(engine.layout, engine.name)
     if request.max_tokens < 1:
         raise ValueError(f"max_tokens should be at least 1, found {request.max_tokens}")
     if request.top_logprobs is not None and not 0 <= request.top_logprobs <= engine.vocabulary:
         raise ValueError(f"top_logprobs should be from 0 to {engine.vocabulary}, found {request.top_logprobs}")
     if request.capture is not None and request.capture.reduce not in REDUCTIONS:
         raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.capture.reduce!r}")
-    if request.capture is not None and request.capture.watch is not None:
-        request.capture.watch.check(engine.layout, engine.name)
+    if request.capture is not None and request.capture.per_token is not None:
+        request.capture.per_token.check(engine.layout, engine.name)
     if "" in request.stop:
         raise ValueError("a stop sequence is empty; leave it out")
 
 
 def check_capture(request: CaptureRequest, engine: NeuronEngine) -> None:
-    """The same of a teacher-forced pass.
+    """Refuse a teacher-forced pass that an engine cannot run.
 
     Raises:
         ValueError: an empty region, a position outside the tokens, a token that the model does not have,
@@ -237,17 +234,17 @@ def check_capture(request: CaptureRequest, engine: NeuronEngine) -> None:
         NeuronSetError: neurons of a model with other layers.
     """
     _check_tokens(request.tokens, engine)
-    _check_scaling(request, engine)
+    request.intervention.check(engine.layout, engine.name)
     if request.reduce not in REDUCTIONS:
         raise ValueError(f"reduce should be one of {', '.join(REDUCTIONS)}, found {request.reduce!r}")
     if request.response_from is not None and not 0 <= request.response_from <= len(request.tokens):
         raise ValueError(
             f"response_from should be a position in the {len(request.tokens)} tokens, found {request.response_from}"
         )
-    if request.watch is not None:
-        request.watch.check(engine.layout, engine.name)
+    if request.per_token is not None:
+        request.per_token.check(engine.layout, engine.name)
         if request.response_from is None:
-            raise ValueError("neurons are watched over the tokens of the response; give response_from")
+            raise ValueError("per_token contributions are of the response's tokens; give response_from")
     if len(request.tokens) > engine.context:
         raise ValueError(f"{len(request.tokens)} tokens to capture, the context holds {engine.context}")
     if not request.regions:
@@ -264,9 +261,3 @@ def _check_tokens(tokens: Sequence[int], engine: NeuronEngine) -> None:
         raise ValueError(
             f"token {min(tokens) if min(tokens) < 0 else max(tokens)} is not one of the model's {engine.vocabulary}"
         )
-
-
-def _check_scaling(request: "GenerateRequest | CaptureRequest", engine: NeuronEngine) -> None:
-    check_alpha(request.alpha)
-    if request.neurons is not None:
-        request.neurons.check(engine.layout, engine.name)

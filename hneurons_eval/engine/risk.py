@@ -9,31 +9,30 @@ given.found if given.request is None else given.judged(engine.capture(given.requ
 ```
 
 Each is a dict for a log: `probability`, `threshold`, the `span` that was judged, `tokens` as
-`[start, end, log-odds]` each, or `skipped` with the reason why there is no probability.
+`[start, end, log-odds]` each, or `skipped` with the reason for no probability.
 
 The probe's log-odds are linear in the contributions, and these are means over the span's tokens (for `reduce=mean`).
-So the log-odds of the answer are the mean over its span of what the probe makes of each token alone, and that is
-what `tokens` holds.
+So the log-odds of the answer are the mean over its span of the log-odds at each token alone; these are `tokens`.
 """
 
 import functools
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
-from hneurons_eval.engine.requests import AnswerCapture, Captured, CaptureRequest, Generation
+from hneurons_eval.artifacts.references import on_disk, resolve_probe
+from hneurons_eval.engine.offsets import sampled_offsets
+from hneurons_eval.engine.requests import AnswerCapture, Captured, CaptureRequest, Generation, NeuronEngine
 from hneurons_eval.judging.spans import answer_span, token_positions
 from hneurons_eval.models.contributions import REDUCTIONS, Reduce
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe, ProbeError
-
-if TYPE_CHECKING:
-    from hneurons_eval.engine.requests import NeuronEngine
+from hneurons_eval.util.files import PROBE
 
 SPANS = ("rule", "response")
 NO_SPAN, NO_TEXT, TOO_LONG = "no answer span", "empty answer", "longer than the context"
@@ -42,7 +41,7 @@ NO_SPAN, NO_TEXT, TOO_LONG = "no answer span", "empty answer", "longer than the 
 
 @dataclass(frozen=True)
 class RiskSpec:
-    """What `risk` in a request's `extra_body` asks for.
+    """`risk` in a request's `extra_body`.
 
     Attributes:
         probe: directory of the probe.
@@ -96,14 +95,14 @@ class RiskProbe:
         directory: where it is.
         digest: 16 hexadecimal digits of the hash of its weights.
         reduce: over a region's tokens, as it was trained.
-        watch: the neurons that have a weight; None for a dense probe, which judges no single tokens.
+        nonzero: the neurons that have a weight; None for an L2 probe, which judges no single tokens.
     """
 
     probe: Probe
     directory: str
     digest: str
     reduce: Reduce
-    watch: NeuronSet | None = field(repr=False)
+    nonzero: NeuronSet | None = field(repr=False)
 
     def check(self, layout: NeuronLayout, model: str = "the model") -> None:
         """Refuse a model with other layers than the probe's.
@@ -118,23 +117,21 @@ class RiskProbe:
             )
 
     def capture(self, spec: RiskSpec) -> AnswerCapture:
-        """What to take while an answer is generated."""
-        return AnswerCapture(spec.find_span, self.reduce, watch=self.watch)
+        """The contributions to capture while an answer is generated."""
+        return AnswerCapture(spec.find_span, self.reduce, per_token=self.nonzero)
 
-    def token_logits(self, watched: np.ndarray) -> np.ndarray:
+    def token_logits(self, per_token: np.ndarray) -> np.ndarray:
         """The probe's log-odds at single tokens: float64 `[tokens]`.
 
         Args:
-            watched: contributions of the neurons in `watch`, `[tokens, watched]`.
+            per_token: contributions of the neurons in `nonzero`, `[tokens, neurons]`.
         """
-        assert self.watch is not None
-        flat = self.watch.flat(NeuronLayout(self.probe.widths))
-        return watched.astype(np.float64) @ self.probe.coef_[flat] + self.probe.intercept_
+        assert self.nonzero is not None
+        flat = self.nonzero.flat(NeuronLayout(self.probe.widths))
+        return per_token.astype(np.float64) @ self.probe.coef_[flat] + self.probe.intercept_
 
-    def of_sampled(self, generation: Generation, spec: RiskSpec, engine: "NeuronEngine") -> dict[str, Any]:
+    def of_sampled(self, generation: Generation, spec: RiskSpec, engine: NeuronEngine) -> dict[str, Any]:
         """The risk of an answer that was generated with `capture`, and with log-probabilities."""
-        from hneurons_eval.engine.decode_loop import sampled_offsets
-
         taken = generation.captured
         if taken is None or not generation.text.strip():
             return self._described(spec, generation.text) | {"skipped": NO_TEXT}
@@ -143,7 +140,7 @@ class RiskProbe:
             return found | {"skipped": NO_SPAN}
         logprobs = np.array([entry.logprob for entry in generation.logprobs])
         offsets = sampled_offsets(engine.tokenizer, generation.tokens, generation.text)[: taken.response_tokens]
-        return found | self._judged(taken.contributions[0], taken.watched, logprobs, taken.answer, offsets)
+        return found | self._judged(taken.contributions[0], taken.per_token, logprobs, taken.answer, offsets)
 
     def _described(
         self,
@@ -166,7 +163,7 @@ class RiskProbe:
     def _judged(
         self,
         contributions: np.ndarray,
-        watched: np.ndarray | None,
+        per_token: np.ndarray | None,
         logprobs: np.ndarray | None,
         answer: Sequence[int],
         offsets: Sequence[tuple[int, int]],
@@ -174,24 +171,24 @@ class RiskProbe:
         found: dict[str, Any] = {"probability": float(self.probe.predict_proba(contributions[None])[0, 1])}
         if logprobs is not None:
             found["answer_logprob"] = float(logprobs[list(answer)].mean())
-        if watched is not None and self.watch is not None:
+        if per_token is not None and self.nonzero is not None:
             found["tokens"] = [
                 [int(start), int(end), round(float(logit), 4)]
-                for (start, end), logit in zip(offsets, self.token_logits(watched), strict=True)
+                for (start, end), logit in zip(offsets, self.token_logits(per_token), strict=True)
             ]
         return found
 
 
 class GivenAnswer:
-    """The risk of a text as the answer to a prompt, from one teacher-forced pass of the untouched model.
+    """The risk of a text as the answer to a prompt, from one teacher-forced pass of the baseline model.
 
     Attributes:
         request: the pass to run; None where there is nothing to judge.
-        found: what is known without it.
+        found: the record without it.
     """
 
     def __init__(
-        self, probe: RiskProbe, spec: RiskSpec, engine: "NeuronEngine", prompt: tuple[int, ...], response: str
+        self, probe: RiskProbe, spec: RiskSpec, engine: NeuronEngine, prompt: tuple[int, ...], response: str
     ) -> None:
         encoded = engine.tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
         tokens = tuple(encoded["input_ids"])
@@ -208,34 +205,41 @@ class GivenAnswer:
         elif len(prompt) + len(tokens) > engine.context:
             self.found |= {"skipped": TOO_LONG}
         else:
-            region = tuple(len(prompt) + place for place in self._answer)
-            self.request = CaptureRequest(prompt + tokens, (region,), probe.reduce, len(prompt), watch=probe.watch)
+            region = tuple(len(prompt) + number for number in self._answer)
+            self.request = CaptureRequest(
+                prompt + tokens, (region,), probe.reduce, len(prompt), per_token=probe.nonzero
+            )
 
     def judged(self, captured: Captured) -> dict[str, Any]:
-        """The risk, from what the pass left."""
+        """The risk, from the pass's result."""
         own = self._probe._judged(
-            captured.contributions[0], captured.watched, captured.logprobs, self._answer, self._offsets
+            captured.contributions[0], captured.per_token, captured.logprobs, self._answer, self._offsets
         )
         return self.found | own
 
 
-@functools.lru_cache(maxsize=16)
-def risk_probe(directory: str) -> RiskProbe:
-    """The probe in a directory.
+def risk_probe(reference: str) -> RiskProbe:
+    """The probe that a reference names (see `artifacts.references`); a directory is read again where it was rewritten.
 
     Raises:
-        ProbeError: it cannot be read, or names no way of reducing that there is.
+        UsageError: none, or one that cannot be read.
+        ProbeError: one that names no way of reducing that there is.
     """
-    if not Path(directory).is_dir():
-        raise ProbeError(f"no probe directory at {directory}; give the directory that the probe task's log names")
+    if not os.path.isfile(os.path.join(reference, PROBE)):
+        reference = str(resolve_probe(reference).directory)
+    return _risk_probe(reference, on_disk(reference))
+
+
+@functools.lru_cache(maxsize=16)
+def _risk_probe(directory: str, _: tuple[tuple[int, int], ...]) -> RiskProbe:
     probe = Probe.load(directory)
     reduce = probe.metadata.get("reduce", "mean")
     if reduce not in REDUCTIONS:
         raise ProbeError(f"{directory} was trained on {reduce!r} over tokens; there are {', '.join(REDUCTIONS)}")
     weights = np.append(probe.coef_, probe.intercept_).astype("<f8")
-    watch = None
+    nonzero = None
     if probe.penalty_ == "l1" and (flat := np.flatnonzero(probe.coef_)).size:
-        watch = NeuronSet.from_flat(flat, NeuronLayout(probe.widths))
+        nonzero = NeuronSet.from_flat(flat, NeuronLayout(probe.widths))
     return RiskProbe(
-        probe, str(directory), hashlib.sha256(weights.tobytes()).hexdigest()[:16], cast(Reduce, reduce), watch
+        probe, str(directory), hashlib.sha256(weights.tobytes()).hexdigest()[:16], cast(Reduce, reduce), nonzero
     )

@@ -1,24 +1,22 @@
-"""Asking the evaluated model for the risk of an answer: which probe, and what it says of the last answer."""
+"""Requests for the risk of an answer to the evaluated model, and the probe that judges it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, ModelOutput, get_model
 
-from hneurons_eval.artifacts.logs import read_stage
-from hneurons_eval.artifacts.references import probe_summary
-from hneurons_eval.util.errors import UsageError, usage_errors
+from hneurons_eval.artifacts.logs import hneurons_model
+from hneurons_eval.util.errors import usage_errors
 
 if TYPE_CHECKING:
     from hneurons_eval.engine.risk import RiskProbe
 
 DECISIONS = "abstain_when_risky"
-"""Where in a sample's store the solver `abstain_when_risky` keeps what it did about each answer."""
+"""Key in a sample's store of the decisions of the solver `abstain_when_risky`."""
 
 
 def find_risk_probe(reference: str) -> "RiskProbe":
-    """The probe that a probe directory or the log of the probe task names.
+    """The probe that a reference names.
 
     Where a model is being evaluated already, the probe has to fit it; otherwise this shows at the first answer.
 
@@ -27,11 +25,7 @@ def find_risk_probe(reference: str) -> "RiskProbe":
     """
     from hneurons_eval.engine.risk import risk_probe
 
-    if not reference:
-        raise UsageError("probe is missing; give a probe directory or the log of the probe task")
     with usage_errors():
-        if not (Path(reference) / "probe.json").is_file():
-            reference = str(probe_summary(read_stage(reference, "probe", "probe"))["directory"])
         probe = risk_probe(reference)
         try:
             model = get_model()
@@ -43,11 +37,11 @@ def find_risk_probe(reference: str) -> "RiskProbe":
 
 
 def answer_of(messages: Sequence[ChatMessage], output: ModelOutput) -> tuple[int, str, bool]:
-    """How many messages stand before the last answer, its text, and whether it calls tools."""
-    for place in range(len(messages) - 1, -1, -1):
-        message = messages[place]
+    """Number of messages before the last answer, its text, and whether it calls tools."""
+    for number in range(len(messages) - 1, -1, -1):
+        message = messages[number]
         if isinstance(message, ChatMessageAssistant):
-            return place, message.text, bool(message.tool_calls)
+            return number, message.text, bool(message.tool_calls)
     # A solver may leave its answer in the output alone.
     return len(messages), output.completion, False
 
@@ -55,7 +49,7 @@ def answer_of(messages: Sequence[ChatMessage], output: ModelOutput) -> tuple[int
 async def risk_of_answer(
     messages: Sequence[ChatMessage], output: ModelOutput, probe: "RiskProbe", span: str
 ) -> dict[str, Any]:
-    """The risk of the last answer: as taken while it was generated, else from a pass over prompt and answer.
+    """The risk of the last answer: captured while it was generated, else from a pass over prompt and answer.
 
     Raises:
         UsageError: the evaluated model is not of `hneurons/`, or the probe is of a model with other layers.
@@ -70,11 +64,9 @@ async def risk_of_answer(
     known = ((output.metadata or {}).get("hneurons") or {}).get("risk") or {}
     if output.completion == text and known.get("probe") == probe.digest and known.get("by") == span:
         return dict(known)
-    model: Model = get_model()
-    if not hasattr(model.api, "engine"):
-        raise UsageError(f"{model} gives no access to its neurons; use --model hneurons/MODEL")
+    model = hneurons_model()
     with usage_errors():
-        probe.check(model.api.engine.layout, model.name)  # pyright: ignore[reportAttributeAccessIssue]
+        probe.check(model.api.engine.layout, model.name)
     ask = {"risk": {"probe": probe.directory, "span": span, "response": text}}
     config = GenerateConfig(extra_body={"hneurons": ask})
     judged = await model.generate(list(messages[:before]), config=config)

@@ -1,4 +1,4 @@
-"""Sample the next token of each sequence, with its own options, whatever else is in the batch.
+"""Sampling of the next token, by each sample's own options and noise, independent of the rest of the batch.
 
 A token is sampled by an exponential race (the Gumbel-max trick without its logarithms): each candidate with weight
 `w = exp((logit - highest) / temperature)` gets noise `E` from the exponential distribution, and the largest `w / E`
@@ -21,9 +21,9 @@ from torch import Tensor
 
 _BLOCK = 256
 _ROWS = 16
-"""Rows worked on at once on a CPU: what is read again lies in the processor's cache."""
+"""Rows in one block of work on a CPU, whose cache holds them."""
 _FLOOR = -80.0
-_NOTHING = float(torch.tensor(_FLOOR).exp()) * 1.001  # a little more, however a processor rounds exp
+_NEGLIGIBLE = float(torch.tensor(_FLOOR).exp()) * 1.001  # a little more, however a processor rounds exp
 _NUCLEUS = 1024
 """Most likely tokens among which top_p is looked for before the whole vocabulary is sorted."""
 
@@ -33,7 +33,7 @@ _GOLDEN, _MIX_1, _MIX_2 = (value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF5
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How to choose a token.
+    """Temperature, top_k and top_p.
 
     Attributes:
         temperature: 0 takes the most likely token.
@@ -57,9 +57,9 @@ class SamplingOptions:
             raise ValueError(f"top_p should be above 0 and at most 1, found {self.top_p}")
 
 
-def row_key(seed: int, draw: int, prompt: Sequence[int]) -> bytes:
+def row_key(seed: int, sample: int, prompt: Sequence[int]) -> bytes:
     """Identity of a sample, from which its noise is derived: 16 bytes."""
-    state = hashlib.blake2b(struct.pack("<qq", _signed64(seed), draw), digest_size=16)
+    state = hashlib.blake2b(struct.pack("<qq", _signed64(seed), sample), digest_size=16)
     state.update(struct.pack(f"<{len(prompt)}i", *prompt))
     return state.digest()
 
@@ -104,12 +104,12 @@ def choose(
         rows: the row of logits of each sample; default one sample a row.
     """
     device = logits.device
-    place = torch.arange(len(options)) if rows is None else torch.tensor(rows, dtype=torch.long)
+    row_of = torch.arange(len(options)) if rows is None else torch.tensor(rows, dtype=torch.long)
     tokens = torch.empty(len(options), dtype=torch.long, device=device)
     for option in dict.fromkeys(options):
         samples = torch.tensor([number for number, own in enumerate(options) if own == option])
         # What depends on the row alone is computed once for all samples of it.
-        own, of_sample = place[samples].unique(return_inverse=True)
+        own, of_sample = row_of[samples].unique(return_inverse=True)
         chosen = logits if len(own) == len(logits) else logits[own.to(device)]
         if option.temperature == 0:
             found = chosen.argmax(dim=-1)[of_sample.to(device)]
@@ -167,9 +167,9 @@ def _weights(logits: Tensor, highest: Tensor, option: SamplingOptions, out: Tens
     weights = (logits - highest).float() if out is None else torch.sub(logits, highest, out=out)
     if option.temperature != 1:
         weights.div_(max(option.temperature, 1e-30))
-    # exp(-80) is nothing beside 1 and is made nothing; below exp(-87) processors turn many times slower
+    # exp(-80) is negligible beside 1 and is set to 0; below exp(-87) processors turn many times slower
     # (denormal numbers).
-    return weights.clamp_min_(_FLOOR).exp_().sub_(_NOTHING).clamp_min_(0.0)
+    return weights.clamp_min_(_FLOOR).exp_().sub_(_NEGLIGIBLE).clamp_min_(0.0)
 
 
 def _nucleus(weights: Tensor, mass: Tensor) -> Tensor:

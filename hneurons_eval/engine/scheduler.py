@@ -1,32 +1,33 @@
-"""Draws that wait and lanes that run, and how much memory they are likely to take.
+"""Scheduler state: waiting samples, running sequences, and a memory estimate.
 
-A *draw* is one answer that is being sampled, with seed, sampling options and stop sequences of its
-own. A *lane* is a history (prompt, scaling and the tokens since) with a row in the cache, and all
-draws that are there.
+A *sample* is one answer to a request, with seed, sampling options and stop sequences of its own. A
+*sequence* is a row of the KV cache: prompt, intervention and the tokens so far. Samples with equal tokens so far
+share a sequence.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from torch import Tensor
 
-from hneurons_eval.engine.activation_records import History
+from hneurons_eval.engine.activation_records import Activations
 from hneurons_eval.engine.prefix_cache import PromptKey
 from hneurons_eval.engine.requests import GenerateRequest, Generation, TokenLogprob
 from hneurons_eval.engine.sampling import row_key
 
 
 @dataclass
-class Draw:
+class Sample:
     """An answer that is being sampled.
 
     Attributes:
-        request: what was asked for.
-        future: who waits.
-        limit: most tokens to sample; what ends the answer there is `limit_reason`.
+        request: the request.
+        future: of the result.
+        limit: most tokens to sample.
+        limit_reason: the stop reason there.
         ending: text and stop reason, once they are known and the last token's contributions are still to come.
     """
 
@@ -40,61 +41,64 @@ class Draw:
     key: bytes = b""
 
     def __post_init__(self) -> None:
-        self.key = row_key(self.request.seed, self.request.draw, self.request.prompt)
+        self.key = row_key(self.request.seed, self.request.sample, self.request.prompt)
 
     def restart(self) -> None:
-        """Forget what was sampled; the same will be sampled again."""
+        """Begin again: the same tokens will be sampled."""
         self.tokens, self.logprobs, self.ending = [], [], None
 
 
 @dataclass
-class Lane:
-    """Draws with one history.
+class RunningSequence:
+    """A row of the KV cache and its samples.
 
     Attributes:
-        draws: at least one.
+        samples: at least one.
         key: their prompt and scaling.
         length: tokens whose states are in the cache.
         last: the token to feed next.
-        history: z of the tokens fed since the prefill, if any draw captures.
-        sums: of the contributions over each stretch of the prompt, if they are wanted.
+        activations: of the tokens fed since the prefill, if any sample captures.
+        prompt_sums: of the contributions over each segment of the prompt, where a sample captures them.
     """
 
-    draws: list[Draw]
+    samples: list[Sample]
     key: PromptKey
     length: int
     last: int
-    history: History
-    sums: list[Tensor]
+    activations: Activations
+    prompt_sums: list[Tensor]
 
     @property
     def captures(self) -> bool:
-        """Whether contributions are wanted."""
-        return any(draw.request.capture is not None for draw in self.draws)
+        """Whether any sample captures contributions."""
+        return any(sample.request.capture is not None for sample in self.samples)
 
-    def fork(self, draws: list[Draw], last: int) -> "Lane":
-        """Another lane with this one's history."""
-        return Lane(draws, self.key, self.length, last, list(self.history), self.sums)
+    def split(self, samples: list[Sample], last: int) -> "RunningSequence":
+        """A copy of this sequence for some of its samples."""
+        return RunningSequence(samples, self.key, self.length, last, list(self.activations), self.prompt_sums)
 
 
-class Waiting:
-    """Draws that have not begun, by prompt and scaling, in the order in which each of those came first."""
+class WaitingSamples:
+    """Samples that have not begun, by prompt and intervention, in the order of each group's first sample."""
 
     def __init__(self) -> None:
-        self._groups: OrderedDict[PromptKey, deque[Draw]] = OrderedDict()
+        self._groups: OrderedDict[PromptKey, deque[Sample]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, key: PromptKey, draws: Sequence[Draw], *, first: bool = False) -> None:
-        """Queue draws; `first`: before all others."""
-        self._groups.setdefault(key, deque()).extend(draws)
-        self._count += len(draws)
+    def __iter__(self) -> Iterator[Sample]:
+        return chain.from_iterable(self._groups.values())
+
+    def add(self, key: PromptKey, samples: Sequence[Sample], *, first: bool = False) -> None:
+        """Queue samples; `first`: before all others."""
+        self._groups.setdefault(key, deque()).extend(samples)
+        self._count += len(samples)
         if first:
             self._groups.move_to_end(key, last=False)
 
-    def alike(self, among: int) -> list[tuple[PromptKey, deque[Draw]]]:
+    def alike(self, among: int) -> list[tuple[PromptKey, deque[Sample]]]:
         """The `among` oldest groups as they are to begin: the oldest, then those nearest to it in length.
 
         All rows of a batch have as many columns as the longest, in memory and in every step's attention.
@@ -105,8 +109,8 @@ class Waiting:
             groups.sort(key=lambda item: abs(len(item[0].tokens) - oldest))
         return groups
 
-    def take(self, key: PromptKey, number: int) -> list[Draw]:
-        """Remove the first draws of a group."""
+    def take(self, key: PromptKey, number: int) -> list[Sample]:
+        """Remove the first samples of a group."""
         group = self._groups[key]
         taken = [group.popleft() for _ in range(min(number, len(group)))]
         self._count -= len(taken)
@@ -117,14 +121,14 @@ class Waiting:
 
 @dataclass
 class MemoryPlan:
-    """Memory that draws are likely to take together, where each has as many columns as the longest.
+    """Memory estimate of a batch, in which each sample has as many columns as the longest.
 
     Attributes:
         token_bytes: of one token's keys and values.
         record_bytes: of one token's z.
-        likely: tokens that an answer is thought to have, where it may have as many.
-        columns: of the longest draw so far.
-        rows: draws so far.
+        likely: expected tokens of an answer, where its limit allows them.
+        columns: of the longest sample so far.
+        rows: samples so far.
         records: bytes of their z.
     """
 
@@ -135,28 +139,28 @@ class MemoryPlan:
     rows: int = 0
     records: int = 0
 
-    def add(self, draw: Draw, number: int = 1) -> None:
-        """Count a number of draws like this one."""
-        self.columns = self._columns_with(draw)
+    def add(self, sample: Sample, number: int = 1) -> None:
+        """Count a number of samples like this one."""
+        self.columns = self._columns_with(sample)
         self.rows += number
-        self.records += number * self._record(draw)
+        self.records += number * self._record(sample)
 
-    def fitting(self, draw: Draw, max_bytes: int) -> int:
-        """How many draws like this one fit as well."""
-        column = self.token_bytes * self._columns_with(draw)
-        return (max_bytes - self.records - column * self.rows) // max(column + self._record(draw), 1)
+    def fitting(self, sample: Sample, max_bytes: int) -> int:
+        """How many samples like this one fit as well."""
+        column = self.token_bytes * self._columns_with(sample)
+        return (max_bytes - self.records - column * self.rows) // max(column + self._record(sample), 1)
 
-    def _columns_with(self, draw: Draw) -> int:
-        return max(self.columns, len(draw.request.prompt) + min(draw.limit, self.likely))
+    def _columns_with(self, sample: Sample) -> int:
+        return max(self.columns, len(sample.request.prompt) + min(sample.limit, self.likely))
 
-    def _record(self, draw: Draw) -> int:
-        return self.record_bytes * min(draw.limit, self.likely) if draw.request.capture is not None else 0
+    def _record(self, sample: Sample) -> int:
+        return self.record_bytes * min(sample.limit, self.likely) if sample.request.capture is not None else 0
 
 
-def first_tokens(lanes: list[Lane], most: int) -> list[Lane]:
-    """The first of some lanes, at least one and as many as have so many tokens together."""
-    count, tokens = 1, lanes[0].length
-    while count < len(lanes) and tokens + lanes[count].length <= most:
-        tokens += lanes[count].length
+def first_tokens(sequences: list[RunningSequence], max_tokens: int) -> list[RunningSequence]:
+    """The first of some sequences: as many as have at most so many tokens together, at least one."""
+    count, tokens = 1, sequences[0].length
+    while count < len(sequences) and tokens + sequences[count].length <= max_tokens:
+        tokens += sequences[count].length
         count += 1
-    return lanes[:count]
+    return sequences[:count]

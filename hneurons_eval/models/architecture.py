@@ -1,9 +1,9 @@
-"""Where a model keeps its MLP neurons: one place a layer feeds the residual stream, coverage asserted.
+"""Down projections of a model, one a layer, found by structure.
 
 ```python
 layout = neuron_layout(model)          # widths per layer, total
-for place in down_projections(model):  # in layer order
-    place.parts, place.column_norms()
+for projection in down_projections(model):  # in layer order
+    projection.parts, projection.column_norms()
 ```
 
 A *neuron* (layer, j) is input j of the layer's down projection: z_j in h = W_down z. Its *flat
@@ -12,7 +12,7 @@ expert by expert (neuron e * width + j is input j of expert e), then those of th
 z carries the routing weight and is 0 where the expert was not chosen, and h is the output of the
 whole layer. That definition is ours: the paper has dense models only.
 
-The places are found by structure, not by the names of model classes: in every decoder layer,
+They are found by structure, not by the names of model classes: in every decoder layer,
 outside attention, the experts that keep transformers' protocol for them, or else the last linear
 map of the MLP. `coverage.py` proves on a probe input that these are the right ones. Whatever is not
 covered whole is refused by name (`UnsupportedModelError`): a model of which only some layers were
@@ -92,7 +92,7 @@ def _named(config: Any, keys: tuple[str, ...]) -> Any:
 
 
 def down_projections(model: nn.Module) -> list[DownProjection]:
-    """The place of every layer of a transformers causal language model, in layer order.
+    """The down projection of every layer of a transformers causal language model, in layer order.
 
     Raises:
         UnsupportedModelError: names the model's class and what was missing or did not fit the configuration.
@@ -100,7 +100,9 @@ def down_projections(model: nn.Module) -> list[DownProjection]:
     config: Any = text_config(model.config)
     prefix, layers = _decoder_layers(model, config)
     try:
-        return [_place_in_layer(f"{prefix}.{number}", number, layer, config) for number, layer in enumerate(layers)]
+        return [
+            _projection_of_layer(f"{prefix}.{number}", number, layer, config) for number, layer in enumerate(layers)
+        ]
     except _Misfit as misfit:
         raise UnsupportedModelError(f"{type(model).__name__} is not supported: {misfit}") from None
 
@@ -111,11 +113,11 @@ def neuron_layout(model: nn.Module) -> NeuronLayout:
     Raises:
         UnsupportedModelError: as `down_projections`.
     """
-    return NeuronLayout(tuple(place.width for place in down_projections(model)))
+    return NeuronLayout(tuple(projection.width for projection in down_projections(model)))
 
 
 class _Misfit(Exception):
-    """What is missing in a model, or is not what its configuration says."""
+    """A part that a model lacks, or that differs from its configuration."""
 
 
 def _decoder_layers(model: Any, config: Any) -> tuple[str, list[nn.Module]]:
@@ -149,7 +151,7 @@ def _mixes_tokens(name: str) -> bool:
     return any(mixer in name.lower() for mixer in MIXERS)
 
 
-def _place_in_layer(name: str, number: int, layer: nn.Module, config: Any) -> DownProjection:
+def _projection_of_layer(name: str, number: int, layer: nn.Module, config: Any) -> DownProjection:
     mixtures: list[tuple[str, nn.Module, nn.Module]] = []
     maps: list[tuple[str, nn.Module, nn.Module]] = []
     for path, module, parent in _outside_mixers(layer, name, layer):
@@ -162,7 +164,7 @@ def _place_in_layer(name: str, number: int, layer: nn.Module, config: Any) -> Do
     hidden = getattr(config, "hidden_size", None)
     maps = [one for one in maps if _shape(one[1])[1] == hidden]
     if len(mixtures) == 1:
-        place = _mixture(name, number, layer, config, mixtures[0], maps)
+        projection = _mixture(name, number, layer, config, mixtures[0], maps)
     elif len(maps) == 1 and not mixtures:
         path, module, _ = maps[0]
         width = _shape(module)[0]
@@ -170,7 +172,9 @@ def _place_in_layer(name: str, number: int, layer: nn.Module, config: Any) -> Do
         expected = expected[number] if isinstance(expected, list | tuple) else expected
         if width != expected:
             raise _Misfit(f"{path} has {width} neurons, the configuration says {expected}")
-        place = DownProjection(number, path, module, (Dense(path, module, width),), layer, _child_with(layer, module))
+        projection = DownProjection(
+            number, path, module, (Dense(path, module, width),), layer, _child_with(layer, module)
+        )
     else:
         found = [path for path, *_ in (*mixtures, *maps)]
         found = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
@@ -178,8 +182,8 @@ def _place_in_layer(name: str, number: int, layer: nn.Module, config: Any) -> Do
             f"{name} should have one MLP with a linear map from its neurons to the residual stream, "
             f"found {found or 'none'}"
         )
-    _check_all_accounted_for(name, layer, place)
-    return place
+    _check_all_accounted_for(name, layer, projection)
+    return projection
 
 
 def _mixture(
@@ -225,16 +229,20 @@ def _experts_part(path: str, module: Any) -> Experts:
     return Experts(path, module, count, first if module.is_transposed else second)
 
 
-def _check_all_accounted_for(name: str, layer: nn.Module, place: DownProjection) -> None:
+def _check_all_accounted_for(name: str, layer: nn.Module, projection: DownProjection) -> None:
     """Nothing that could be a neuron lies outside the MLP that was found, attention apart."""
-    inside = {id(parameter) for parameter in (place.mlp or place.block).parameters()}
+    inside = {id(parameter) for parameter in (projection.mlp or projection.block).parameters()}
     for path, parameter in layer.named_parameters():
         parts = path.split(".")
         if parameter.dim() < 2 or id(parameter) in inside or any(_mixes_tokens(part) for part in parts):
             continue
-        beside = place.mlp is None and place.dense is not None and linear_shape(getattr(layer, parts[0])) is not None
+        beside = (
+            projection.mlp is None
+            and projection.dense is not None
+            and linear_shape(getattr(layer, parts[0])) is not None
+        )
         if not beside and parts[0] not in STREAM_MIXERS:
-            raise _Misfit(f"{name}.{path} is neither in attention nor in the MLP at {place.name}")
+            raise _Misfit(f"{name}.{path} is neither in attention nor in the MLP at {projection.name}")
 
 
 def _child_with(layer: nn.Module, module: nn.Module) -> nn.Module | None:
@@ -245,7 +253,7 @@ def _child_with(layer: nn.Module, module: nn.Module) -> nn.Module | None:
 
 
 def _outside_mixers(module: nn.Module, path: str, parent: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module]]:
-    """A layer's modules with their names and parents, without those that mix tokens and what is in experts."""
+    """A layer's modules with their names and parents, without token mixers and the inside of experts."""
     yield path, module, parent
     if _is_experts(module) or linear_shape(module) is not None:
         return

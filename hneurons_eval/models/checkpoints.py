@@ -1,4 +1,4 @@
-"""Which weights a model name means: the bundled default, a local directory, or a Hub id.
+"""Checkpoints by model name: the bundled default, a local directory, or a Hub id.
 
 ```python
 path_or_id = resolve_model("smollm2-135m-instruct")  # converts it once, into the user's cache
@@ -35,11 +35,11 @@ _CONVERSION = "1"
 
 
 class CheckpointError(ValueError):
-    """A model name that leads to no usable checkpoint; says what to do."""
+    """A model name without a usable checkpoint; the message gives the remedy."""
 
 
 def resolve_model(name: str | Path) -> str:
-    """The directory or Hub id that a model name means.
+    """The directory or Hub id of a model name.
 
     The bundled name gives the directory of its converted checkpoint, made on first use. A local
     directory is checked for a configuration. Anything else that has the form of a Hub id is
@@ -153,7 +153,7 @@ def _check_weights_fit(source: str, config: Any, dtype: str, trust_remote_code: 
     try:
         empty = build_empty(config, trust_remote_code)
     except UnsupportedModelError:
-        return  # loading it says what is wrong
+        return  # loading it raises the error
     stored = getattr(config, "dtype", None) or getattr(text_config(config), "dtype", None) or "float32"
     used = str(stored).removeprefix("torch.") if dtype == "auto" else dtype
     size = getattr(torch, used).itemsize * sum(parameter.numel() for parameter in empty.parameters())
@@ -162,7 +162,7 @@ def _check_weights_fit(source: str, config: Any, dtype: str, trust_remote_code: 
 
 
 def check_dtype(dtype: str) -> None:
-    """Refuse a dtype that is none of those a model can be loaded in.
+    """Refuse a dtype in which no model can be loaded.
 
     Raises:
         ValueError: says which there are.
@@ -179,7 +179,7 @@ def quantisation(config: Any) -> str | None:
 
 
 def _unpacked(source: str, config: Any, dtype: str) -> dict[str, Any]:
-    """What makes transformers load MXFP4 experts as plain matrices: packed ones cannot be read neuron by neuron."""
+    """Arguments to load MXFP4 experts as plain matrices: packed ones cannot be read neuron by neuron."""
     if quantisation(config) != "mxfp4":
         return {}
     if dtype == "auto":
@@ -193,7 +193,7 @@ def _unpacked(source: str, config: Any, dtype: str) -> dict[str, Any]:
 
 
 def fingerprint(name: str | Path, revision: str | None = None) -> str:
-    """Identity of a checkpoint's content: the same for the same weights wherever they lie.
+    """Identity of a checkpoint's content: equal for equal weights in any directory.
 
     A local directory is hashed over configuration, tokenizer and weights (the hash of each weight
     file is remembered in the cache until size or time of the file change); a Hub id is its commit.
@@ -226,8 +226,10 @@ def _remembered_sha256(path: Path) -> str:
 
 
 def _unreadable(source: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0]
-    where = "" if Path(source).is_dir() else " (a Hub id needs a network, or the model in the Hub's local cache)"
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    reason = " ".join(lines) if lines[0].endswith(":") else lines[0]
+    hub = " (no such directory; a Hub id needs a network, or the model in the Hub's local cache)"
+    where = "" if Path(source).is_dir() else hub
     return f"cannot load {source}{where}: {reason}"
 
 
@@ -244,7 +246,7 @@ def _bundled_checkpoint() -> Path:
         try:
             os.replace(temporary, target)
         except OSError:
-            # Another process was first; what it wrote is the same.
+            # Another process was first, with the same content.
             if not (target / "model.safetensors").is_file():
                 raise
     finally:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hneurons_eval.util.files import write_atomically
+from hneurons_eval.util.files import ACTIVITY, write_atomically
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -25,8 +25,6 @@ Floats32 = NDArray[np.float32]
 KINDS = ("uniform", "layer", "contribution", "sd")
 """Kinds of control sets: uniform over the model, layer-matched, contribution-matched (by mean) and sd-matched. An L1
 fit on raw columns prefers neurons of large deviation whatever the labels, so sd-matched sets are the hardest."""
-ACTIVITY = "activity.safetensors"
-"""In a probe's directory: mean and standard deviation of every neuron's contribution over the training answers."""
 NEIGHBOURS = 50
 """Neurons nearest in rank from which a matched neuron is drawn."""
 TRIES = 8

@@ -1,7 +1,7 @@
-"""Proof, on a probe input, that the neurons found in a model are all that its MLPs put into the residual stream.
+"""Coverage check on a probe input: the neurons found in a model make up its MLPs' whole output.
 
 ```python
-places = covered_projections(model)  # down_projections(model), proven once for each model
+projections = covered_projections(model)  # down_projections(model), proven once for each model
 ```
 """
 
@@ -19,7 +19,7 @@ from hneurons_eval.models.layout import UnsupportedModelError
 _COVERED: WeakKeyDictionary[nn.Module, list[ReferenceType[nn.Module]]] = WeakKeyDictionary()
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
 _QUANTISED = 0.2
-"""Tolerance where the map rounds its inputs: its columns, read one at a time, are not quite what it applies."""
+"""Tolerance where the map rounds its inputs: its columns, read one at a time, differ a little from those it applies."""
 
 
 def covered_projections(model: nn.Module) -> list[DownProjection]:
@@ -28,16 +28,16 @@ def covered_projections(model: nn.Module) -> list[DownProjection]:
     Raises:
         UnsupportedModelError: as `down_projections` and `check_coverage`.
     """
-    places = down_projections(model)
-    modules = [part.module for place in places for part in place.parts]
+    projections = down_projections(model)
+    modules = [part.module for projection in projections for part in projection.parts]
     proven = [one() for one in _COVERED.get(model, [])]
     if len(proven) != len(modules) or any(one is not other for one, other in zip(proven, modules, strict=True)):
-        check_coverage(model, places)
+        check_coverage(model, projections)
         _COVERED[model] = [ref(module) for module in modules]
-    return places
+    return projections
 
 
-def check_coverage(model: nn.Module, places: list[DownProjection]) -> None:
+def check_coverage(model: nn.Module, projections: list[DownProjection]) -> None:
     """Run a few tokens and compare each layer's MLP output h with the sum of z_j W[:, j] over its neurons (plus bias).
 
     Hooks that the model has of its own see this pass too.
@@ -47,37 +47,37 @@ def check_coverage(model: nn.Module, places: list[DownProjection]) -> None:
             not its neurons' doing.
     """
     kind = type(model).__name__
-    for place in places:
-        for part in place.parts:
+    for projection in projections:
+        for part in projection.parts:
             offloaded = hasattr(part.module, "_hf_hook")
             if not offloaded and any(parameter.is_meta for parameter in part.module.parameters()):
                 raise UnsupportedModelError(f"{part.name} of {kind} is on the meta device; load its weights first")
     errors: dict[int, float] = {}
     run: set[int] = set()
 
-    def compare(place: DownProjection, terms: LayerActivations, h: Tensor) -> None:
-        run.add(place.layer)
-        note(place, terms.rebuild(), h)
+    def compare(projection: DownProjection, activations: LayerActivations, h: Tensor) -> None:
+        run.add(projection.layer)
+        note(projection, activations.rebuild(), h)
 
-    def note(place: DownProjection, found: Tensor, expected: Tensor) -> None:
-        errors[place.layer] = max(errors.get(place.layer, 0.0), _gap(found, expected.reshape(found.shape)))
+    def note(projection: DownProjection, found: Tensor, expected: Tensor) -> None:
+        errors[projection.layer] = max(errors.get(projection.layer, 0.0), _gap(found, expected.reshape(found.shape)))
 
     training = [module for module in model.modules() if module.training]
     try:
         for module in training:
             module.training = False
-        with torch.no_grad(), _Outputs(places, note), hooked(places, see=compare):
+        with torch.no_grad(), _Outputs(projections, note), hooked(projections, observer=compare):
             _run_a_few_tokens(model)
     finally:
         for module in training:
             module.training = True
-    for place in places:
-        if place.layer not in run:
-            raise UnsupportedModelError(f"{kind} is not supported: {place.name} was not run by a forward pass")
-        if not errors[place.layer] <= _tolerance(model, place):
+    for projection in projections:
+        if projection.layer not in run:
+            raise UnsupportedModelError(f"{kind} is not supported: {projection.name} was not run by a forward pass")
+        if not errors[projection.layer] <= _tolerance(model, projection):
             raise UnsupportedModelError(
-                f"{kind} is not supported: the output of {place.name} is not what its {place.width} neurons add up to "
-                f"(relative error {errors[place.layer]:.2g})"
+                f"{kind} is not supported: the output of {projection.name} is not what its {projection.width} neurons "
+                f"add up to (relative error {errors[projection.layer]:.2g})"
             )
 
 
@@ -100,52 +100,52 @@ def _gap(found: Tensor, expected: Tensor) -> float:
     return gap if gap == gap else float("inf")
 
 
-def _tolerance(model: nn.Module, place: DownProjection) -> float:
+def _tolerance(model: nn.Module, projection: DownProjection) -> float:
     tolerance = _TOLERANCE.get(next(model.parameters()).dtype, 0.05)
-    exact = all(isinstance(part, Experts) or part.is_exact for part in place.parts)
+    exact = all(isinstance(part, Experts) or part.is_exact for part in projection.parts)
     return tolerance if exact else max(tolerance, _QUANTISED)
 
 
 class _Outputs:
-    """While open, compares what no tap compares.
+    """Two more comparisons of a pass, made while it is open.
 
-    That is what each layer's MLP returns with the h of the map within it (an MLP may add the residual
-    by itself, as BLOOM's, but nothing else), and what the taps compute for routed experts with what
-    the experts' own code computes.
+    The output of each layer's MLP with the h of the map within it (an MLP may add the residual
+    by itself, as BLOOM's, but nothing else), and the hooks' own computation of routed experts with the
+    experts' code.
     """
 
-    def __init__(self, places: list[DownProjection], note: Any) -> None:
-        self._places, self._note = places, note
+    def __init__(self, projections: list[DownProjection], note: Any) -> None:
+        self._projections, self._note = projections, note
         self._handles: list[Any] = []
 
     def __enter__(self) -> None:
         latest: dict[int, Tensor] = {}
 
-        def watch(place: DownProjection) -> None:
+        def hook(projection: DownProjection) -> None:
             def keep(_module: Any, _args: Any, output: Any) -> None:
-                latest[place.layer] = _first(output)
+                latest[projection.layer] = _first(output)
 
             def compare(_module: Any, args: Any, kwargs: Any, output: Any) -> None:
-                if place.layer not in latest:
+                if projection.layer not in latest:
                     return
                 output = _first(output)
-                h = latest.pop(place.layer).reshape(output.shape)
+                h = latest.pop(projection.layer).reshape(output.shape)
                 inputs = [given for given in (*args, *kwargs.values()) if getattr(given, "shape", None) == output.shape]
                 closest = min([h, *(h + given for given in inputs)], key=lambda one: _gap(one, output))
-                self._note(place, closest, output)
+                self._note(projection, closest, output)
 
             def own(module: Any, args: Any, kwargs: Any, output: Any) -> None:
                 with at_hand(module):
-                    self._note(place, output, type(module).forward(module, *args, **kwargs))
+                    self._note(projection, output, type(module).forward(module, *args, **kwargs))
 
-            if place.mlp is not None:
-                self._handles.append(place.block.register_forward_hook(keep))
-                self._handles.append(place.mlp.register_forward_hook(compare, with_kwargs=True))
-            if isinstance(place.parts[0], Experts):
-                self._handles.append(place.parts[0].module.register_forward_hook(own, with_kwargs=True))
+            if projection.mlp is not None:
+                self._handles.append(projection.block.register_forward_hook(keep))
+                self._handles.append(projection.mlp.register_forward_hook(compare, with_kwargs=True))
+            if isinstance(projection.parts[0], Experts):
+                self._handles.append(projection.parts[0].module.register_forward_hook(own, with_kwargs=True))
 
-        for place in self._places:
-            watch(place)
+        for projection in self._projections:
+            hook(projection)
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:

@@ -1,13 +1,13 @@
-"""The maps from a layer's neurons to the residual stream: their matrices, whatever keeps them.
+"""Down projections: the maps from a layer's neurons to the residual stream, and their matrices.
 
 ```python
-place.column_norms()                 # ||W[:, j]|| of every neuron of the layer
-for part in place.parts:             # linear maps, routed experts
+projection.column_norms()            # ||W[:, j]|| of every neuron of the layer
+for part in projection.parts:        # linear maps, routed experts
     part.output(...)                 # sum over j of z_j W[:, j], plus bias
 ```
 
-A matrix may be plain, quantised, wrapped by an adapter, or kept elsewhere by accelerate: what is not
-plain is read off the map itself, column by column, and cannot be changed.
+A matrix may be plain, quantised, wrapped by an adapter, or kept elsewhere by accelerate. One that is not
+plain is read column by column from the map's outputs, and cannot be changed.
 """
 
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ class Dense:
             )
 
     def _at_zero(self) -> Tensor:
-        """What the map gives for z = 0, its bias: `[1, hidden]`."""
+        """The map's output for z = 0, its bias: `[1, hidden]`."""
         return self._apply(torch.zeros(1, self.width))
 
     def _read_columns(self) -> Iterator[Tensor]:
@@ -129,7 +129,7 @@ class Dense:
 
     def _apply(self, z: Tensor) -> Tensor:
         device, dtype = _where(self.module)
-        # `forward` and not the call: hooks that scale or watch have no part in this.
+        # `forward` and not the call: hooks that scale or observe have no part in this.
         with torch.no_grad():
             return self.module.forward(z.to(device, dtype))
 
@@ -228,7 +228,7 @@ class Experts:
 
 @dataclass(frozen=True)
 class DownProjection:
-    """The place in one layer where its neurons feed the residual stream.
+    """The down projection of one layer: where its neurons feed the residual stream.
 
     Attributes:
         layer: number of the layer, from 0.

@@ -1,12 +1,12 @@
-"""Hooks on the places where neurons feed the residual stream: change z on its way in, see z and h.
+"""Hooks on down projections: scale z on its way in, observe z and h.
 
 ```python
-with hooked(places, scaling=scaling, see=lambda place, terms, h: ...):
+with hooked(projections, scaling=scaling, observer=lambda projection, activations, h: ...):
     model(input_ids)
 ```
 
-All scaling and all capture go through here, so that what is seen is what was fed: z after scaling.
-The model is left with the hooks it had before.
+All scaling and all capture go through here, so an observer gets z after scaling. Afterwards the model has the
+hooks it had before.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -64,25 +64,25 @@ class ExpertActivations:
 
 @dataclass(frozen=True)
 class LayerActivations:
-    """What one layer's neurons put into h in one pass, part by part."""
+    """z of one layer in one pass, part by part; `h` is the layer's MLP output."""
 
     parts: tuple[DenseActivations | ExpertActivations, ...]
 
     def rebuild(self) -> Tensor:
         """h from its definition, sum over j of z_j W[:, j] plus bias: float32 `[tokens, hidden]`."""
         total: Any = 0.0
-        for term in self.parts:
-            if isinstance(term, DenseActivations):
-                h = term.part.output(term.z.reshape(-1, term.part.width))
-                total = total + (h if term.gate is None else h * term.gate.reshape(-1, 1)).float()
+        for one in self.parts:
+            if isinstance(one, DenseActivations):
+                h = one.part.output(one.z.reshape(-1, one.part.width))
+                total = total + (h if one.gate is None else h * one.gate.reshape(-1, 1)).float()
             else:
-                with at_hand(term.part.module):
-                    total = total + _output(term).float()
+                with at_hand(one.part.module):
+                    total = total + _output(one).float()
         return total
 
 
 Observer = Callable[[DownProjection, LayerActivations, Tensor], None]
-"""Called once a layer and pass with the layer's terms and its output h `[..., hidden]`."""
+"""Called once a layer and pass with the layer's activations and its output h `[..., hidden]`."""
 
 
 class Scaling:
@@ -149,52 +149,54 @@ def _check_rows(rows: int) -> Callable[..., None]:
 
 @contextmanager
 def hooked(
-    places: Sequence[DownProjection], scaling: Scaling | None = None, see: Observer | None = None
+    projections: Sequence[DownProjection], scaling: Scaling | None = None, observer: Observer | None = None
 ) -> Iterator[None]:
-    """Scale and see while the block runs; afterwards the model has the hooks it had before."""
+    """Scale and observe while the block runs; afterwards the model has the hooks it had before."""
     handles: list[Any] = []
     try:
-        if scaling is not None or see is not None:
-            for place in places:
-                keys = [(place.layer, number) for number in range(len(place.parts))]
+        if scaling is not None or observer is not None:
+            for projection in projections:
+                keys = [(projection.layer, number) for number in range(len(projection.parts))]
                 scaled = next((key for key in keys if scaling is not None and key in scaling.neurons), None)
                 if scaling is not None and scaled is not None and (rows := scaling.factors[scaled].shape[0]) > 1:
-                    checked = place.decoder_layer.register_forward_pre_hook(_check_rows(rows), with_kwargs=True)
+                    checked = projection.decoder_layer.register_forward_pre_hook(_check_rows(rows), with_kwargs=True)
                     handles.append(checked)
-                if see is not None or scaled is not None:
-                    _tap(place, scaling, see, handles)
+                if observer is not None or scaled is not None:
+                    _hook_projection(projection, scaling, observer, handles)
         yield
     finally:
         for handle in reversed(handles):
             handle.remove()
 
 
-def _tap(place: DownProjection, scaling: Scaling | None, see: Observer | None, handles: list[Any]) -> None:
-    if place.dense is not None:
-        part = place.dense
-        if scaling is not None and (place.layer, 0) in scaling.neurons:
-            handles.append(part.module.register_forward_pre_hook(_scale_input(scaling, (place.layer, 0))))
-        if see is not None:
+def _hook_projection(
+    projection: DownProjection, scaling: Scaling | None, observer: Observer | None, handles: list[Any]
+) -> None:
+    if projection.dense is not None:
+        part = projection.dense
+        if scaling is not None and (projection.layer, 0) in scaling.neurons:
+            handles.append(part.module.register_forward_pre_hook(_scale_input(scaling, (projection.layer, 0))))
+        if observer is not None:
 
-            def seen(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-                see(place, LayerActivations((DenseActivations(part, args[0]),)), output)
+            def observe(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+                observer(projection, LayerActivations((DenseActivations(part, args[0]),)), output)
 
-            handles.append(part.module.register_forward_hook(seen))
+            handles.append(part.module.register_forward_hook(observe))
         return
-    terms: dict[int, Any] = {}
+    activations: dict[int, Any] = {}
     gates: dict[int, Tensor] = {}
-    for number, part in enumerate(place.parts):
-        key = (place.layer, number)
+    for number, part in enumerate(projection.parts):
+        key = (projection.layer, number)
         scales = scaling if scaling is not None and key in scaling.neurons else None
         if isinstance(part, Experts):
-            handles.append(_ExpertsHook(part, key, scales, None if see is None else terms))
+            handles.append(_ExpertsHook(part, key, scales, None if observer is None else activations))
             continue
         if scales is not None:
             handles.append(part.module.register_forward_pre_hook(_scale_input(scales, key)))
-        if see is not None:
+        if observer is not None:
 
             def take(_module: nn.Module, args: tuple[Tensor, ...], _output: Any, number: int = number) -> None:
-                terms[number] = args[0]
+                activations[number] = args[0]
 
             handles.append(part.module.register_forward_hook(take))
             if part.gate is not None:
@@ -203,19 +205,21 @@ def _tap(place: DownProjection, scaling: Scaling | None, see: Observer | None, h
                     gates[number] = output.sigmoid()
 
                 handles.append(part.gate.register_forward_hook(take_gate))
-    if see is not None:
+    if observer is not None:
 
         def finish(_module: nn.Module, _args: Any, output: Any) -> None:
-            if len(terms) < len(place.parts):
+            if len(activations) < len(projection.parts):
                 return  # some part was not run; where that is so in the probe pass, the model is refused
             ordered = tuple(
-                terms[number] if isinstance(part, Experts) else DenseActivations(part, terms[number], gates.get(number))
-                for number, part in enumerate(place.parts)
+                activations[number]
+                if isinstance(part, Experts)
+                else DenseActivations(part, activations[number], gates.get(number))
+                for number, part in enumerate(projection.parts)
             )
-            see(place, LayerActivations(ordered), output[0] if isinstance(output, tuple) else output)
-            terms.clear()
+            observer(projection, LayerActivations(ordered), output[0] if isinstance(output, tuple) else output)
+            activations.clear()
 
-        handles.append(place.block.register_forward_hook(finish))
+        handles.append(projection.block.register_forward_hook(finish))
 
 
 def _scale_input(scaling: Scaling, key: tuple[int, int]) -> Callable[..., tuple[Tensor, ...]]:
@@ -229,41 +233,41 @@ def _scale_input(scaling: Scaling, key: tuple[int, int]) -> Callable[..., tuple[
 
 
 class _ExpertsHook:
-    """While it stands, the experts are computed by `_experts_forward`, which lets z be scaled and seen."""
+    """While it stands, the experts are computed by `_experts_forward`, which lets hooks scale and observe z."""
 
     def __init__(
         self, part: Experts, key: tuple[int, int], scaling: Scaling | None, into: dict[int, Any] | None
     ) -> None:
         self.key, self.scaling, self.into = key, scaling, into
         self._own = part.module.__dict__
-        # Accelerate's forward moves inputs and loads weights, and calls what it found under this name.
+        # Accelerate's forward moves inputs and loads weights, and calls the method of this name.
         self._name = "_old_forward" if "_old_forward" in self._own else "forward"
-        taps: list[_ExpertsHook] = self._own.setdefault(_TAPS, [])
-        if not taps:
+        hooks: list[_ExpertsHook] = self._own.setdefault(_HOOKS, [])
+        if not hooks:
             self._own[_BEFORE] = self._own.get(self._name)
-            self._own[self._name] = lambda *args, **kwargs: _experts_forward(part, taps, *args, *kwargs.values())
-        taps.append(self)
+            self._own[self._name] = lambda *args, **kwargs: _experts_forward(part, hooks, *args, *kwargs.values())
+        hooks.append(self)
 
     def remove(self) -> None:
-        taps = self._own[_TAPS]
-        taps.remove(self)
-        if not taps:
-            del self._own[_TAPS], self._own[self._name]
+        hooks = self._own[_HOOKS]
+        hooks.remove(self)
+        if not hooks:
+            del self._own[_HOOKS], self._own[self._name]
             if (before := self._own.pop(_BEFORE)) is not None:
                 self._own[self._name] = before
 
 
-_TAPS, _BEFORE = "_hneurons_taps", "_hneurons_forward_before"
+_HOOKS, _BEFORE = "_hneurons_hooks", "_hneurons_forward_before"
 
 
 def _experts_forward(
-    part: Experts, taps: list[_ExpertsHook], hidden_states: Tensor, experts: Tensor, weights: Tensor
+    part: Experts, hooks: list[_ExpertsHook], hidden_states: Tensor, experts: Tensor, weights: Tensor
 ) -> Tensor:
-    """What the experts module computes, `[tokens, hidden]`, with z in reach of the taps.
+    """The output of the experts module, `[tokens, hidden]`, computed with z in reach of the hooks.
 
     Args:
         part: the experts.
-        taps: what wants to scale or see z.
+        hooks: those that scale or observe z.
         hidden_states: `[tokens, hidden]`.
         experts: int64 `[tokens, k]`, the experts chosen.
         weights: `[tokens, k]`, the routing weights.
@@ -273,24 +277,24 @@ def _experts_forward(
     for expert, chosen in _by_expert(experts):
         z = _put(z, chosen, part.neurons(expert, hidden_states[chosen // k]))
     z = z.view(tokens, k, part.each)
-    for tap in taps:
-        if tap.scaling is not None:
-            z = tap.scaling.experts(tap.key, z, experts, part.each)
-    term = ExpertActivations(part, z, experts, weights)
-    for tap in taps:
-        if tap.into is not None:
-            tap.into[tap.key[1]] = term
-    return _output(term).to(hidden_states.dtype)
+    for hook in hooks:
+        if hook.scaling is not None:
+            z = hook.scaling.experts(hook.key, z, experts, part.each)
+    one = ExpertActivations(part, z, experts, weights)
+    for hook in hooks:
+        if hook.into is not None:
+            hook.into[hook.key[1]] = one
+    return _output(one).to(hidden_states.dtype)
 
 
-def _output(term: ExpertActivations) -> Tensor:
+def _output(one: ExpertActivations) -> Tensor:
     """Sum over a token's experts of weight_e * (W_e z_e + bias_e): `[tokens, hidden]`."""
-    tokens, k, each = term.z.shape
-    flat = term.z.reshape(tokens * k, each)
-    out = flat.new_empty(tokens * k, term.part.hidden)
-    for expert, chosen in _by_expert(term.experts):
-        out = _put(out, chosen, term.part.output(expert, flat[chosen]))
-    return (out.view(tokens, k, -1) * term.weights[..., None]).sum(dim=1)
+    tokens, k, each = one.z.shape
+    flat = one.z.reshape(tokens * k, each)
+    out = flat.new_empty(tokens * k, one.part.hidden)
+    for expert, chosen in _by_expert(one.experts):
+        out = _put(out, chosen, one.part.output(expert, flat[chosen]))
+    return (out.view(tokens, k, -1) * one.weights[..., None]).sum(dim=1)
 
 
 def _put(into: Tensor, rows: Tensor, values: Tensor) -> Tensor:
@@ -299,7 +303,7 @@ def _put(into: Tensor, rows: Tensor, values: Tensor) -> Tensor:
 
 
 def _by_expert(experts: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Each chosen expert with the places `[chosen]` in `experts.flatten()` that hold it."""
+    """Each chosen expert with the positions `[chosen]` in `experts.flatten()` that hold it."""
     flat = experts.flatten()
     order = flat.argsort(stable=True)
     counts = torch.bincount(flat).tolist()

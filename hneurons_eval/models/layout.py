@@ -1,6 +1,6 @@
-"""How a model's neurons are numbered, and the error for a model whose neurons cannot all be found.
+"""Numbering of a model's neurons, and the error for a model whose neurons cannot all be found.
 
-Imports no torch: whatever reads neuron files needs this and no more.
+Imports no torch, so that neuron files can be read without it.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import numpy as np
 
 
 class UnsupportedModelError(ValueError):
-    """The model's neurons cannot all be found, or not be changed; says which class and what is missing."""
+    """The model's neurons cannot all be found or changed; the message names the class and the missing part."""
 
 
 @dataclass(frozen=True)
 class NeuronLayout:
-    """How many neurons each layer has, and how flat indices map to them.
+    """Number of neurons of each layer, and their flat indices.
 
     Attributes:
         widths: neurons of each layer, in layer order.

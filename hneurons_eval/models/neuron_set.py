@@ -1,7 +1,9 @@
-"""Which neurons: a set of (layer, index) pairs, from which model, how chosen.
+"""Neuron sets: (layer, index) pairs, their weights and stability, the model they are of and how they were chosen.
 
 ```python
-neurons = NeuronSet.load("neurons.json")   # or a probe's directory
+neurons = NeuronSet.load("neurons.json")   # or a directory that holds a neurons.json, as a probe directory does
+for layer, index, weight, sign in neurons: ...
+neurons.to_frame()                         # needs pandas
 neurons.positive, neurons.negative         # by the sign of the probe's weights; the positive ones are the H-neurons
 neurons.save("copy.json")
 flat = neurons.flat(layout)                # checked against the model's layout
@@ -13,17 +15,23 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.util.files import is_intact, sealed, write_text_atomically
+from hneurons_eval.util.cards import About, repository_card
+from hneurons_eval.util.files import CARD, NEURONS, is_intact, sealed, write_text_atomically
+from hneurons_eval.util.frames import data_frame
+from hneurons_eval.util.hub import OnHub
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = "hneurons-neurons"
 VERSION = 1
@@ -40,7 +48,7 @@ class NeuronSetError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class NeuronSet:
+class NeuronSet(OnHub):
     """Neurons of a model, sorted by layer and index, without repeats.
 
     Attributes:
@@ -113,6 +121,30 @@ class NeuronSet:
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def __iter__(self) -> Iterator[tuple[int, int, float, str]]:
+        """(layer, index, weight, sign) of each neuron; without weights these are NaN and `positive`."""
+        weights = np.full(len(self), np.nan) if self.weights is None else self.weights
+        for layer, index, weight in zip(self.layers, self.indices, weights, strict=True):
+            sign = "negative" if weight < 0 else "none" if weight == 0 else "positive"
+            yield int(layer), int(index), float(weight), sign
+
+    def __repr__(self) -> str:
+        total = f" of {sum(self.widths):,}" if self.widths else ""
+        return f"<NeuronSet: {self.count_by_sign}{total}, {self.model or 'model unknown'}>"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A data frame with a row for each neuron: `model`, `layer`, `index`, `weight`, `stability`.
+
+        The last two are missing where they are not known.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        given = ("layers", "indices", "weights", "stability")
+        values = [[None] * len(self) if (one := getattr(self, name)) is None else one.tolist() for name in given]
+        rows = [(self.model, *row) for row in zip(*values, strict=True)]
+        return data_frame(rows, ("model", "layer", "index", "weight", "stability"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NeuronSet) and self.digest == other.digest
@@ -203,18 +235,16 @@ class NeuronSet:
 
     @classmethod
     def load(cls, path: str | Path) -> "NeuronSet":
-        """Read a neuron file, or the neurons with a weight of the probe in a directory; `positive` are its H-neurons.
+        """Read a neuron file, or the one in a probe directory; its `positive` neurons are the H-neurons.
 
         Raises:
             NeuronSetError: missing, not JSON, of another format, or with fields that do not fit.
         """
         path = Path(path)
         if os.path.isdir(path):  # False, where Path.is_dir raises, for a name that is too long for a file
-            from hneurons_eval.probe.classifier import Probe
-
-            return Probe.load(path).neurons("both")
+            path /= NEURONS
         if not os.path.isfile(path):
-            raise NeuronSetError(f"no neuron file at {path}; give a neuron JSON file or a probe directory")
+            raise NeuronSetError(f"no neuron file at {path}; give a neuron JSON file or a directory with a {NEURONS}")
         try:
             record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError, OSError) as error:
@@ -241,18 +271,32 @@ class NeuronSet:
         except NeuronSetError as error:
             raise NeuronSetError(f"{path}: {error}") from None
 
-    def push(self, repo_id: str, **options: Any) -> str:
-        """Upload to the Hub with a card; arguments, result and errors as `hub.push`."""
-        from hneurons_eval.artifacts.hub import push
+    @property
+    def facts(self) -> list[tuple[str, object]]:
+        """What a card says of these neurons, by name."""
+        share = f" ({1000 * len(self) / sum(self.widths):.3f} per mille)" if self.widths else ""
+        stable = None if self.stability is None or not len(self) else int((self.stability > 0.5).sum())
+        return [
+            ("neurons with a weight", f"{self.count_by_sign}{share}"),
+            ("digest of the neurons (SHA-256)", self.digest),
+            ("selected again on most halves of the questions", None if stable is None else f"{stable:,}"),
+        ]
 
-        return push(self, repo_id, **options)
+    def without_questions(self) -> "NeuronSet":
+        """The same neurons, with the number and a hash in place of the training questions in their provenance."""
+        kept = dict(self.provenance)
+        questions = kept.pop("training_questions", None)
+        if isinstance(questions, list):
+            digest = hashlib.sha256(json.dumps(questions, sort_keys=True).encode()).hexdigest()
+            kept |= {"training_questions_count": len(questions), "training_questions_sha256": digest}
+        return replace(self, provenance=kept)
 
-    @classmethod
-    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "NeuronSet":
-        """The neurons in a repository of the Hub or a directory like one; errors as `hub.load_neurons`."""
-        from hneurons_eval.artifacts.hub import load_neurons
-
-        return load_neurons(name, revision)
+    def save_pretrained(self, directory: str | Path, about: About | None = None, name: str | None = None) -> None:
+        """Write `neurons.json` and a card, as `push` uploads them; arguments as of `OnHub.save_pretrained`."""
+        self.save(Path(directory) / NEURONS)
+        known = (self.model, self.widths, self.facts, self.provenance, self.layers)
+        text = repository_card("NeuronSet", name or str(directory), about or About(), *known)
+        write_text_atomically(Path(directory) / CARD, text)
 
 
 def check_alpha(alpha: Any) -> float:

@@ -1,4 +1,4 @@
-"""Contributions behind answers that you have, for use with a transformers model and nothing else.
+"""Contributions behind given answers, with a transformers model and no engine.
 
 ```python
 X = answer_contributions(model, tokenizer, questions, answers)         # float32 [answers, neurons]
@@ -32,15 +32,14 @@ def answer_contributions(
 ) -> NDArray[np.float32]:
     """Contributions of every neuron over the tokens that state the answer, from one pass over each prompt and answer.
 
-    A question is the user's turn in the chat template; without one, as of a base model, question and answer stand
-    one behind the other. The answer is fed behind it, and the part of it that echoes the question is left out by the
-    rule of `spans.answer_span`.
+    A question is the user's turn in the chat template; without one, as for a base model, the answer follows the
+    question. The part of the answer that echoes the question is left out by the rule of `spans.answer_span`.
 
     Args:
         model: a transformers causal language model.
         tokenizer: its fast tokenizer.
-        questions: as they were put to the model, whatever was added to them included.
-        answers: what it said, one for each question.
+        questions: the full user messages.
+        answers: the model's, one for each question.
         reduce: `mean` (the paper's) or `max` over the tokens.
         whole: take all tokens of each answer, for long ones.
 
@@ -94,7 +93,7 @@ def _tokenised(tokenizer: Any, question: str, answer: str, number: int, whole: b
     stated = [] if span is None else token_positions(encoded["offset_mapping"], span)
     if not stated:
         raise ValueError(f"answer {number} says nothing: {answer!r}; leave out such answers and their questions")
-    return [*prompt, *encoded["input_ids"]], [len(prompt) + place for place in stated]
+    return [*prompt, *encoded["input_ids"]], [len(prompt) + number for number in stated]
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

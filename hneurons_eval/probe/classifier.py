@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,12 +31,22 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import validate_data
 
 from hneurons_eval.analysis.calibration import Platt
+from hneurons_eval.models.layout import NeuronLayout
+from hneurons_eval.models.neuron_set import NeuronSet, Sign
 from hneurons_eval.probe.l1_path import Path, checked, fit_paths
 from hneurons_eval.probe.l2 import decide, fit_l2
-from hneurons_eval.util.files import is_intact, sealed, write_atomically, write_text_atomically
-
-if TYPE_CHECKING:
-    from hneurons_eval.models.neuron_set import NeuronSet, Sign
+from hneurons_eval.util.cards import About, repository_card
+from hneurons_eval.util.files import (
+    CARD,
+    NEURONS,
+    PROBE,
+    WEIGHTS,
+    is_intact,
+    sealed,
+    write_atomically,
+    write_text_atomically,
+)
+from hneurons_eval.util.hub import OnHub
 
 Floats = NDArray[np.float64]
 _validated: Any = validate_data  # pyright takes its default "no_validation" for the type of X and y
@@ -52,7 +62,7 @@ class ProbeNotFittedError(ProbeError, NotFittedError):
     """A probe that was used before `fit`."""
 
 
-class Probe(ClassifierMixin, BaseEstimator):
+class Probe(OnHub, ClassifierMixin, BaseEstimator):
     """L1 or L2 logistic regression on contributions, neither standardised nor centred (as in the paper).
 
     A binary classifier of scikit-learn: it works in `Pipeline`, `cross_val_score` and `GridSearchCV`.
@@ -264,7 +274,7 @@ class Probe(ClassifierMixin, BaseEstimator):
         """The second class (1) where its probability is above the threshold, else the first (0), [rows]."""
         return self.classes_[(self.predict_proba(X)[:, 1] > self.threshold_).astype(np.int64)]
 
-    def neurons(self, sign: "Sign" = "positive") -> "NeuronSet":
+    def neurons(self, sign: Sign = "positive") -> NeuronSet:
         """Neuron set of the weights of one sign.
 
         Args:
@@ -275,9 +285,6 @@ class Probe(ClassifierMixin, BaseEstimator):
             ProbeError: not fitted.
             ValueError: another sign.
         """
-        from hneurons_eval.models.layout import NeuronLayout
-        from hneurons_eval.models.neuron_set import NeuronSet
-
         self._check_fitted()
         flat = np.flatnonzero(self.coef_)
         chosen_by = {
@@ -311,14 +318,24 @@ class Probe(ClassifierMixin, BaseEstimator):
             for own, best in zip(picked, order, strict=True)
         ]
 
-    def save(self, directory: str | FilePath) -> None:
-        """Write probe.json and weights.safetensors.
+    def _selects(self, neurons: NeuronSet) -> bool:
+        """Whether neurons are those of this probe, with its weights."""
+        own = self.neurons("both")
+        theirs, ours = (None if one.weights is None else one.weights.tolist() for one in (neurons, own))
+        return self.penalty_ == "l1" and neurons == own and theirs == ours
+
+    def save(self, directory: str | FilePath, neurons: NeuronSet | None = None) -> None:
+        """Write probe.json and weights.safetensors, and of an L1 probe neurons.json.
 
         A new directory appears whole or not at all. In one that exists, each file is replaced whole,
         probe.json last; should the second be lost, the checksum shows it.
 
+        Args:
+            directory: where to.
+            neurons: those of the probe with their stability; default without.
+
         Raises:
-            ProbeError: not fitted, or metadata that JSON cannot hold.
+            ProbeError: not fitted, metadata that JSON cannot hold, or neurons that are not the probe's.
         """
         from safetensors.numpy import save
 
@@ -327,6 +344,9 @@ class Probe(ClassifierMixin, BaseEstimator):
             raise ProbeError(
                 f"a saved probe has labels 0 and 1, not {self.classes_.tolist()}; fit it on y == {self.classes_[1]!r}."
             )
+        if neurons is not None and not self._selects(neurons):
+            raise ProbeError("the neurons to save are not those of the probe; leave them out.")
+        kept = self.neurons("both") if neurons is None and self.penalty_ == "l1" else neurons
         weights = save({"coef": self.coef_.astype(np.float64), "intercept": np.array([self.intercept_])})
         record = {
             "format": FORMAT,
@@ -348,18 +368,18 @@ class Probe(ClassifierMixin, BaseEstimator):
         target = FilePath(directory)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            _write_files(target, weights, text)
+            _write_files(target, weights, text, kept)
             return
         staging = FilePath(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
-            _write_files(staging, weights, text)
+            _write_files(staging, weights, text, kept)
             staging.chmod(0o755)
             try:
                 os.replace(staging, target)
             except OSError:
                 if not target.is_dir():
                     raise
-                _write_files(target, weights, text)  # another process made it meanwhile
+                _write_files(target, weights, text, kept)  # another process made it meanwhile
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -374,7 +394,7 @@ class Probe(ClassifierMixin, BaseEstimator):
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        described, weighed = FilePath(directory) / "probe.json", FilePath(directory) / "weights.safetensors"
+        described, weighed = FilePath(directory) / PROBE, FilePath(directory) / WEIGHTS
         try:
             record = json.loads(described.read_text(encoding="utf-8"))
             content = weighed.read_bytes()
@@ -415,18 +435,17 @@ class Probe(ClassifierMixin, BaseEstimator):
         probe.coef_, probe.intercept_, probe.n_features_in_ = coef, float(intercept[0]), len(coef)
         return probe
 
-    def push(self, repo_id: str, **options: Any) -> str:
-        """Upload to the Hub with a card; arguments, result and errors as `hub.push`."""
-        from hneurons_eval.artifacts.hub import push
-
-        return push(self, repo_id, **options)
-
-    @classmethod
-    def from_pretrained(cls, name: str | FilePath, revision: str | None = None) -> "Probe":
-        """The probe in a repository of the Hub or a directory like one; errors as `hub.load_probe`."""
-        from hneurons_eval.artifacts.hub import load_probe
-
-        return load_probe(name, revision)
+    def save_pretrained(self, directory: str | FilePath, about: About | None = None, name: str | None = None) -> None:
+        """Write the probe, its neurons and a card, as `push` uploads them; arguments as of `OnHub.save_pretrained`."""
+        target = FilePath(directory)
+        there = NeuronSet.load(target) if (target / NEURONS).is_file() else None
+        self.save(target, there if there is not None and self._selects(there) else None)
+        neurons = NeuronSet.load(target) if self.penalty_ == "l1" else None
+        rows = [("penalty", self.penalty_), ("C", f"{self.C_:g}"), ("threshold", f"{self.threshold_:.4f}")]
+        facts, layers = ([], None) if neurons is None else (neurons.facts, neurons.layers)
+        known = (self.model, self.widths, [*facts, *rows], self.metadata, layers)
+        text = repository_card("Probe", name or str(directory), about or About(), *known)
+        write_text_atomically(target / CARD, text)
 
 
 def _calibration(given: Any) -> Platt:
@@ -443,6 +462,10 @@ def _calibration(given: Any) -> Platt:
     return found
 
 
-def _write_files(directory: FilePath, weights: bytes, described: str) -> None:
-    write_atomically(directory / "weights.safetensors", lambda path: path.write_bytes(weights))
-    write_text_atomically(directory / "probe.json", described)
+def _write_files(directory: FilePath, weights: bytes, described: str, neurons: NeuronSet | None) -> None:
+    write_atomically(directory / WEIGHTS, lambda path: path.write_bytes(weights))
+    if neurons is None:
+        (directory / NEURONS).unlink(missing_ok=True)
+    else:
+        neurons.save(directory / NEURONS)
+    write_text_atomically(directory / PROBE, described)

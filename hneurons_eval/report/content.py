@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hneurons_eval.analysis.detection import LABELS
 from hneurons_eval.analysis.dose_response import series_of
+from hneurons_eval.artifacts.logs import tried_answers
 from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report.detection import by_question_set, detection_cells, detection_note, sets_cells, verdicts
 from hneurons_eval.report.dose_response import headline_cells, sets_in_words, side_cells
@@ -104,44 +105,23 @@ def answers_in(log: "EvalLog") -> list[dict[str, Any]]:
     What does not fit, in a log that another program wrote, is left out.
     """
     found = []
-    for sample in log.samples or []:
-        score = (sample.scores or {}).get("detected")
-        details = (score.metadata or {}) if score else {}
-        p, label = details.get("probability"), details.get("label")
-        if score is None or label not in LABELS or isinstance(p, bool) or not isinstance(p, int | float):
+    for one in tried_answers(log):
+        p = one.probability
+        if one.label not in LABELS or isinstance(p, bool) or not isinstance(p, int | float):
             continue
-        response = str(score.answer or "")
         found.append(
             {
-                "question": str(details.get("question") or ""),
-                "response": response,
-                "span": _span(details.get("span"), len(response)),
-                "label": label,
+                "question": str(one.question),
+                "response": one.response,
+                "span": _span(one.span, len(one.response)),
+                "label": one.label,
                 "probability": float(p),
-                "called": "hallucinated" if details.get("prediction") else "faithful",
-                "dataset": str(details.get("dataset") or ""),
-                "selected": details.get("selected"),
+                "called": "hallucinated" if one.prediction else "faithful",
+                "dataset": str(one.dataset),
+                "selected": one.selected,
             }
         )
     return found
-
-
-def probe_summary_in(log: "EvalLog") -> dict[str, Any]:
-    """The summary of the probe that a log of `probe` or `detect` carries; empty without one."""
-    from inspect_ai.log import read_eval_log_sample, read_eval_log_sample_summaries
-
-    of_task = (log.eval.metadata or {}).get("probe")
-    if isinstance(of_task, dict):
-        return of_task
-    samples = log.samples or []
-    if not samples and log.eval.task.split("/")[-1] == "probe":  # every sample has it, and one is read quickly
-        first = read_eval_log_sample_summaries(log.location)[:1]
-        samples = [read_eval_log_sample(log.location, one.id, one.epoch) for one in first]
-    for sample in samples:
-        for score in (sample.scores or {}).values():
-            if isinstance(of_sample := (score.metadata or {}).get("probe"), dict):
-                return of_sample
-    return {}
 
 
 def _span(value: Any, length: int) -> list[int] | None:

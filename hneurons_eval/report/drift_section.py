@@ -1,7 +1,7 @@
 """What a report says of a log of the task `drift`: did training move these neurons more, or less, than others?
 
 ```python
-drift_log = drift_log_of(read_eval_log("LOG"), "drift")
+drift_log = drift_log_of(read_log("LOG"), "drift")
 section(drift_log), overview_line(drift_log), picture(section(drift_log))
 ```
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hneurons_eval.analysis.dose_response import LEVEL
+from hneurons_eval.artifacts.logs import figures_of
 from hneurons_eval.report.figures import BLUE, GREY, ORANGE, canvas, caption, png
 from hneurons_eval.report.wording import KINDS, Cells, Figures, Line, interval, line
 
@@ -35,11 +36,7 @@ class DriftLog(NamedTuple):
 
 def drift_log_of(log: "EvalLog", title: str) -> DriftLog:
     """What a log of `drift` found; it has to hold its samples."""
-    figures = {
-        name: float(one.value)
-        for score in (log.results.scores if log.results else ())
-        for name, one in score.metrics.items()
-    }
+    figures = figures_of(log)
     layers: list[tuple[int, float, float]] = []
     for sample in log.samples or []:
         details = next((score.metadata or {} for score in (sample.scores or {}).values()), {})

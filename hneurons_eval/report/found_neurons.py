@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,10 @@ from hneurons_eval.analysis.detection import LABELS
 from hneurons_eval.analysis.metrics import auroc
 from hneurons_eval.analysis.overlap import LayerBand, layer_band
 from hneurons_eval.analysis.shuffled_labels import ShuffledError
-from hneurons_eval.artifacts.paths import artifact_root
+from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.models.controls import ActivityError
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
-from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.report.figures import is_informative
 from hneurons_eval.util.packing import unpack
 
@@ -48,48 +48,32 @@ class FoundNeurons:
     directory: Path | None = None
 
 
-def found_neurons(summary: Mapping[str, Any], near: Sequence[Path]) -> FoundNeurons:
+def found_neurons(summary: Mapping[str, Any], near: Sequence[str | Path]) -> FoundNeurons:
     """The neurons and the path that the summary of a probe names, as far as they can be read.
 
     Args:
-        summary: `directory` and `neurons_file`, as `probe_summary_in` gives them.
-        near: files or directories, in or above which a relative name is looked for.
+        summary: `directory` or `neurons_file`, as `logs.probe_summary` gives them.
+        near: logs, above which a relative name is looked for.
     """
-    probe, neurons, files = None, None, []
-    if directory := located(summary.get("directory"), near):
-        try:
-            probe = Probe.load(directory)
-            neurons = probe.neurons("both") if probe.penalty_ == "l1" else None
-            files.append(str(directory))
-        except (ProbeError, NeuronSetError, ValueError, OSError):
-            probe = None
-    if file := located(summary.get("neurons_file"), near):
-        try:
-            neurons = NeuronSet.load(file)
-            files.append(str(file))
-        except (NeuronSetError, OSError):
-            pass  # those of the probe stand, without their stability
-    if neurons is not None and not len(neurons):
-        neurons = None
-    widths = probe.widths if probe else tuple((neurons.widths or ()) if neurons else ())
+    found = None
+    for name in (summary.get("directory"), summary.get("neurons_file")):
+        if found is None and isinstance(name, str) and name:
+            with suppress(ValueError, OSError):
+                found = resolve(name, near=near)
+    if found is None:
+        return FoundNeurons()
+    probe, neurons = found.probe, found.neurons
+    widths = probe.widths if probe else (neurons.widths or ()) if neurons is not None else ()
     curve = probe.metadata.get("curve") if probe else None
     usable = isinstance(curve, list) and all(isinstance(point, dict) and "C" in point for point in curve)
-    C = probe.C_ if probe else math.nan
     return FoundNeurons(
-        neurons, widths, curve or () if usable else (), C, tuple(files), directory if probe is not None else None
+        neurons if neurons is not None and len(neurons) else None,
+        widths,
+        curve or () if usable else (),
+        probe.C_ if probe else math.nan,
+        (str(found.directory or found.file),),
+        found.directory,
     )
-
-
-def located(name: Any, near: Sequence[Path]) -> Path | None:
-    """A file or directory where it was written, or below an ancestor of what is near, or among the artifacts."""
-    if not name or not isinstance(name, str):
-        return None
-    path = Path(name)
-    places = [path]
-    if not path.is_absolute():
-        places += [parent / path for one in near for parent in one.absolute().parents]
-    places.append(artifact_root().joinpath(*path.parts[-3:]))
-    return next((place for place in places if place.exists()), None)
 
 
 def identification(found: FoundNeurons, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """What a report says of a log whose answers have risks: do they tell wrong from right, and what withholding would win.
 
 ```python
-risk_log = risk_log_of(read_eval_log("LOG"), "a task")   # None where the log has no such scores
+risk_log = risk_log_of(read_log("LOG"), "a task")   # None where the log has no such scores
 section(risk_log), overview_line(risk_log), picture(section(risk_log))
 ```
 """

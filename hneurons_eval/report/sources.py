@@ -6,18 +6,20 @@ said = report_of(["logs"], whole=True)  # for `terminal.print_report` and `html_
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inspect_ai.log import EvalLog, read_eval_log
+from inspect_ai.log import EvalLog
 
 from hneurons_eval.analysis.dose_response import SweepError, arrange, corrected, dose_response
 from hneurons_eval.artifacts.external_sweep import external_sweep, first_scorer, scaling_of, values_of
+from hneurons_eval.artifacts.logs import figures_of, probe_summary, read_log, read_logs, stage_of
+from hneurons_eval.artifacts.references import located
 from hneurons_eval.engine.risk_requests import DECISIONS
-from hneurons_eval.report.content import answers_in, content, probe_summary_in
+from hneurons_eval.report.content import answers_in, content
 from hneurons_eval.report.drift_section import DriftLog, drift_log_of
-from hneurons_eval.report.found_neurons import FoundNeurons, found_neurons, located
+from hneurons_eval.report.found_neurons import FoundNeurons, found_neurons
 from hneurons_eval.report.overview import StageFigures
 from hneurons_eval.report.risk_section import RiskLog, risk_log_of, risk_score_in
 from hneurons_eval.report.wording import Line, line
@@ -40,7 +42,7 @@ def report_of(paths: Sequence[str], whole: bool) -> dict[str, Any]:
     Raises:
         UsageError: a file that is not a log, or nothing that a report shows.
     """
-    headers = read_headers(paths)
+    headers = list(read_logs(paths, header_only=True))
     ours = newest(headers)
     external, notes, lines = read_external(headers)
     risks, drifts = read_risks(headers), read_drifts(headers)
@@ -60,45 +62,11 @@ def summary_of(logs: Sequence[EvalLog]) -> dict[str, Any]:
     return content([stage_figures(log) for log in newest(logs)], {}, FoundNeurons())
 
 
-def read_headers(paths: Iterable[str]) -> list[EvalLog]:
-    """The logs that files and directories hold, without their samples.
-
-    Raises:
-        UsageError: one that cannot be read.
-    """
-    files: dict[Path, None] = {}
-    for path in map(Path, paths):
-        files |= dict.fromkeys(sorted(path.glob("*.eval")) if path.is_dir() else [path])
-    found = []
-    for file in files:
-        try:
-            log = read_eval_log(str(file), header_only=True)
-        except Exception as error:
-            raise UsageError(f"{file} is not an Inspect log ({type(error).__name__})") from error
-        log.location = log.location or str(file)
-        found.append(log)
-    return found
-
-
 def is_sweep(log: EvalLog) -> bool:
     """Whether a log is of a task that scales neurons by several factors: it names them, or its figures have slopes."""
     if stage_of(log) == DRIFT:
         return False  # it names neurons, and scales none
-    return "neurons_digest" in (log.eval.metadata or {}) or any(name.endswith("_slope") for name in figures_in(log))
-
-
-def stage_of(log: EvalLog) -> str:
-    """The name of a log's task, without its package."""
-    return log.eval.task.split("/")[-1]
-
-
-def figures_in(log: EvalLog) -> dict[str, float]:
-    """All figures of a log by name."""
-    return {
-        name: float(value.value)
-        for score in (log.results.scores if log.results else ())
-        for name, value in score.metrics.items()
-    }
+    return "neurons_digest" in (log.eval.metadata or {}) or any(name.endswith("_slope") for name in figures_of(log))
 
 
 def newest(logs: Sequence[EvalLog]) -> list[EvalLog]:
@@ -120,19 +88,16 @@ def _age(log: EvalLog) -> tuple[bool, str]:
 def stage_figures(log: EvalLog) -> StageFigures:
     """What a report takes from a log."""
     facts = {"model": log.eval.model}
-    metadata, summary = log.eval.metadata or {}, probe_summary_in(log)
+    metadata, stage = log.eval.metadata or {}, stage_of(log)
+    summary = probe_summary(log) if stage in ("probe", "detect") and log.results else {}
     if metadata.get("scaled"):
         facts["scaled"] = str(metadata["scaled"])
     named = {"neurons": metadata.get("neurons") or summary.get("neurons_file"), "probe": summary.get("directory")}
     for name, path in named.items():
         if path:  # as the reader finds it, who may be in another directory than the run was
-            facts[name] = str(located(path, [_file(log)]) or path)
-    stage = stage_of(log)
-    return StageFigures(stage, figures_in(log), log.location, facts, title_of(log), is_sweep(log), str(log.status))
-
-
-def _file(log: EvalLog) -> Path:
-    return Path(log.location.removeprefix("file://"))
+            found = located(str(path), [log.location])
+            facts[name] = str(found.resolve() if found else path)
+    return StageFigures(stage, figures_of(log), log.location, facts, title_of(log), is_sweep(log), str(log.status))
 
 
 def title_of(log: EvalLog) -> str:
@@ -150,13 +115,13 @@ def read_answers(
     summary: dict[str, Any] = {}
     for log in logs:
         if stage_of(log) in ("probe", "detect") and log.results:
-            whole = read_eval_log(log.location)
+            whole = read_log(log.location)
             answers[log.location] = answers_in(whole)
-            summary = summary or probe_summary_in(whole)
+            summary = summary or probe_summary(whole)
     named = [stage.facts["neurons"] for stage in stages if "neurons" in stage.facts]
     if not summary and named:
         summary = {"neurons_file": named[-1]}
-    return answers, found_neurons(summary, [_file(log) for log in logs])
+    return answers, found_neurons(summary, [log.location for log in logs])
 
 
 # --- external tasks --------------------------------------------------------------------------------------
@@ -173,7 +138,7 @@ def read_external(logs: Sequence[EvalLog]) -> tuple[list[StageFigures], list[str
     for group in groups.values():
         name, alone = stage_of(group[0]), True
         several = len({scaling_of(log.eval.model_args)[1] for log in group}) > 1
-        whole = [read_eval_log(log.location) for log in group if several or _at_alpha(log) or _withholds(log)]
+        whole = [read_log(log.location) for log in group if several or _at_alpha(log) or _withholds(log)]
         try:
             if several:
                 sweep = external_sweep(whole)
@@ -230,7 +195,7 @@ def read_risks(logs: Sequence[EvalLog]) -> list[RiskLog]:
     for log in sorted(logs, key=lambda log: log.eval.created):
         if risk_score_in(log) is not None:
             kept[log.eval.task, log.eval.model, str(log.eval.dataset.name), _at_alpha(log)] = log
-    found = [risk_log_of(read_eval_log(log.location), f"{title_of(log)}{_at_alpha(log)}") for log in kept.values()]
+    found = [risk_log_of(read_log(log.location), f"{title_of(log)}{_at_alpha(log)}") for log in kept.values()]
     return [one for one in found if one is not None]
 
 
@@ -241,4 +206,4 @@ def read_drifts(logs: Sequence[EvalLog]) -> list[DriftLog]:
         if stage_of(log) == DRIFT:
             about = log.eval.metadata or {}
             kept[str(about.get("base")), str(about.get("checkpoints"))] = log
-    return [drift_log_of(read_eval_log(log.location), f"drift: {log.eval.dataset.name or ''}") for log in kept.values()]
+    return [drift_log_of(read_log(log.location), f"drift: {log.eval.dataset.name or ''}") for log in kept.values()]

@@ -61,9 +61,11 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
     """Check a task's arguments against its annotations when it is called.
 
     Inspect guesses types on the command line: `-T folds=five` is text, `-T judge=` is None, `-T dataset=a,b` is a list.
+    The signature takes any other name too, so that Inspect passes it on to be refused: it would only warn, and start.
 
     Raises (from the decorated function):
-        UsageError: an argument of another type; names the expected type, the value and the default.
+        UsageError: an unknown argument; lists the known ones. An argument of another type; names the expected type, the
+            value and the default.
     """
     signature, hints = inspect.signature(function), get_type_hints(function)
     adapters: dict[str, TypeAdapter[Any]] = {
@@ -72,6 +74,9 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if unknown := [name for name in kwargs if name not in signature.parameters]:
+            known = ", ".join(signature.parameters)
+            raise UsageError(f"{function.__name__} has no parameter {unknown[0]}; it takes {known}")
         bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             given = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -84,6 +89,8 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
                 raise UsageError(f"{name} should be {kinds}, found {found}; left out it is {default!r}") from None
         return function(*bound.args, **bound.kwargs)
 
+    others = inspect.Parameter("others", inspect.Parameter.VAR_KEYWORD)
+    checked.__signature__ = signature.replace(parameters=[*signature.parameters.values(), others])  # pyright: ignore[reportAttributeAccessIssue]
     return checked
 
 

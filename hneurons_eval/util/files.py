@@ -10,12 +10,19 @@ from typing import Any
 
 SEAL = "sha256"
 """Member of a sealed JSON object with the hash of all other members."""
+NEURONS, PROBE, WEIGHTS = "neurons.json", "probe.json", "weights.safetensors"
+BASELINES, ACTIVITY, SHUFFLED = "baselines.safetensors", "activity.safetensors", "shuffled.safetensors"
+PROBE_FILES = (PROBE, WEIGHTS, NEURONS, BASELINES, ACTIVITY, SHUFFLED)
+"""Files of a probe directory, here and on the Hub. L2 probes have no neurons; the last three are optional: baselines
+fitted on the same answers, mean and deviation of each neuron's contribution, and selections on shuffled labels."""
+CARD = "README.md"
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], *, sync: bool = True) -> None:
     """Write a file atomically: `write` fills a temporary file, which is flushed to disk and renamed to `path`.
 
-    A reader sees the old file or the new one, never a part. A failure leaves the old one untouched.
+    A reader sees the old file or the new one, never a part. A failure leaves the old one untouched. Without `sync` it
+    is not flushed: safe from the death of the process, but not yet from a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -23,8 +30,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -3,6 +3,7 @@
 from concurrent.futures import Future
 from typing import Any
 
+from hneurons_eval.engine.offsets import end_tokens
 from hneurons_eval.engine.requests import (
     Captured,
     CaptureRequest,
@@ -62,7 +63,7 @@ class BaseEngine:
             self.generation_config = GenerationConfig.from_pretrained(self.source, revision=revision or "main")
         except OSError:  # a checkpoint without one
             self.generation_config = GenerationConfig()
-        self.end_tokens = _end_tokens(self.generation_config, self.tokenizer)
+        self.end_tokens = end_tokens(self.generation_config, self.tokenizer)
 
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
         """Queue an answer to sample.
@@ -93,9 +94,3 @@ class BaseEngine:
 
     def _submit(self, pending: PendingRequest) -> None:
         raise NotImplementedError
-
-
-def _end_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
-    ends = generation_config.eos_token_id
-    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
-    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hneurons_eval.engine.activation_records import History, mean_hidden
+from hneurons_eval.engine.activation_records import Activations, stack
+from hneurons_eval.models.contributions import cett
 from hneurons_eval.vllm.request_extras import Ranges, Regions, RequestExtras, count, memberships, positions
 
 
@@ -22,7 +23,7 @@ class Capture:
         members: bool `[cells, regions]`, which regions a cell belongs to.
         seen: bool `[positions]`, which have been counted.
         sums: float32 `[cells, neurons of this rank]`.
-        history: of the tokens kept apart, in order.
+        activations: of the tokens kept apart, in order.
         logprobs, entropies: by position of their token.
         hidden: float32 `[hidden size]`, sum of final states over the first region.
     """
@@ -32,7 +33,7 @@ class Capture:
     members: np.ndarray
     seen: np.ndarray
     sums: Tensor
-    history: History = field(default_factory=list)
+    activations: Activations = field(default_factory=list)
     logprobs: dict[int, Tensor] = field(default_factory=dict)
     entropies: dict[int, Tensor] = field(default_factory=dict)
     hidden: Tensor | None = None
@@ -48,10 +49,10 @@ class Capture:
     def kept(self) -> int:
         """The next position to keep apart."""
         assert self.extras.keep_from is not None
-        return self.extras.keep_from + len(self.history)
+        return self.extras.keep_from + len(self.activations)
 
     def result(
-        self, wanted: Regions | None, layers: Sequence[slice], norms: Tensor, watched: Sequence[int]
+        self, wanted: Regions | None, layers: Sequence[slice], norms: Tensor, columns: Sequence[int]
     ) -> dict[str, Tensor]:
         """The tensors of `NeuronHooks.fetch`.
 
@@ -59,7 +60,7 @@ class Capture:
             wanted: the regions to fetch; default the request's own.
             layers: for each layer its columns in `sums`.
             norms: column norms, float32 `[neurons of this rank]`.
-            watched: columns of the neurons with per-token contributions.
+            columns: those of the neurons with per-token contributions.
 
         Raises:
             ValueError: some position was never computed.
@@ -73,28 +74,31 @@ class Capture:
         for name, values in (("logprobs", self.logprobs), ("entropies", self.entropies)):
             if values:
                 first = min(values)
-                found[name] = torch.stack([values[place] for place in range(first, first + len(values))])
+                found[name] = torch.stack([values[position] for position in range(first, first + len(values))])
         if self.hidden is not None:
             found["hidden"] = self.hidden / count(extras.regions[0])
         elif extras.keep_from is not None and regions[0][0] is None:
-            hidden = mean_hidden(self.history, [place - extras.keep_from for place in positions(regions[0][1])])
+            answer = [self.activations[position - extras.keep_from] for position in positions(regions[0][1])]
+            hidden = stack(answer, self.sums.device).mean_hidden()
             if hidden is not None:
-                found["hidden"] = torch.from_numpy(hidden)
+                found["hidden"] = hidden
         if extras.watch:
-            found["watched"] = self._watched(watched, layers, norms)
+            found["watched"] = self._per_token(columns, layers, norms)
         return found
 
-    def _watched(self, watched: Sequence[int], layers: Sequence[slice], norms: Tensor) -> Tensor:
+    def _per_token(self, neurons: Sequence[int], layers: Sequence[slice], norms: Tensor) -> Tensor:
         """Contributions of some neurons to each token kept apart: float32 `[tokens, some]`."""
         device = self.sums.device
-        if not self.history:
-            return torch.zeros(0, len(watched), device=device)
-        columns = torch.tensor(watched, dtype=torch.long, device=device)
-        starts = torch.tensor([part.stop for part in layers], device=device)
+        if not self.activations:
+            return torch.zeros(0, len(neurons), device=device)
+        columns = torch.tensor(neurons, dtype=torch.long, device=device)
+        starts = torch.tensor([own.stop for own in layers], device=device)
         layer = torch.searchsorted(starts, columns, right=True)
-        z = torch.stack([record.z[row].to(device).index_select(0, columns) for record, row in self.history])
-        inverse = torch.stack([record.inverse[row].to(device).index_select(0, layer) for record, row in self.history])
-        return z.float().abs() * inverse * norms[columns]
+        z = torch.stack([record.z[row].to(device).index_select(0, columns) for record, row in self.activations])
+        inverse = torch.stack(
+            [record.inverse[row].to(device).index_select(0, layer) for record, row in self.activations]
+        )
+        return cett(z, inverse, norms[columns])
 
     def _region(self, number: int | None, kept: Ranges, layers: Sequence[slice]) -> Tensor:
         """The mean (or maximum) over one region, column norms still missing: float32 `[neurons of this rank]`."""
@@ -107,16 +111,13 @@ class Capture:
             parts.append(own.sum(dim=0) if mean else own.amax(dim=0))
             total += count(extras.regions[number])
         if kept and extras.keep_from is not None:
-            places = [place - extras.keep_from for place in positions(kept)]
-            if not 0 <= places[0] <= places[-1] < len(self.history):
-                raise ValueError(f"{places[0]} to {places[-1]} asked for of {len(self.history)} tokens kept apart")
-            rows = [self.history[place] for place in places]
-            z = torch.stack([record.z[row].to(device) for record, row in rows]).float().abs_()
-            inverse = torch.stack([record.inverse[row].to(device) for record, row in rows])  # [tokens, layers]
-            for layer, part in enumerate(layers):
-                z[:, part] *= inverse[:, layer, None]
-            parts.append(z.sum(dim=0) if mean else z.amax(dim=0))
-            total += len(places)
+            tokens = [position - extras.keep_from for position in positions(kept)]
+            if not 0 <= tokens[0] <= tokens[-1] < len(self.activations):
+                raise ValueError(f"{tokens[0]} to {tokens[-1]} asked for of {len(self.activations)} tokens kept apart")
+            record = stack([self.activations[token] for token in tokens], device)
+            values = [cett(record.z[:, own], record.inverse[:, layer, None], None) for layer, own in enumerate(layers)]
+            parts.append(torch.cat([one.sum(dim=0) if mean else one.amax(dim=0) for one in values]))
+            total += len(tokens)
         if not parts:
             raise ValueError("a region has no tokens")
         whole = torch.stack(parts)

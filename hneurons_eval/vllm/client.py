@@ -20,7 +20,8 @@ from typing import Any
 
 import httpx
 
-from hneurons_eval.engine.decode_loop import settle
+from hneurons_eval.engine.futures import resolve
+from hneurons_eval.engine.registry import EngineRegistry
 from hneurons_eval.models.checkpoints import CheckpointError, check_dtype, resolve_model
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.vllm.base import BaseEngine
@@ -32,7 +33,7 @@ from hneurons_eval.vllm.requests import (
     PendingCapture,
     PendingGeneration,
     PendingRequest,
-    WorkerCapture,
+    from_bytes,
 )
 
 MAX_IN_FLIGHT = 256
@@ -137,10 +138,10 @@ class ClientEngine(BaseEngine):
             async with self._in_flight:
                 then = await self._retried(pending)
         except asyncio.CancelledError:
-            settle(pending.future, error=RuntimeError(f"the connection to {self.url} was closed"))
+            resolve(pending.future, error=RuntimeError(f"the connection to {self.url} was closed"))
             raise
         except Exception as error:
-            settle(pending.future, error=error)
+            resolve(pending.future, error=error)
             return
         if then is not None:
             await self._complete(then)
@@ -168,7 +169,7 @@ class ClientEngine(BaseEngine):
             body = json.dumps({"regions": then.regions}).encode()
             response = _checked(await self._send("POST", f"{CAPTURES}/{key}", body))
             kept = False
-            then.done(WorkerCapture.from_bytes(response.content))
+            then.done(from_bytes(response.content))
             return None
         finally:
             if kept:
@@ -176,9 +177,9 @@ class ClientEngine(BaseEngine):
 
     async def _sample(self, pending: PendingRequest, extras: RequestExtras) -> Completion:
         """The server's completion."""
-        digests = {"neurons": await self._upload(pending.request.neurons if extras.neurons else None)}
+        digests = {"neurons": await self._upload(pending.request.intervention.neurons if extras.neurons else None)}
         if extras.watch:
-            digests["watch"] = await self._upload(pending.watch)
+            digests["watch"] = await self._upload(pending.per_token)
         body = NEUTRAL | pending.sampling_params(self.end_tokens)
         body |= {"model": self.about.model, "prompt": list(pending.tokens), "n": 1}
         body |= {"return_token_ids": True, "return_tokens_as_token_ids": True}
@@ -312,8 +313,7 @@ def _descending(token: int, own: float, top: Mapping[str, float]) -> dict[int, f
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-_ENGINES: dict[tuple[Any, ...], ClientEngine] = {}
-_ENGINES_LOCK = threading.Lock()
+_ENGINES: EngineRegistry[ClientEngine] = EngineRegistry()
 
 
 def get_client_engine(
@@ -339,10 +339,8 @@ def get_client_engine(
         ServerError: no server, another API key, no plugin, another version, checkpoint or dtype.
         CheckpointError: the model cannot be found or read here.
     """
-    key = (resolve_model(name), _server_url(url), api_key, revision, dtype)
-    with _ENGINES_LOCK:
-        if key not in _ENGINES:
-            _ENGINES[key] = ClientEngine(
-                name, url, api_key, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code
-            )
-        return _ENGINES[key]
+    key = (resolve_model(name), _server_url(url), api_key, revision, dtype, trust_remote_code)
+    return _ENGINES.get(
+        key,
+        lambda: ClientEngine(name, url, api_key, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code),
+    )

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
-from hneurons_eval.engine.decode_loop import settle
+from hneurons_eval.engine.futures import resolve
+from hneurons_eval.engine.registry import EngineRegistry
 from hneurons_eval.engine.requests import Captured, CaptureRequest
 from hneurons_eval.models.checkpoints import check_dtype, resolve_model
 from hneurons_eval.models.layout import UnsupportedModelError
@@ -177,7 +178,7 @@ class VLLMEngine(BaseEngine):
             waiting.append(self._queue.get())
         for pending in waiting:
             if pending is not None:
-                settle(pending.future, error=error)
+                resolve(pending.future, error=error)
         self._active.clear()
         if (llm := getattr(self, "_llm", None)) is not None:
             llm.engine_core.shutdown()
@@ -201,9 +202,10 @@ class VLLMEngine(BaseEngine):
         try:
             extras = pending.extras(name, self.layout)
             prompt: dict[str, Any] = {"prompt_token_ids": list(pending.tokens)}
-            if pending.request.neurons is not None and extras.scaling is not None:
+            digest, alpha = pending.request.intervention.key
+            if digest is not None:
                 # A prefix that was computed under another alpha must not be used.
-                prompt["cache_salt"] = f"{pending.request.neurons.digest}:{pending.request.alpha!r}"
+                prompt["cache_salt"] = f"{digest}:{alpha!r}"
             asked = pending.sampling_params(self.end_tokens)
             params = SamplingParams(
                 **asked,
@@ -214,7 +216,7 @@ class VLLMEngine(BaseEngine):
             )
             self._llm.add_request(name, prompt, params)  # pyright: ignore[reportArgumentType]
         except Exception as error:
-            settle(pending.future, error=error)
+            resolve(pending.future, error=error)
             return
         self._active[name] = pending
 
@@ -231,7 +233,7 @@ class VLLMEngine(BaseEngine):
             try:
                 then = pending.finish(_completion(output), self.tokenizer, self.end_tokens, self.layout)
             except Exception as error:  # a span function that fails fails its own request only
-                settle(pending.future, error=error)
+                resolve(pending.future, error=error)
             if isinstance(then, Fetch):
                 fetches.append((output.request_id, then))
             elif pending.captures:
@@ -255,7 +257,7 @@ class VLLMEngine(BaseEngine):
             try:
                 fetch.done(join_ranks(shares, str(number), self.layout, fetch.watch))
             except Exception as error:
-                settle(fetch.future, error=error)
+                resolve(fetch.future, error=error)
 
 
 @contextmanager
@@ -282,8 +284,7 @@ def _completion(output: Any) -> Completion:
     return Completion(tuple(found.token_ids), logprobs)
 
 
-_ENGINES: dict[tuple[Any, ...], VLLMEngine] = {}
-_ENGINES_LOCK = threading.Lock()
+_ENGINES: EngineRegistry[VLLMEngine] = EngineRegistry()
 
 
 def get_vllm_engine(
@@ -308,10 +309,8 @@ def get_vllm_engine(
         UnsupportedModelError: vLLM is not installed, or the model or its weights are not covered on it.
         ValueError: an unknown dtype or option, or an option that is not covered.
     """
-    key = (resolve_model(name), revision, dtype, repr(sorted((options or {}).items())))
-    with _ENGINES_LOCK:
-        if key not in _ENGINES:
-            _ENGINES[key] = VLLMEngine(
-                name, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, options=options
-            )
-        return _ENGINES[key]
+    key = (resolve_model(name), revision, dtype, trust_remote_code, repr(sorted((options or {}).items())))
+    return _ENGINES.get(
+        key,
+        lambda: VLLMEngine(name, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, options=options),
+    )

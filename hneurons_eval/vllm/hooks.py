@@ -23,7 +23,7 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor  # pyrig
 
 from hneurons_eval.engine.activation_records import ActivationRecord, compact
 from hneurons_eval.engine.logits import logsumexp_and_entropy
-from hneurons_eval.models.contributions import inverse_norm
+from hneurons_eval.models.contributions import cett, inverse_norm, reduce_rows_
 from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
 from hneurons_eval.vllm.captures import Capture
 from hneurons_eval.vllm.factors import FactorTable
@@ -161,27 +161,23 @@ class NeuronHooks:
             if step.summed is not None and step.cells is not None:
                 whole = len(step.summed) == len(z)
                 own_z, own_h = (z, h) if whole else (z.index_select(0, step.summed), h.index_select(0, step.summed))
-                magnitude = own_z.abs() if own_z.dtype == torch.float32 else own_z.float().abs_()
-                magnitude *= inverse_norm(own_h)[:, None]
-                self._add(step, layer, magnitude)
+                self._add(step, layer, cett(own_z, inverse_norm(own_h)[:, None], None))
             if step.kept is not None:
                 step.z.append(z.index_select(0, step.kept))
                 step.inverse.append(inverse_norm(h.index_select(0, step.kept)))
 
         return observe
 
-    def _add(self, step: Step, layer: int, magnitude: Tensor) -> None:
-        """Add rows `[rows, width]` to the step's sums, in those captures that sum; else take the maximum."""
+    def _add(self, step: Step, layer: int, values: Tensor) -> None:
+        """Add rows `[rows, width]` to the step's sums, or take the maximum, as each capture reduces."""
         assert step.cells is not None
-        largest = [capture.extras.reduce == "max" for capture, _ in step.owners]
-        if not any(largest):
-            step.sums[layer].index_add_(0, step.cells, magnitude)
-        elif all(largest):
-            _maximum_(step.sums[layer], step.cells, magnitude)
-        else:
-            chosen = torch.tensor(largest, device=self.device)[step.cells]
-            step.sums[layer].index_add_(0, step.cells[~chosen], magnitude[~chosen])
-            _maximum_(step.sums[layer], step.cells[chosen], magnitude[chosen])
+        kinds = [capture.extras.reduce for capture, _ in step.owners]
+        for kind in sorted(set(kinds)):
+            cells, rows = step.cells, values
+            if set(kinds) != {kind}:
+                chosen = torch.tensor([one == kind for one in kinds], device=self.device)[cells]
+                cells, rows = cells[chosen], rows[chosen]
+            reduce_rows_(step.sums[layer], cells, rows, kind)
 
     # ---- after the model ----
 
@@ -215,14 +211,14 @@ class NeuronHooks:
                 )
             )
             for row, capture in enumerate(step.keepers):
-                capture.history.append((record, row))
+                capture.activations.append((record, row))
             step.z, step.inverse = [], []
         for rows in step.captured:
             if rows.capture.extras.response_from is not None:
                 self._read_response(rows, states)
         self._steps += 1
         if self._steps % COMPACT_EVERY == 0:
-            compact([capture.history for capture in self._captures.values() if capture.history])
+            compact([capture.activations for capture in self._captures.values() if capture.activations])
 
     def _offloaded(self, record: ActivationRecord) -> ActivationRecord:
         """The record, in the machine's memory if the GPU is nearly full."""
@@ -333,8 +329,3 @@ class NeuronHooks:
             if projection.first <= index < projection.first + projection.width:
                 found.append(self._slices[layer].start + index - projection.first)
         return found
-
-
-def _maximum_(into: Tensor, cells: Tensor, rows: Tensor) -> None:
-    """into[cells[k]] = max(into[cells[k]], rows[k]), for every k."""
-    into.scatter_reduce_(0, cells[:, None].expand_as(rows), rows, "amax")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from hneurons_eval.engine.decode_loop import decode, sampled_offsets, settle
+from hneurons_eval.engine.futures import resolve
+from hneurons_eval.engine.offsets import cut_at_stop, decode, sampled_offsets, tokens_within
 from hneurons_eval.engine.requests import (
     AnswerCapture,
     Captured,
@@ -25,33 +26,26 @@ from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.vllm.request_extras import Regions, RequestExtras, to_ranges
 
+TENSORS = ("values", "logprobs", "entropies", "hidden", "watched")
+"""Names of a capture's tensors between processes, in the order of the fields of `Captured`."""
 
-@dataclass(frozen=True)
-class WorkerCapture:
-    """A request's capture joined from all ranks: the tensors of `NeuronHooks.fetch`, over all neurons."""
 
-    values: np.ndarray
-    logprobs: np.ndarray | None
-    entropies: np.ndarray | None
-    hidden: np.ndarray | None
-    watched: np.ndarray | None
+def to_bytes(captured: Captured) -> bytes:
+    """A capture as safetensors."""
+    found = zip(TENSORS, vars(captured).values(), strict=True)
+    return save({name: np.ascontiguousarray(values) for name, values in found if values is not None})
 
-    def to_bytes(self) -> bytes:
-        """As safetensors."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return save({name: np.ascontiguousarray(values) for name, values in found.items() if values is not None})
 
-    @classmethod
-    def from_bytes(cls, blob: bytes) -> "WorkerCapture":
-        """The inverse of `to_bytes`."""
-        found = load(blob)
-        return cls(found["values"], *(found.get(name) for name in ("logprobs", "entropies", "hidden", "watched")))
+def from_bytes(blob: bytes) -> Captured:
+    """The inverse of `to_bytes`."""
+    found = load(blob)
+    return Captured(found["values"], *(found.get(name) for name in TENSORS[1:]))
 
 
 def join_ranks(
     shares: Sequence[Mapping[str, np.ndarray]], name: str, layout: NeuronLayout, watch: Sequence[int] = ()
-) -> WorkerCapture:
-    """Join a request's tensors over ranks.
+) -> Captured:
+    """Join a request's tensors over ranks: those of `NeuronHooks.fetch`, over all neurons.
 
     Args:
         shares: tensors of each rank, in rank order.
@@ -69,15 +63,15 @@ def join_ranks(
     ranks = len(parts)
     bounds = layout.starts // ranks  # every rank has the same share of each layer
     layers = [part[:, start:stop] for start, stop in pairwise(bounds) for part in parts]
-    logprobs, entropies, hidden = (shares[0].get(f"{name}.{kind}") for kind in ("logprobs", "entropies", "hidden"))
-    watched = None
+    logprobs, entropies, hidden = (shares[0].get(f"{name}.{tensor}") for tensor in TENSORS[1:4])
+    per_token = None
     if len(watch):
         layers_of, within = layout.unflatten(np.asarray(watch, np.int64))
         owner = within * ranks // np.asarray(layout.widths)[layers_of]
-        watched = np.empty((len(shares[0][f"{name}.watched"]), len(watch)), np.float32)
+        per_token = np.empty((len(shares[0][f"{name}.watched"]), len(watch)), np.float32)
         for rank, share in enumerate(shares):
-            watched[:, owner == rank] = share[f"{name}.watched"]
-    return WorkerCapture(np.concatenate(layers, axis=1), logprobs, entropies, hidden, watched)
+            per_token[:, owner == rank] = share[f"{name}.watched"]
+    return Captured(np.concatenate(layers, axis=1), logprobs, entropies, hidden, per_token)
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ class Fetch:
     future: "Future[Any]"
     regions: Regions | None
     watch: tuple[int, ...]
-    done: Callable[[WorkerCapture], None]
+    done: Callable[[Captured], None]
 
 
 @dataclass
@@ -119,24 +113,22 @@ class PendingCapture:
         return self.request.tokens
 
     @property
-    def watch(self) -> NeuronSet | None:
+    def per_token(self) -> NeuronSet | None:
         """Neurons with per-token contributions over the response."""
-        return self.request.watch
+        return self.request.per_token
 
     def extras(self, key: str, layout: NeuronLayout) -> RequestExtras:
         """Request extras; workers keep the contributions under `key`."""
         request = self.request
-        return _with_scaling(
-            RequestExtras(
-                key=key,
-                reduce=request.reduce,
-                regions=tuple(to_ranges(region) for region in request.regions),
-                keep_from=None if self.watch is None else request.response_from,
-                response_from=request.response_from,
-                watch=_flat(self.watch, layout),
-            ),
-            request,
-            layout,
+        return RequestExtras(
+            neurons=tuple(request.intervention.flat(layout).tolist()),
+            alpha=request.intervention.key[1],
+            key=key,
+            reduce=request.reduce,
+            regions=tuple(to_ranges(region) for region in request.regions),
+            keep_from=None if self.per_token is None else request.response_from,
+            response_from=request.response_from,
+            watch=_flat(self.per_token, layout),
         )
 
     def sampling_params(self, end_tokens: frozenset[int]) -> dict[str, Any]:
@@ -146,23 +138,18 @@ class PendingCapture:
     def finish(self, completion: Completion, tokenizer: Any, end_tokens: frozenset[int], layout: NeuronLayout) -> Fetch:
         """The next action after vLLM's output: fetch the contributions."""
 
-        def done(found: WorkerCapture) -> None:
+        def done(found: Captured) -> None:
             first = self.request.response_from
-            hidden = found.hidden if first is not None and min(self.request.regions[0]) >= first else None
-            empty = None if first is None else np.zeros(0, np.float32)
-            captured = Captured(
-                found.values,
-                empty if found.logprobs is None else found.logprobs,
-                empty if found.entropies is None else found.entropies,
-                hidden,
-                found.watched,
-            )
+            if first is None or min(self.request.regions[0]) < first:
+                found = replace(found, hidden=None)
+            if first is not None and found.logprobs is None:  # a response without tokens
+                found = replace(found, logprobs=np.zeros(0, np.float32), entropies=np.zeros(0, np.float32))
             if self.then is None:
-                settle(self.future, captured)
+                resolve(self.future, found)
             else:
-                self.then(captured)
+                self.then(found)
 
-        return Fetch(self.future, None, _flat(self.watch, layout), done)
+        return Fetch(self.future, None, _flat(self.per_token, layout), done)
 
 
 @dataclass
@@ -191,19 +178,19 @@ class PendingGeneration:
         return self.request.capture is not None
 
     @property
-    def watch(self) -> NeuronSet | None:
+    def per_token(self) -> NeuronSet | None:
         """Neurons with per-token contributions over the answer."""
-        return None if self.request.capture is None else self.request.capture.watch
+        return None if self.request.capture is None else self.request.capture.per_token
 
     def extras(self, key: str, layout: NeuronLayout) -> RequestExtras:
         """Request extras; workers keep the contributions under `key`."""
-        extras, capture, prompt = RequestExtras(), self.request.capture, len(self.request.prompt)
-        if capture is not None:
-            watch = _flat(self.watch, layout)
-            extras = RequestExtras(
-                key=key, reduce=capture.reduce, regions=(((0, prompt),),), keep_from=prompt, watch=watch
-            )
-        return _with_scaling(extras, self.request, layout)
+        request, prompt = self.request, len(self.request.prompt)
+        neurons = tuple(request.intervention.flat(layout).tolist())
+        extras = RequestExtras(neurons=neurons, alpha=request.intervention.key[1])
+        if request.capture is None:
+            return extras
+        watch, reduce = _flat(self.per_token, layout), request.capture.reduce
+        return replace(extras, key=key, reduce=reduce, regions=(((0, prompt),),), keep_from=prompt, watch=watch)
 
     def sampling_params(self, end_tokens: frozenset[int]) -> dict[str, Any]:
         """vLLM's sampling parameters."""
@@ -219,7 +206,7 @@ class PendingGeneration:
             "logprobs": request.top_logprobs,
         }
         if options.temperature:
-            key = row_key(request.seed, request.draw, request.prompt)
+            key = row_key(request.seed, request.sample, request.prompt)
             params["seed"] = int.from_bytes(key[:8], "little") >> 1
         return params
 
@@ -230,8 +217,8 @@ class PendingGeneration:
         tokens = completion.tokens[: self.limit]
         text = decode(tokenizer, tokens)
         reason = "stop" if tokens and tokens[-1] in end_tokens else self.limit_reason
-        if cuts := [at for stop in self.request.stop if (at := text.find(stop)) >= 0]:
-            text, reason = text[: min(cuts)], "stop"
+        if (cut := cut_at_stop(text, self.request.stop)) is not None:
+            text, reason = cut, "stop"
         logprobs = None
         if (top := self.request.top_logprobs) is not None:
             logprobs = tuple(
@@ -240,7 +227,7 @@ class PendingGeneration:
             )
         result = Generation(tokens, text, reason, logprobs)
         if self.request.capture is None:
-            settle(self.future, result)
+            resolve(self.future, result)
             return None
         offsets = sampled_offsets(tokenizer, tokens, text)
         return self._fetch(result, offsets, len(completion.tokens) - 1, self.request.capture, layout)
@@ -254,51 +241,42 @@ class PendingGeneration:
         layout: NeuronLayout,
     ) -> Fetch | PendingCapture | None:
         """Fetch the contributions of an answer whose first `fed` tokens have been fed."""
-        count = 1 + max((place for place, (start, _) in enumerate(offsets) if start < len(result.text)), default=-1)
+        count = tokens_within(offsets, result.text)
         span = capture.span(result.text)
         answer = () if span is None else tuple(token_positions(offsets[:count], span))
         if not answer:
-            settle(self.future, replace(result, captured=CapturedAnswer(count, span, (), None)))
+            resolve(self.future, replace(result, captured=CapturedAnswer(count, span, (), None)))
             return None
         prompt, inside = len(self.request.prompt), set(answer)
         positions = tuple(prompt + number for number in answer)
         rest = tuple(prompt + number for number in range(count) if number not in inside)
 
-        def done(values: np.ndarray, found: WorkerCapture | Captured) -> None:
+        def done(found: Captured) -> None:
             logprobs = result.logprobs
             if logprobs is not None and found.entropies is not None:
                 pairs = zip(logprobs, found.entropies.tolist(), strict=False)
                 logprobs = tuple(replace(entry, entropy=entropy) for entry, entropy in pairs)
-            watched = None if found.watched is None else found.watched[:count]
-            regions = values if capture.other else values[:1]
-            captured = CapturedAnswer(count, span, answer, regions, found.hidden, watched)
-            settle(self.future, replace(result, logprobs=logprobs, captured=captured))
+            contributions = found.contributions if capture.other else found.contributions[:1]
+            per_token = None if found.per_token is None else found.per_token[:count]
+            captured = CapturedAnswer(count, span, answer, contributions, found.hidden, per_token)
+            resolve(self.future, replace(result, logprobs=logprobs, captured=captured))
 
         if count <= fed:
             regions: Regions = [(None, to_ranges(positions)), (0, to_ranges(rest)), (0, ())]
-            return Fetch(self.future, regions, _flat(self.watch, layout), lambda found: done(found.values, found))
+            return Fetch(self.future, regions, _flat(self.per_token, layout), done)
         # A stop sequence ended the answer within its last token, which was not fed: one pass over all of it.
         again = CaptureRequest(
             self.request.prompt + result.tokens,
             (positions, tuple(range(prompt)) + rest, tuple(range(prompt))),
             capture.reduce,
             prompt,
-            self.request.neurons,
-            self.request.alpha,
-            capture.watch,
+            self.request.intervention,
+            capture.per_token,
         )
-        return PendingCapture(self.future, again, lambda found: done(found.contributions, found))
+        return PendingCapture(self.future, again, done)
 
 
 PendingRequest = PendingGeneration | PendingCapture
-
-
-def _with_scaling(
-    extras: RequestExtras, request: GenerateRequest | CaptureRequest, layout: NeuronLayout
-) -> RequestExtras:
-    if request.neurons is None or request.alpha == 1.0:
-        return extras
-    return replace(extras, neurons=_flat(request.neurons, layout), alpha=request.alpha)
 
 
 def _flat(neurons: NeuronSet | None, layout: NeuronLayout) -> tuple[int, ...]:

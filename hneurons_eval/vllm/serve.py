@@ -35,7 +35,7 @@ from hneurons_eval.vllm.admission import AdmissionControl, Entry, NeuronSets, Qu
 from hneurons_eval.vllm.plugin import PLUGIN, WORKER
 from hneurons_eval.vllm.protocol import ABOUT, CAPTURES, NEURONS, PROTOCOL, About
 from hneurons_eval.vllm.request_extras import EXTRAS_KEY, RequestExtras
-from hneurons_eval.vllm.requests import WorkerCapture, join_ranks
+from hneurons_eval.vllm.requests import from_bytes, join_ranks, to_bytes
 
 MAX_REGIONS_BYTES = 2**20
 """Of the body of a fetch."""
@@ -192,7 +192,7 @@ class Service:
         async for _ in self.generate(tokens_input([0, 0]), params, "hneurons-check"):
             pass
         blob = await self.fetch(extras.key, b'{"regions": null}')
-        if not np.isfinite(WorkerCapture.from_bytes(blob).values).all():
+        if not np.isfinite(from_bytes(blob).contributions).all():
             raise UnsupportedModelError(f"{self.about.model} gives contributions that are not finite on vLLM")
 
     # ---- captures ----
@@ -220,7 +220,7 @@ class Service:
         return await asyncio.to_thread(self._joined, blobs, entry.extras)
 
     def _joined(self, blobs: list[bytes], extras: RequestExtras) -> bytes:
-        return join_ranks([load(blob) for blob in blobs], "0", self._layout, extras.watch).to_bytes()
+        return to_bytes(join_ranks([load(blob) for blob in blobs], "0", self._layout, extras.watch))
 
     async def drop(self, key: str) -> None:
         """Forget the capture under a key.

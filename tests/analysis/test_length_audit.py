@@ -11,6 +11,7 @@ from hneurons_eval.analysis.length_audit import (
     pair_weighted_statistic,
 )
 from hneurons_eval.analysis.metrics import auroc
+from hneurons_eval.artifacts.records import AnswerRecord
 from hneurons_eval.scorers.detected import audits_of
 from hneurons_eval.util.packing import pack
 
@@ -115,8 +116,9 @@ def test_neurons_are_compared_on_fresh_answers_only():
          "prompt_tokens": 9, "answer_tokens": 2}
         for k in range(ROWS)
     ]  # fmt: skip
-    trained = next(audit for audit in audits_of(rows) if audit.name == "length")
+    trained = next(audit for audit in audits_of([AnswerRecord.of(row) for row in rows]) if audit.name == "length")
     assert "single neurons are compared on fresh answers only" in trained.sentence
     assert "follow_length" not in trained.figures
-    fresh = next(audit for audit in audits_of([row | {"verdict": "wrong"} for row in rows]) if audit.name == "length")
+    others = [AnswerRecord.of(row | {"verdict": "wrong"}) for row in rows]
+    fresh = next(audit for audit in audits_of(others) if audit.name == "length")
     assert fresh.figures["audited_neurons"] == 8

@@ -22,7 +22,8 @@ from hneurons_eval.analysis.overlap import (
     spearman_statistic,
 )
 from hneurons_eval.analysis.shuffled_labels import SHUFFLED, ShuffledSelections, shuffled_labels
-from hneurons_eval.artifacts.contribution_store import ContributionStore, Features, FeatureSpec
+from hneurons_eval.artifacts.contribution_shards import Contributions, StoreSpec
+from hneurons_eval.artifacts.contribution_store import ContributionStore
 from hneurons_eval.cli import main
 from hneurons_eval.models.controls import ACTIVITY, save_activity
 from hneurons_eval.models.layout import NeuronLayout
@@ -274,10 +275,9 @@ def test_two_probes_on_a_store_say_what_their_probabilities_say(tmp_path: Path):
     rng = np.random.default_rng(0)
     X = rng.random((90, SMALL.total)).astype(np.float32)
     y = (X[:, 1] + 0.3 * rng.random(90) > 0.65).astype(int)
-    store = ContributionStore(tmp_path / "store", FeatureSpec(model="m", widths=SMALL.widths, regions=("answer",)))
+    store = ContributionStore(tmp_path / "store", StoreSpec(model="m", widths=SMALL.widths, regions=("answer",)))
     for number, row in enumerate(X):
-        store.add(f"{number:064x}", Features(row[None], {"question": f"q{number // 2}"}, {}))
-    store.close()
+        store.add(f"{number:064x}", Contributions(row[None], {"question": f"q{number // 2}"}, {}))
     probes = [Probe(C=C).fit(X, y, widths=SMALL.widths) for C in (3.0, 30.0)]
     for number, probe in enumerate(probes):
         probe.save(tmp_path / f"p{number}")

@@ -12,8 +12,9 @@ from small_run import Run, small_run
 from hneurons_eval.artifacts import frames
 from hneurons_eval.artifacts.frames import FrameError
 from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
+from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe
+from hneurons_eval.util.errors import UsageError
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_a_sweep_has_a_row_for_each_item_alpha_and_set(run: Run):
     controls = [f"control {number}" for number in range(1, sum((log.eval.metadata or {})["controls"].values()) + 1)]
     scaled = (*controls, "neurons")
     assert len(controls) > 1
-    assert counts == {0.0: scaled, 1.0: ("no-op",), 3.0: scaled}
+    assert counts == {0.0: scaled, 1.0: ("baseline",), 3.0: scaled}
     kinds = frame[frame.alpha == 0].groupby("set").kind.agg(lambda own: set(own.dropna()))
     assert kinds["neurons"] == set()
     assert set().union(*(kinds[name] for name in controls)) == set((log.eval.metadata or {})["controls"])
@@ -123,7 +124,7 @@ def test_neurons_of_files_and_probes_stand_one_below_the_other(tmp_path: Path):
     alone: Any = frames.neurons(str(tmp_path / "b.json"))
     assert alone[["layer", "index"]].values.tolist() == bare[["layer", "index"]].values.tolist() == [[1, 1]]
     assert len(frames.neurons([])) == 0
-    with pytest.raises(NeuronSetError, match="no neuron file"):
+    with pytest.raises(UsageError, match="does not exist"):
         frames.neurons(tmp_path / "c.json")
 
 
@@ -140,7 +141,7 @@ def test_logs_are_taken_as_files_directories_and_lists_alike(run: Run, make: Any
 def test_logs_without_what_is_asked_for_are_refused(run: Run, tmp_path: Path):
     with pytest.raises(FrameError, match="holds no answers that a probe was tried on"):
         frames.detections(run.logs["collect"].location)
-    with pytest.raises(FrameError, match="no log at"):
+    with pytest.raises(FrameError, match="holds no answers that"):
         frames.answers(tmp_path)
     with pytest.raises(FrameError, match="no log at"):
         frames.sweep(tmp_path / "none.eval")

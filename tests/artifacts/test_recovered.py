@@ -8,10 +8,9 @@ from inspect_ai.log import read_eval_log
 from inspect_ai.scorer import Score
 from report_logs import scored, write_log
 
-from hneurons_eval.artifacts import references as probe_source
-from hneurons_eval.artifacts.references import probe_from, probe_summary
+from hneurons_eval.artifacts.logs import judged_answers, probe_summary
+from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.probe.classifier import Probe
-from hneurons_eval.scorers.judge import judged_answers
 
 
 def test_a_verdict_is_told_with_the_answer_that_it_is_about(tmp_path: Path):
@@ -32,9 +31,8 @@ def test_a_probe_is_found_in_the_scores_where_no_output_was_recovered(tmp_path: 
 
 
 @pytest.mark.parametrize("reduce", ["mean", "max"])
-def test_a_probe_directory_is_applied_as_it_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reduce: str):
-    monkeypatch.setattr(probe_source, "_check_layout", lambda _: None)
+def test_a_probe_directory_is_applied_as_it_was_trained(tmp_path: Path, reduce: str):
     rng = np.random.default_rng(0)
     fitted = Probe(C=10.0).fit(rng.random((20, 6)), np.arange(20) % 2, widths=(6,), metadata={"reduce": reduce})
     fitted.save(tmp_path / "probe")
-    assert probe_from(str(tmp_path / "probe")).reduce == reduce
+    assert resolve(str(tmp_path / "probe")).reduce == reduce

@@ -56,8 +56,8 @@ def test_help(arguments: tuple[str, ...]):
 def test_show_lists_the_heaviest_neurons_first(tmp_path: Path):
     done = hneurons("neurons", "show", neuron_file(tmp_path / "n.json", [3, 7, 60, 99]), "--most", "2")
     assert done.exit_code == 0, done.output
-    assert "4 neurons, 4 positive, of a-model" in done.output
-    assert "40.000 per mille of 100" in done.output
+    assert "4 neurons: 4 with a positive weight (the H-neurons), 0 with a negative; of a-model" in done.output
+    assert "4.0000% of 100 neurons" in done.output
     assert "by layer: 0: 2, 1: 2" in done.output
     rows = [line.split() for line in done.output.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
     assert rows[1:] == [["1", "49", "+4"], ["1", "10", "+3"]]
@@ -82,7 +82,9 @@ def test_show_takes_a_probe_directory(run: Run):
     summary = (sample.scores["detected"].metadata or {})["probe"]
     done = hneurons("neurons", "show", summary["directory"])
     assert done.exit_code == 0, done.output
-    assert f"{summary['neurons']} neurons, {summary['positive_neurons']} positive, of smollm2" in done.output
+    assert f"{summary['neurons']} neurons: {summary['positive_neurons']} with a positive weight" in done.output
+    assert "of smollm2-135m-instruct" in done.output
+    assert "selected on half-samples" in done.output
 
 
 def test_compare_counts_what_is_shared(tmp_path: Path):

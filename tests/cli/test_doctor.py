@@ -11,9 +11,10 @@ from click.testing import CliRunner, Result
 from families import make_config, make_model
 
 from hneurons_eval.cli import main
-from hneurons_eval.cli.diagnosis import LayerKind, diagnose
+from hneurons_eval.cli.doctor import LayerKind, diagnose
 from hneurons_eval.models.architecture import UnsupportedModelError, neuron_layout
 from hneurons_eval.models.checkpoints import CheckpointError
+from hneurons_eval.util import memory
 
 MakeCheckpoint = Callable[..., Path]
 BUNDLED = "smollm2-135m-instruct"
@@ -78,7 +79,7 @@ def test_memory_grows_with_what_is_asked_for(tmp_path: Path):
 
 def test_what_does_not_work_is_said(tiny_checkpoint: MakeCheckpoint, tmp_path: Path):
     (no_tokenizer,) = diagnose(configured(tmp_path / "a", "llama")).limits
-    assert no_tokenizer.startswith("No tokenizer that can be read is here")
+    assert no_tokenizer.startswith("Tokenizer and chat template were not checked")
     shutil.copytree(tiny_checkpoint(), tmp_path / "b")
     assert diagnose(str(tmp_path / "b")).limits == ()
     (tmp_path / "b" / "chat_template.jinja").unlink()
@@ -119,12 +120,24 @@ def test_the_command_prints_it_readably():
     assert "smollm2-135m-instruct, LlamaForCausalLM: supported" in lines["model"]
     assert "30 layers of 1,536 neurons, dense" in done.output
     assert "46,080 in 30 layers" in lines["neurons"]
-    assert "134,515,008, saved in float32" in lines["parameters"]
+    assert "134,515,008, checkpoint stored as float32" in lines["parameters"]
     assert "513 MiB in float32, 257 MiB in bfloat16" in lines["weights"]
-    assert "8 x 512 tokens in bfloat16" in lines["capture"]
-    assert "1.03 GiB on disk for 1,000 + 1,000 responses" in lines["features"]
-    assert "about 457 MiB for 1-vs-1, about 914 MiB for 3-vs-1" in lines["probe"]
-    assert "of memory" in lines["this machine"]
+    assert "8 sequences of 512 tokens at once in bfloat16" in lines["capture"]
+    assert "disk: 1.03 GiB for 1,000 faithful + 1,000 hallucinated answers" in lines["contributions"]
+    assert "about 457 MiB for 1-vs-1 (answer tokens), about 914 MiB for 3-vs-1 (all tokens" in lines["probe"]
+    # 1000 answers x 46,080 neurons x 492 fits x 4 ns, twice and four times.
+    assert "time: about 3 min for 1-vs-1, about 6 min for 3-vs-1" in done.output
+    assert "--plan measures the time" in done.output
+
+
+@pytest.mark.parametrize(("free", "said"), [(1.1 * 2**30, "DOES NOT FIT"), (1.2 * 2**30, "fits")])
+def test_the_total_is_compared_with_what_is_free(free: float, said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "available", lambda: free)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = doctor(BUNDLED, "--dtype", "bfloat16")
+    # Weights of 257 MiB and a probe of 914 MiB beside them.
+    assert f"memory, weights included: 1.14 GiB of {free / 2**30:.3g} GiB free here: {said}" in done.output
+    assert "disk: 1.03 GiB of " in done.output
 
 
 def test_the_command_prints_mixtures_and_limits(tmp_path: Path):
@@ -132,7 +145,7 @@ def test_the_command_prints_mixtures_and_limits(tmp_path: Path):
     assert done.exit_code == 0, done.output
     assert "1 layer of 40 neurons, dense" in done.output
     assert "2 layers of 4 experts x 16 neurons + 32 in shared experts = 96" in done.output
-    assert "- No tokenizer that can be read is here" in done.output
+    assert "- Tokenizer and chat template were not checked" in done.output
 
 
 @pytest.mark.parametrize(
@@ -158,6 +171,7 @@ def test_a_model_that_is_not_supported_is_one_sentence_and_exit_code_one(tmp_pat
     for asked in (name, configured(tmp_path / "b", "mamba"), str(tmp_path / "nowhere"), "no-such-org/no-such-model"):
         done = doctor(asked)
         assert done.exit_code == 1
+        assert ("no such directory" in done.output) is (asked == "no-such-org/no-such-model")
         assert done.output.startswith("Error: ")
         assert done.output.count("\n") == 1
         assert done.exception is None or isinstance(done.exception, SystemExit)

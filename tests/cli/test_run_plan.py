@@ -7,41 +7,43 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from families import make_config
 from small_run import Run, small_run
 
-from hneurons_eval.cli import calibration, main, run_plan
+from hneurons_eval.artifacts.pipeline_steps import PipelineSteps
+from hneurons_eval.cli import calibration, doctor, main, run_plan
 from hneurons_eval.cli.calibration import Pace, calibrate
 from hneurons_eval.cli.console import duration, size
-from hneurons_eval.cli.run_plan import Planned, RunSettings, cost, planned
+from hneurons_eval.cli.run_plan import Planned, cost, planned
+from hneurons_eval.data.presets import PRESETS
 from hneurons_eval.data.questions import Question, load_questions, split_questions
 from hneurons_eval.engine.engine import get_engine
-from hneurons_eval.tasks.collect import PRESETS
 
-SETTINGS = RunSettings(
-    draws=5, max_tokens=24, mode="1-vs-1", penalty="l1", strength="auto", alphas=(0.0, 1.0, 3.0), controls=20,
-    questions=50, behaviours=(),
+STEPS = PipelineSteps(
+    dataset="facts", preset="quick", draws=5, judge="rule", mode="1-vs-1", penalty="l1", C="auto", alphas="0,1,3",
+    controls=100, questions=50, sweep_controls=20, behaviours="", seed=0,
 )  # fmt: skip
 PACE = Pace(drawn=0.1, single=0.2, tokens=10.0, capture=0.05, answers=96, seconds=9.0)
 
 
-def changed(**changes: Any) -> RunSettings:
-    return RunSettings(**{**vars(SETTINGS), **changes})
+def changed(**changes: Any) -> PipelineSteps:
+    return PipelineSteps(**{**vars(STEPS), **changes})
 
 
 def questions(number: int) -> list[Question]:
     return [Question(f"q{k}", f"Question {k}?", (f"answer {k}",), None) for k in range(number)]
 
 
-def stages(settings: RunSettings = SETTINGS, train: int = 300, test: int = 70) -> dict[str, Planned]:
-    return {stage.name: stage for stage in planned(questions(train), questions(test), settings)}
+def stages(steps: PipelineSteps = STEPS, train: int = 300, test: int = 70) -> dict[str, Planned]:
+    return {stage.name: stage for stage in planned(questions(train), questions(test), steps)}
 
 
 def test_the_demo_is_planned_as_it_was_run():
     train, test = split_questions(load_questions("facts"))
-    found = {stage.name: stage for stage in planned(train, test, SETTINGS)}
+    found = {stage.name: stage for stage in planned(train, test, STEPS)}
     assert (found["collect"].questions, found["collect"].answers) == (1951, 5 * 1951)
     assert found["detect"].answers == found["detect"].captured == 550
-    # The no-op once, and at 0 and 3 the neurons, twenty random sets and the negative one.
+    # The baseline once, and at 0 and 3 the neurons, twenty random sets and the negative one.
     assert found["closed_book"].answers == 50 * (1 + 2 * 22)
     assert found["capture"].captured == 2 * 975
     assert list(found) == ["collect", "capture", "probe", "detect", "closed_book"]
@@ -52,8 +54,8 @@ def test_a_sweep_asks_no_more_than_planned():
     log = run.logs["closed_book"]
     asked = [sample for sample in log.samples or [] if "alpha" in (sample.metadata or {})]
     answers = sum(1 + len(sample.store.get("controls", [])) for sample in asked)
-    settings = changed(alphas=(0.0, 1.0, 3.0), controls=2, questions=8)
-    planned_answers = stages(settings, test=len(load_questions(str(run.questions))))["closed_book"].answers
+    steps = changed(sweep_controls=2, questions=8)
+    planned_answers = stages(steps, test=len(load_questions(str(run.questions))))["closed_book"].answers
     without_negative = 8 * (1 + 2 * 3)
     assert answers in (planned_answers, without_negative)
     assert answers <= planned_answers
@@ -62,11 +64,11 @@ def test_a_sweep_asks_no_more_than_planned():
 @pytest.mark.parametrize(
     ("changes", "stage", "expected"),
     [
-        ({"strength": "paper"}, "probe", 11 * 12 * 100),
-        ({"strength": "auto"}, "probe", 0),
-        ({"strength": "paper", "penalty": "l2"}, "probe", 0),
-        ({"controls": 0}, "closed_book", 50 * (1 + 2)),
-        ({"alphas": (1.0, 2.0)}, "closed_book", 50 * (1 + 22)),
+        ({"C": "paper"}, "probe", 11 * 12 * 100),
+        ({"C": "auto"}, "probe", 0),
+        ({"C": "paper", "penalty": "l2"}, "probe", 0),
+        ({"sweep_controls": 0}, "closed_book", 50 * (1 + 2)),
+        ({"alphas": "1,2"}, "closed_book", 50 * (1 + 22)),
     ],
 )
 def test_what_the_options_add_is_in_the_plan(changes: dict[str, Any], stage: str, expected: int):
@@ -74,11 +76,11 @@ def test_what_the_options_add_is_in_the_plan(changes: dict[str, Any], stage: str
 
 
 def test_an_l2_probe_has_no_neurons_to_sweep():
-    assert list(stages(changed(penalty="l2", behaviours=("falseqa",)))) == ["collect", "capture", "probe", "detect"]
+    assert list(stages(changed(penalty="l2", behaviours="falseqa"))) == ["collect", "capture", "probe", "detect"]
 
 
 def test_behaviours_are_planned_with_their_own_questions():
-    found = stages(changed(behaviours=("falseqa", "faitheval", "sycophancy"), questions=10))
+    found = stages(changed(behaviours="falseqa,faitheval,sycophancy", questions=10))
     each = 1 + 2 * 22
     assert found["falseqa"].answers == 2 * 10 * each  # either premise
     assert found["faitheval"].answers == 2 * 10 * each  # either prompt
@@ -89,7 +91,7 @@ def test_behaviours_are_planned_with_their_own_questions():
 def test_three_rows_in_one_class_are_fitted_with_the_papers_mode():
     one, three = (stages(changed(mode=mode))["probe"].fitted for mode in ("1-vs-1", "3-vs-1"))
     assert three == 2 * one
-    assert stages(changed(strength="0.5"))["probe"].fitted * 12 == one
+    assert stages(changed(C="0.5"))["probe"].fitted * 12 == one
 
 
 def test_costs_are_what_the_pace_says():
@@ -158,6 +160,20 @@ def test_plan_prints_every_stage_and_runs_none(tiny: str, dataset: str, tmp_path
     assert "disk: contributions and logs" in done.output
 
 
+def test_a_plan_without_weights_leaves_out_times_and_a_run_is_refused(dataset: str, tmp_path: Path):
+    make_config("llama").save_pretrained(tmp_path / "model")
+    words = ("run", str(tmp_path / "model"), "--dataset", dataset, "--log-dir", str(tmp_path / "logs"))
+    done = hneurons(*words, "--plan")
+    assert done.exit_code == 0, done.output
+    assert "sycophancy" in done.output
+    assert "disk: contributions and logs" in done.output
+    assert "no times: cannot load" in done.output
+    refused = hneurons(*words)
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: cannot load")
+    assert not (tmp_path / "logs").exists()
+
+
 def test_a_run_prints_its_plan_before_the_first_stage(tiny: str, dataset: str, tmp_path: Path):
     logs = tmp_path / "logs"
     done = hneurons(
@@ -181,7 +197,7 @@ def test_requests_to_a_grader_are_in_the_plan_and_a_judge_without_one_is_refused
 
 
 def test_what_does_not_fit_is_said(tiny: str, dataset: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run_plan.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     done = hneurons("run", tiny, "--dataset", dataset, "--preset", "quick", "--dtype", "float32", "--plan")
     assert "10 bytes free: NOT ENOUGH" in done.output
 

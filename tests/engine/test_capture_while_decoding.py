@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from hneurons_eval.engine import decode_loop as decoding
 from hneurons_eval.engine.activation_records import ActivationRecord, compact
-from hneurons_eval.engine.decode_loop import decode, sampled_offsets
 from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.offsets import decode, sampled_offsets
 from hneurons_eval.engine.requests import AnswerCapture, GenerateRequest, Generation
 from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.judging.spans import token_positions
 from hneurons_eval.models.checkpoints import load_model, load_tokenizer
 from hneurons_eval.models.contributions import contributions
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.models.scaling import scaled
+from hneurons_eval.models.scaling import BASELINE, Intervention, scaled
 
 MakeCheckpoint = Callable[..., Path]
 TIMEOUT = 60
@@ -44,10 +44,9 @@ def requests(engine: Engine, count: int = 14) -> list[GenerateRequest]:
             asked[k % 5],
             3 + k % 6,
             [SamplingOptions(), SamplingOptions(0.2), SamplingOptions(1.0, top_k=50)][k % 3],
-            draw=k,
+            sample=k,
             top_logprobs=[None, 0][k % 2],
-            neurons=some if k % 4 == 1 else None,
-            alpha=2.0 if k % 4 == 1 else 1.0,
+            intervention=Intervention(some, 2.0) if k % 4 == 1 else BASELINE,
             capture=None if k % 7 == 6 else AnswerCapture(middle, ("mean", "max")[k % 5 == 2], other=k % 2 == 0),
         )
         for k in range(count)
@@ -75,8 +74,8 @@ def check(model: Any, tokenizer: Any, request: GenerateRequest, said: Generation
     regions[0, 0, answer] = True
     regions[0, 1] = ~regions[0, 0]
     regions[0, 2, : len(request.prompt)] = True
-    neurons = request.neurons or NeuronSet(np.array([], np.int64), np.array([], np.int64))
-    with scaled(model, neurons, request.alpha):
+    neurons = request.intervention.neurons or NeuronSet(np.array([], np.int64), np.array([], np.int64))
+    with scaled(model, neurons, request.intervention.alpha):
         expected = contributions(model, ids, torch.ones_like(ids), regions, reduce=request.capture.reduce)[0]
         with torch.no_grad():
             output = model(ids, output_hidden_states=True)
@@ -159,7 +158,7 @@ def test_a_span_function_that_fails_fails_its_own_request(tiny: Engine):
 
     good = GenerateRequest((5, 6, 7), 5, SamplingOptions(1.0), capture=AnswerCapture(middle))
     alone = tiny.generate(good).result(TIMEOUT)
-    futures = [tiny.generate(replace(good, draw=9, capture=AnswerCapture(broken))), tiny.generate(good)]
+    futures = [tiny.generate(replace(good, sample=9, capture=AnswerCapture(broken))), tiny.generate(good)]
     assert isinstance(futures[0].exception(TIMEOUT), KeyError)
     assert futures[1].result(TIMEOUT) == alone
 
@@ -180,15 +179,15 @@ def test_memory_that_runs_out_while_capturing(tiny_checkpoint: MakeCheckpoint, r
 
 def test_records_that_are_mostly_unused_are_cut():
     records = [ActivationRecord(torch.arange(8.0)[:, None] + 10 * k, torch.ones(8, 1), (), None) for k in range(3)]
-    histories = [[(record, row) for record in records] for row in (1, 6)]
-    histories.append([(records[0], 3), (records[1], 3)])
-    histories.append([(records[0], 1), (records[0], 4), (records[0], 5)])
-    before = [[float(record.z[row]) for record, row in history] for history in histories]
-    compact(histories)
-    assert [[float(record.z[row]) for record, row in history] for history in histories] == before
-    assert histories[0][0][0] is records[0]  # five of its eight rows are in use
-    assert len(histories[0][1][0].z) == 3
-    assert len(histories[1][2][0].z) == 2
+    sequences = [[(record, row) for record in records] for row in (1, 6)]
+    sequences.append([(records[0], 3), (records[1], 3)])
+    sequences.append([(records[0], 1), (records[0], 4), (records[0], 5)])
+    before = [[float(record.z[row]) for record, row in activations] for activations in sequences]
+    compact(sequences)
+    assert [[float(record.z[row]) for record, row in activations] for activations in sequences] == before
+    assert sequences[0][0][0] is records[0]  # five of its eight rows are in use
+    assert len(sequences[0][1][0].z) == 3
+    assert len(sequences[1][2][0].z) == 2
 
 
 @pytest.fixture(scope="module")

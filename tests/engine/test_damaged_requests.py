@@ -17,7 +17,7 @@ from inspect_ai.scorer import Score
 from report_logs import scored, write_log
 
 from hneurons_eval.artifacts.logs import read_stage
-from hneurons_eval.engine.provider import CaptureSpec
+from hneurons_eval.engine.options import CaptureSpec
 from hneurons_eval.engine.risk import RiskSpec
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.packing import pack, unpack

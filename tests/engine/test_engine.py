@@ -24,7 +24,7 @@ from hneurons_eval.models.checkpoints import CheckpointError
 from hneurons_eval.models.contributions import contributions
 from hneurons_eval.models.layout import UnsupportedModelError
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
-from hneurons_eval.models.scaling import scaled
+from hneurons_eval.models.scaling import Intervention, scaled
 
 WARM = SamplingOptions(1.0)
 TIMEOUT = 60
@@ -150,9 +150,8 @@ def varied(engine: Engine) -> list[GenerateRequest]:
             max_tokens=3 + k % 12,
             sampling=samplings[k % 4],
             seed=k % 3,
-            draw=k % 2,
-            neurons=scalings[k % 5 % 4][0],
-            alpha=scalings[k % 5 % 4][1],
+            sample=k % 2,
+            intervention=Intervention(*scalings[k % 5 % 4]),
         )
         for k, prompt in enumerate(asked)
     ]
@@ -191,11 +190,11 @@ def test_rows_that_arrive_while_others_run(narrow: Engine):
 def test_draws_differ_from_each_other_and_repeat_per_seed(tiny_checkpoint: MakeCheckpoint, max_rows: int):
     engine = start(tiny_checkpoint(), max_rows=max_rows)
     prompt = prompts(1)[0]
-    draws = [GenerateRequest(prompt, 8, WARM, seed=1, draw=k) for k in range(12)]
-    first = results(engine, draws)
+    samples = [GenerateRequest(prompt, 8, WARM, seed=1, sample=k) for k in range(12)]
+    first = results(engine, samples)
     assert len({one.tokens for one in first}) == 12
-    assert results(engine, draws[::-1]) == first[::-1]
-    other = results(engine, [replace(draw, seed=2) for draw in draws])
+    assert results(engine, samples[::-1]) == first[::-1]
+    other = results(engine, [replace(sample, seed=2) for sample in samples])
     assert not {one.tokens for one in other} & {one.tokens for one in first}
 
 
@@ -219,9 +218,9 @@ def test_a_remembered_prompt_is_not_computed_again(tiny_checkpoint: MakeCheckpoi
     handle = decoder.register_forward_pre_hook(
         lambda module, args, kwargs: widths.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
-    requests = [GenerateRequest(prompts(1)[0] * 2, 1, WARM, draw=k) for k in range(10)]
+    requests = [GenerateRequest(prompts(1)[0] * 2, 1, WARM, sample=k) for k in range(10)]
     results(engine, requests)
-    # One prefill of all tokens but the last, then one step, of one token: the draws do not differ yet.
+    # One prefill of all tokens but the last, then one step, of one token: the samples do not differ yet.
     assert widths == [len(requests[0].prompt) - 1, 1]
     results(engine, requests)
     assert widths[2:] == [1]
@@ -244,7 +243,7 @@ def test_a_shared_prefix_is_computed_once(tiny_checkpoint: MakeCheckpoint):
 
 @pytest.mark.parametrize("option", [WARM, SamplingOptions(0.8, top_k=30), SamplingOptions(1.2, top_p=0.9)], ids=str)
 def test_sampled_text_is_that_of_a_plain_loop(tiny: Engine, reference: Any, option: SamplingOptions):
-    request = GenerateRequest(prompts(1)[0], 8, option, seed=3, draw=2)
+    request = GenerateRequest(prompts(1)[0], 8, option, seed=3, sample=2)
     tokens: list[int] = []
     for position in range(8):
         with torch.no_grad():
@@ -367,13 +366,13 @@ def test_mixed_scalings_in_one_batch_equal_separate_runs(tiny: Engine, reference
         (None, 0.0),  # an alpha without neurons changes nothing
     ]
     asked = prompts(2, longest=10) + prompts(1, longest=3, shared=8)
-    requests = [GenerateRequest(p, 8, neurons=n, alpha=a) for p in asked for n, a in scalings]
+    requests = [GenerateRequest(p, 8, intervention=Intervention(n, a)) for p in asked for n, a in scalings]
     said = results(tiny, requests)
     for request, one in zip(requests, said, strict=True):
-        if request.neurons is None:
+        if request.intervention.neurons is None:
             assert one.tokens == greedy(reference, request.prompt, 8)
             continue
-        with scaled(reference, request.neurons, request.alpha):
+        with scaled(reference, request.intervention.neurons, request.intervention.alpha):
             assert one.tokens == greedy(reference, request.prompt, 8)
     assert len({one.tokens for one in said}) >= 12
 
@@ -395,8 +394,7 @@ def test_captured_values_are_the_contributions(tiny: Engine, reference: Any):
                 regions,
                 reduce="max" if k % 4 == 3 else "mean",
                 response_from=[None, 0, len(prompt) // 2, len(prompt)][k % 4],
-                neurons=first if k % 5 == 0 else None,
-                alpha=[0.0, 2.0][k % 2],
+                intervention=Intervention(first if k % 5 == 0 else None, [0.0, 2.0][k % 2]),
             )
         )
     captured = [future.result(TIMEOUT) for future in [tiny.capture(request) for request in requests]]
@@ -405,8 +403,8 @@ def test_captured_values_are_the_contributions(tiny: Engine, reference: Any):
         mask = torch.zeros(1, len(request.regions), len(request.tokens), dtype=torch.bool)
         for number, region in enumerate(request.regions):
             mask[0, number, list(region)] = True
-        neurons = request.neurons or NeuronSet.from_flat([], tiny.layout)
-        with scaled(reference, neurons, request.alpha), torch.no_grad():
+        neurons = request.intervention.neurons or NeuronSet.from_flat([], tiny.layout)
+        with scaled(reference, neurons, request.intervention.alpha), torch.no_grad():
             expected = contributions(reference, ids, torch.ones_like(ids), mask, reduce=request.reduce)[0]
             output = reference(ids, output_hidden_states=True)
             logprobs = output.logits[0].log_softmax(-1)
@@ -492,15 +490,14 @@ BAD_GENERATIONS: list[tuple[dict[str, Any], str]] = [
     ({"top_logprobs": -1}, "top_logprobs"),
     ({"top_logprobs": 49153}, "top_logprobs"),
     ({"stop": ("x", "")}, "empty"),
-    ({"alpha": -1.0}, "alpha"),
-    ({"alpha": float("nan")}, "alpha"),
-    ({"alpha": True}, "alpha"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD_GENERATIONS)
 def test_bad_requests_are_refused_at_once(tiny: Engine, changes: dict[str, Any], message: str):
-    request = GenerateRequest(**{"prompt": (5, 6), "max_tokens": 3, "neurons": sets(tiny)[0]} | changes)
+    request = GenerateRequest(
+        **{"prompt": (5, 6), "max_tokens": 3, "intervention": Intervention(sets(tiny)[0])} | changes
+    )
     with pytest.raises(ValueError, match=message):
         tiny.generate(request)
 
@@ -516,7 +513,6 @@ BAD_CAPTURES: list[tuple[dict[str, Any], str]] = [
     ({"reduce": "median"}, "mean, max"),
     ({"response_from": -1}, "response_from"),
     ({"response_from": 4}, "response_from"),
-    ({"alpha": float("inf")}, "alpha"),
 ]
 
 
@@ -529,8 +525,8 @@ def test_bad_captures_are_refused_at_once(tiny: Engine, changes: dict[str, Any],
 def test_neurons_of_another_model_are_refused(tiny: Engine, bundled_engine: Engine):
     strangers = sets(bundled_engine)[0]
     for ask in (
-        lambda: tiny.generate(GenerateRequest((5,), 3, neurons=strangers)),
-        lambda: tiny.capture(CaptureRequest((5,), ((0,),), neurons=strangers)),
+        lambda: tiny.generate(GenerateRequest((5,), 3, intervention=Intervention(strangers))),
+        lambda: tiny.capture(CaptureRequest((5,), ((0,),), intervention=Intervention(strangers))),
     ):
         with pytest.raises(NeuronSetError, match=r"30 layers x 1536 .* 3 layers x 40"):
             ask()
@@ -543,7 +539,7 @@ def test_draws_are_computed_once_while_they_are_alike(tiny_checkpoint: MakeCheck
         lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     prompt = prompts(1)[0]
-    said = results(engine, [GenerateRequest(prompt, 6, SamplingOptions(0.15), draw=k) for k in range(12)])
+    said = results(engine, [GenerateRequest(prompt, 6, SamplingOptions(0.15), sample=k) for k in range(12)])
     handle.remove()
     alike = [len({one.tokens[:length] for one in said}) for length in range(6)]
     assert rows[1:] == alike
@@ -689,15 +685,19 @@ def test_the_weights_are_as_loaded_after_all_this(tiny: Engine, reference: Any):
 # --- one engine for all ------------------------------------------------------------------------------------
 
 
-def test_get_engine_shares_an_engine(tiny_checkpoint: MakeCheckpoint):
+def test_get_engine_shares_an_engine_among_those_who_ask_for_the_same(tiny_checkpoint: MakeCheckpoint):
     path = tiny_checkpoint()
-    first = get_engine(str(path), dtype="float32", device="cpu", threads=1)
-    assert get_engine(str(path), dtype="float32", device="cpu", threads=1) is first
-    assert get_engine(f"{path.parent}/./{path.name}", dtype="float32", device="cpu", threads=1) is first
-    half = get_engine(str(path), dtype="bfloat16", device="cpu", threads=1)
-    assert half is not first
+
+    def ask(name: str = str(path), **changes: Any) -> Engine:
+        return get_engine(name, **{"dtype": "float32", "device": "cpu", "threads": 1} | changes)
+
+    first, half = ask(), ask(dtype="bfloat16")
+    assert ask() is ask(f"{path.parent}/./{path.name}") is first
+    others = [half, ask(threads=2), ask(trust_remote_code=True), ask(deterministic=True)]
+    assert len({id(engine) for engine in [first, *others]}) == 5
     assert (first.dtype, half.dtype) == ("float32", "bfloat16")
     assert (first.layout.widths, first.context, first.threads) == ((40, 40, 40), 64, 1)
+    assert others[1].threads == 2
 
 
 def test_many_threads_get_the_same_engine(tiny_checkpoint: MakeCheckpoint):
@@ -729,11 +729,11 @@ def test_what_cannot_be_loaded_is_refused(tiny_checkpoint: MakeCheckpoint, tmp_p
         get_engine(str(tiny_checkpoint("mamba")))
 
 
-# --- strict ------------------------------------------------------------------------------------------------
+# --- deterministic -----------------------------------------------------------------------------------------
 
 
-def test_a_strict_bfloat16_engine_says_the_same_whatever_else_runs(tiny_checkpoint: MakeCheckpoint):
-    engine = Engine(str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1, strict=True)
+def test_a_deterministic_bfloat16_engine_says_the_same_whatever_else_runs(tiny_checkpoint: MakeCheckpoint):
+    engine = Engine(str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1, deterministic=True)
     rows: list[int] = []
     handle = engine.model.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
@@ -753,7 +753,7 @@ def test_a_strict_bfloat16_engine_says_the_same_whatever_else_runs(tiny_checkpoi
     handle.remove()
     assert set(rows) == {1}
     assert get_engine(str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1) is not get_engine(
-        str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1, strict=True
+        str(tiny_checkpoint()), dtype="bfloat16", device="cpu", threads=1, deterministic=True
     )
 
 
@@ -764,7 +764,7 @@ def test_a_model_spread_by_accelerate_is_run(tiny_checkpoint: MakeCheckpoint, re
 
 
 @pytest.mark.parametrize(
-    "what", ["generate(GenerateRequest((5, 6), 60, draw=k))", "capture(CaptureRequest((5,) * 60, ((0,),)))"]
+    "what", ["generate(GenerateRequest((5, 6), 60, sample=k))", "capture(CaptureRequest((5,) * 60, ((0,),)))"]
 )
 @pytest.mark.parametrize("number", [1, 600])
 def test_a_program_may_end_whether_the_engine_is_busy_or_idle(tiny_checkpoint: MakeCheckpoint, what: str, number: int):

@@ -21,6 +21,7 @@ from hneurons_eval.models.checkpoints import load_model, load_tokenizer
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.models.scaling import scaled
+from hneurons_eval.util.errors import UsageError
 
 Make = Callable[..., Path]
 LAYOUT = NeuronLayout((40, 40, 40))
@@ -97,7 +98,7 @@ def test_the_sign_says_which_neurons_are_scaled(tiny_checkpoint: Make, tmp_path:
             by_hand = loglikelihood(plain, load_tokenizer(checkpoint), *PAIRS[0])[0]
         assert found[sign] == pytest.approx(by_hand, abs=1e-3)
     whole.negative.save(tmp_path / "n.json")
-    with pytest.raises(NeuronSetError, match="none of them with a positive weight"):
+    with pytest.raises(UsageError, match="none of them with a positive weight"):
         ScaledLM(str(tiny_checkpoint()), neurons=str(tmp_path / "n.json"), alpha=0.0, device="cpu")
 
 
@@ -182,7 +183,7 @@ def test_neurons_and_alpha_go_together_and_are_checked_before_the_model_is_loade
         ScaledLM("no/model", alpha=0.0)
     with pytest.raises(ValueError, match="alpha should be"):
         ScaledLM("no/model", neurons=file, alpha="much")
-    with pytest.raises(NeuronSetError, match="no neuron file"):
+    with pytest.raises(UsageError, match="does not exist"):
         ScaledLM("no/model", neurons=str(tmp_path / "none.json"), alpha=0.0)
 
 

@@ -15,7 +15,7 @@ from hneurons_eval.artifacts.paths import stores_root
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.models.scaling import scaled
-from hneurons_eval.tasks.sweeping import Scaled
+from hneurons_eval.solvers.scaled import Scaled
 
 QUESTION = "What happens if you crack your knuckles?"
 ANSWERS = ("Nothing.", "It gives you arthritis, they say", "x", " ünïcode — 答え")

@@ -34,17 +34,18 @@ from inspect_ai.tool import ToolInfo
 from rounding import assert_same_contributions
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hneurons_eval.artifacts.contribution_store import Features
+from hneurons_eval.artifacts.contribution_shards import Contributions
 from hneurons_eval.artifacts.paths import artifact_root, save_neurons, store_of
-from hneurons_eval.engine.decode_loop import sampled_offsets
 from hneurons_eval.engine.engine import Engine
+from hneurons_eval.engine.hf_provider import HNeuronsAPI
+from hneurons_eval.engine.offsets import sampled_offsets
 from hneurons_eval.engine.prompts import PromptFormat
-from hneurons_eval.engine.provider import HNeuronsAPI
 from hneurons_eval.judging.spans import answer_span, token_positions
 from hneurons_eval.models.checkpoints import load_layout
 from hneurons_eval.models.contributions import contributions
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import BASELINE
 
 MakeCheckpoint = Callable[..., Path]
 QUESTION = "What is the capital of France?"
@@ -186,7 +187,7 @@ def test_logprobs_are_of_the_sampled_tokens(model: Model, tiny: Path):
     prompt = api(model).prompts.encode([ChatMessageUser(content=QUESTION)])
     (future,) = [
         engine.generate(request)
-        for request in api(model)._requests(prompt, GenerateConfig(max_tokens=8, seed=4, logprobs=True), None, 1.0)
+        for request in api(model)._requests(prompt, GenerateConfig(max_tokens=8, seed=4, logprobs=True), BASELINE)
     ]
     tokens = future.result(60).tokens
     with torch.no_grad():
@@ -391,7 +392,7 @@ def test_a_request_overrides_the_model_args(tiny: Path, model: Model, half_file:
         ({"alpha": 0}, "no neurons"),
         ({"neurons": "{half}", "alpha": -1}, "alpha should be"),
         ({"neurons": "{half}", "alpha": "off"}, "alpha should be"),
-        ({"neurons": "nowhere.json", "alpha": 0}, "no neuron file"),
+        ({"neurons": "nowhere.json", "alpha": 0}, "does not exist"),
         ({"neurons": "0" * 64, "alpha": 0}, "no neuron set"),
         ({"capture": True}, "should be an object"),
         ({"capture": {"region": "answer"}}, "unknown region"),
@@ -416,7 +417,7 @@ def test_model_args_that_make_no_sense_are_refused(tiny: Path, half_file: str, t
         ({"neurons": half_file, "alpha": float("nan")}, "alpha should be"),
         ({"neurons": half_file, "alpha": "x"}, "alpha should be"),
         ({"neurons": str(tmp_path / "other.json"), "alpha": 0}, "use neurons found in this model"),
-        ({"neurons": str(tmp_path / "none.json")}, "no neuron file"),
+        ({"neurons": str(tmp_path / "none.json")}, "does not exist"),
         ({"layers": [1]}, "unknown model args layers"),
         ({"dtype": "float99"}, "dtype should be"),
     ):
@@ -454,7 +455,7 @@ def captured(output: ModelOutput) -> dict[str, Any]:
     return (output.metadata or {})["hneurons"]
 
 
-def kept_of(found: dict[str, Any]) -> Features:
+def kept_of(found: dict[str, Any]) -> Contributions:
     """The row that a log's pointer names."""
     return store_of([found["contributions"]]).get(found["contributions"])
 

@@ -33,6 +33,7 @@ from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.probe.classifier import Probe, ProbeError
 from hneurons_eval.report.figures import risk_coverage as picture
 from hneurons_eval.report.token_heat_map import COLUMNS, MAX_TOKENS, layout_cells, token_heat_map
+from hneurons_eval.util.errors import UsageError
 
 MakeCheckpoint = Callable[..., Path]
 KINDS = ["llama", "gpt2", "mixtral", "qwen2_moe", "deepseek_v3"]
@@ -53,7 +54,7 @@ def at_single_tokens(model: Any, ids: tuple[int, ...], places: range) -> np.ndar
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_watched_neurons_are_those_of_a_region_for_each_token(tiny_checkpoint: MakeCheckpoint, kind: str):
+def test_per_token_contributions_are_those_of_a_region_for_each_token(tiny_checkpoint: MakeCheckpoint, kind: str):
     path = tiny_checkpoint(kind)
     engine, model = Engine(str(path), dtype="float32", device="cpu", threads=1), load_model(path, dtype="float32")
     pick = random.Random(1)
@@ -65,10 +66,10 @@ def test_watched_neurons_are_those_of_a_region_for_each_token(tiny_checkpoint: M
             prompts[k % 4],
             2 + k % 5,
             SamplingOptions(),
-            draw=k,
+            sample=k,
             capture=AnswerCapture(
                 lambda text: (0, len(text)) if text else None,
-                watch=NeuronSet.from_flat(sets[k % 3], engine.layout) if k % 4 else None,
+                per_token=NeuronSet.from_flat(sets[k % 3], engine.layout) if k % 4 else None,
             ),
         )
         for k in range(8)
@@ -77,43 +78,43 @@ def test_watched_neurons_are_those_of_a_region_for_each_token(tiny_checkpoint: M
         taken = said.captured
         assert taken is not None
         if k % 4 == 0 or taken.contributions is None:
-            assert taken.watched is None
+            assert taken.per_token is None
             continue
         ids = asked[k].prompt + said.tokens[: taken.response_tokens]
         expected = at_single_tokens(model, ids, range(len(asked[k].prompt), len(ids)))[:, sets[k % 3]]
-        assert taken.watched is not None
-        np.testing.assert_allclose(taken.watched, expected, rtol=1e-3, atol=1e-5)
+        assert taken.per_token is not None
+        np.testing.assert_allclose(taken.per_token, expected, rtol=1e-3, atol=1e-5)
     # The same of given texts, of several lengths and neuron sets in one pass.
     wanted = [
         CaptureRequest(
             prompts[k % 4] + tuple(pick.randrange(3, 49152) for _ in range(1 + k)),
             ((len(prompts[k % 4]),),),
             response_from=len(prompts[k % 4]),
-            watch=None if k == 2 else NeuronSet.from_flat(sets[k % 3], engine.layout),
+            per_token=None if k == 2 else NeuronSet.from_flat(sets[k % 3], engine.layout),
         )
         for k in range(6)
     ]
     for k, captured in enumerate([future.result(TIMEOUT) for future in [engine.capture(one) for one in wanted]]):
         if k == 2:
-            assert captured.watched is None
+            assert captured.per_token is None
             continue
         begin = wanted[k].response_from
         assert begin is not None
         expected = at_single_tokens(model, wanted[k].tokens, range(begin, len(wanted[k].tokens)))[:, sets[k % 3]]
-        assert captured.watched is not None
-        np.testing.assert_allclose(captured.watched, expected, rtol=1e-3, atol=1e-5)
+        assert captured.per_token is not None
+        np.testing.assert_allclose(captured.per_token, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_neurons_of_another_model_are_not_watched(tiny_checkpoint: MakeCheckpoint):
+def test_neurons_of_another_model_are_refused(tiny_checkpoint: MakeCheckpoint):
     engine = Engine(str(tiny_checkpoint()), dtype="float32", device="cpu", threads=1)
     foreign = NeuronSet.from_flat([0], NeuronLayout((7, 7)))
-    whole = AnswerCapture(lambda text: (0, len(text)), watch=foreign)
+    whole = AnswerCapture(lambda text: (0, len(text)), per_token=foreign)
     with pytest.raises(NeuronSetError, match="2 layers"):
         engine.generate(GenerateRequest((5, 6), 2, capture=whole))
     with pytest.raises(NeuronSetError, match="2 layers"):
-        engine.capture(CaptureRequest((5, 6), ((1,),), response_from=1, watch=foreign))
+        engine.capture(CaptureRequest((5, 6), ((1,),), response_from=1, per_token=foreign))
     with pytest.raises(ValueError, match="response_from"):
-        engine.capture(CaptureRequest((5, 6), ((1,),), watch=NeuronSet.from_flat([0], engine.layout)))
+        engine.capture(CaptureRequest((5, 6), ((1,),), per_token=NeuronSet.from_flat([0], engine.layout)))
 
 
 # ---- a probe's word on one answer -------------------------------------------------------------------
@@ -139,9 +140,9 @@ def probe_for(layout: NeuronLayout, directory: Path, penalty: Any = "l1", **meta
 def test_the_answers_log_odds_are_the_mean_of_its_tokens(tiny: Engine, tmp_path: Path):
     probe = probe_for(tiny.layout, tmp_path / "probe")
     spec = RiskSpec(probe.directory, "response")
-    for draw in range(6):
+    for number in range(6):
         request = GenerateRequest(
-            (7, 8, 9 + draw), 12, SamplingOptions(), draw=draw, top_logprobs=0, capture=probe.capture(spec)
+            (7, 8, 9 + number), 12, SamplingOptions(), sample=number, top_logprobs=0, capture=probe.capture(spec)
         )
         said = tiny.generate(request).result(TIMEOUT)
         found = probe.of_sampled(said, spec, tiny)
@@ -173,7 +174,7 @@ def test_an_answer_judged_while_it_is_generated_is_judged_as_it_stands(tiny: Eng
     for reduce in ("mean", "max"):
         probe = probe_for(tiny.layout, tmp_path / reduce, reduce=reduce)
         spec, prompt = RiskSpec(probe.directory, "response"), (7, 8, 9)
-        request = GenerateRequest(prompt, 10, SamplingOptions(), draw=4, top_logprobs=0, capture=probe.capture(spec))
+        request = GenerateRequest(prompt, 10, SamplingOptions(), sample=4, top_logprobs=0, capture=probe.capture(spec))
         said = tiny.generate(request).result(TIMEOUT)
         found = probe.of_sampled(said, spec, tiny)
         again = GivenAnswer(probe, spec, tiny, prompt, said.text)
@@ -209,7 +210,7 @@ def test_what_cannot_be_judged_says_why(tiny: Engine, tmp_path: Path):
 
 def test_a_dense_probe_judges_the_answer_but_no_tokens(tiny: Engine, tmp_path: Path):
     probe = probe_for(tiny.layout, tmp_path / "dense", "l2")
-    assert probe.watch is None
+    assert probe.nonzero is None
     given = GivenAnswer(probe, RiskSpec(probe.directory, "response"), tiny, (7, 8), "Paris")
     assert given.request is not None
     found = given.judged(tiny.capture(given.request).result(TIMEOUT))
@@ -221,7 +222,7 @@ def test_probes_that_do_not_fit_are_refused(tiny: Engine, tmp_path: Path):
     probe = probe_for(NeuronLayout((9, 9)), tmp_path / "other")
     with pytest.raises(ProbeError, match="2 layers"):
         probe.check(tiny.layout, "tiny")
-    with pytest.raises(ProbeError, match="give the directory"):
+    with pytest.raises(UsageError, match="does not exist; give a neuron file"):
         risk_probe(str(tmp_path / "missing"))
     with pytest.raises(ProbeError, match="'median'"):
         probe_for(tiny.layout, tmp_path / "median", reduce="median")

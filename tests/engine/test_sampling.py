@@ -40,7 +40,7 @@ def keys(count: int, seed: int = 0) -> list[int]:
     return [noise_key(row_key(seed, number, (7, 8)), number % 11) for number in range(count)]
 
 
-def draw(logits: Tensor, option: SamplingOptions, own: list[int]) -> list[int]:
+def sampled(logits: Tensor, option: SamplingOptions, own: list[int]) -> list[int]:
     return choose(logits, [option] * len(own), own, [0] * len(own)).tolist()
 
 
@@ -113,13 +113,13 @@ def chi_square_p(tokens: list[int], probabilities: list[float]) -> float:
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_samples_follow_the_distribution(option: SamplingOptions, vocabulary: int):
     logits = 2 * torch.randn(1, vocabulary, generator=torch.Generator().manual_seed(vocabulary))
-    tokens = draw(logits, option, keys(20_000))
+    tokens = sampled(logits, option, keys(20_000))
     assert chi_square_p(tokens, distribution(logits[0].double().tolist(), option)) > 1e-3
 
 
 def test_a_wrong_distribution_would_be_noticed():
     logits = 2 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(3000))
-    tokens = draw(logits, SamplingOptions(1.0), keys(20_000))
+    tokens = sampled(logits, SamplingOptions(1.0), keys(20_000))
     assert chi_square_p(tokens, distribution(logits[0].double().tolist(), SamplingOptions(1.05))) < 1e-6
 
 
@@ -129,7 +129,7 @@ def test_the_largest_ratio_of_weight_to_noise_wins(option: SamplingOptions, voca
     logits = 2 * torch.randn(1, vocabulary, generator=torch.Generator().manual_seed(vocabulary))
     probabilities = distribution(logits[0].double().tolist(), option)
     own = keys(100, seed=1)
-    for key, token in zip(own, draw(logits, option, own), strict=True):
+    for key, token in zip(own, sampled(logits, option, own), strict=True):
         assert token in expected_tokens(probabilities, option, key)
 
 
@@ -155,7 +155,7 @@ def test_a_nucleus_wider_than_the_first_guess():
 @example([0.0, 1e-295, 1.0, -2.0], 1.0, None, 0.75, 0)
 def test_any_distribution(values: list[float], temperature: float, top_k: int | None, top_p: float | None, key: int):
     logits = torch.tensor([values], dtype=torch.float32)
-    token = draw(logits, SamplingOptions(temperature, top_k, top_p), [key])[0]
+    token = sampled(logits, SamplingOptions(temperature, top_k, top_p), [key])[0]
     # Rounding of a float32 quotient may tip an edge of the nucleus, and equal values may be cut in any order: every
     # side of an edge and every order of equal values is allowed.
     allowed: set[int] = set()
@@ -177,7 +177,7 @@ def test_forbidden_tokens_are_never_drawn(option: SamplingOptions):
     logits = torch.randn(1, 600, generator=torch.Generator().manual_seed(5))
     forbidden = [0, 300, *range(512, 600)]
     logits[0, forbidden] = -math.inf
-    assert not set(draw(logits, option, keys(2000))) & set(forbidden)
+    assert not set(sampled(logits, option, keys(2000))) & set(forbidden)
 
 
 @pytest.mark.parametrize("option", [SamplingOptions(1.0), SamplingOptions(0.7, top_p=0.9), SamplingOptions(1.0, 50)])
@@ -186,11 +186,11 @@ def test_rounding_of_the_logits_changes_hardly_a_token(option: SamplingOptions, 
     generator = torch.Generator().manual_seed(4)
     logits = spread * torch.randn(1, 20_000, generator=generator)
     own = keys(5000)
-    expected = draw(logits, option, own)
+    expected = sampled(logits, option, own)
 
     def changed(size: float) -> int:
         rounding = size * (2 * torch.rand(1, 20_000, generator=generator) - 1)
-        return sum(a != b for a, b in zip(draw(logits + rounding, option, own), expected, strict=True))
+        return sum(a != b for a, b in zip(sampled(logits + rounding, option, own), expected, strict=True))
 
     # A token changes where the two best are nearer than twice the rounding: with a probability of a few times its size,
     # of logits over the temperature. What counts as kept changes too where the distribution is flat.
@@ -269,8 +269,8 @@ def test_noise_is_splitmix64_of_key_and_token(own: list[int], token: int):
 
 
 @given(st.integers(-(2**70), 2**70), st.integers(0, 1000), st.lists(st.integers(0, 2**31 - 1), max_size=5))
-def test_a_noise_key_is_a_signed_integer_of_64_bits(seed: int, draw: int, prompt: list[int]):
-    key = row_key(seed, draw, prompt)
+def test_a_noise_key_is_a_signed_integer_of_64_bits(seed: int, sample: int, prompt: list[int]):
+    key = row_key(seed, sample, prompt)
     assert len(key) == 16
     assert -(2**63) <= noise_key(key, 0) < 2**63
 

@@ -32,7 +32,7 @@ class Reader:
         write: the undamaged file (or the one file to damage) into a directory; its path.
         read: what is read from that path, in a form that can be compared.
         refuses: the exceptions that it may raise.
-        sealed: whether all damage must be seen. None: what is read may be a part of what was there.
+        sealed: whether all damage must be seen.
         check: raises where what was read is not well-formed.
         names_file: whether the message names the file.
     """

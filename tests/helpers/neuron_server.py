@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from hneurons_eval.engine.requests import Captured
 from hneurons_eval.vllm.admission import NeuronSets
 from hneurons_eval.vllm.protocol import ABOUT, CAPTURES, NEURONS, About
-from hneurons_eval.vllm.requests import WorkerCapture
+from hneurons_eval.vllm.requests import to_bytes
 
 API_KEY = "open sesame"
 
@@ -109,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(204)
         if self.path.startswith(CAPTURES):
             state.fetched.append((last, json.loads(body)["regions"]))
-            return self._answer(200, WorkerCapture(state.contributions, None, None, None, None).to_bytes())
+            return self._answer(200, to_bytes(Captured(state.contributions, None)))
         if self.path == "/v1/completions":
             if state.failures:
                 state.failures -= 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hneurons_eval.models.architecture import neuron_layout
-from hneurons_eval.models.contributions import contributions, reduce_cett
+from hneurons_eval.models.contributions import contributions, inverse_norm, reduce_cett
 from hneurons_eval.models.down_projection import Dense
 from hneurons_eval.models.hooks import DenseActivations, LayerActivations
 
@@ -73,7 +73,7 @@ def capture(model: Any, ids: Tensor, regions: list[list[int]], reduce: Literal["
     return contributions(model, ids[None], torch.ones(1, len(ids), dtype=torch.long), mask, reduce=reduce)[0]
 
 
-def terms(z: Tensor) -> LayerActivations:
+def activations(z: Tensor) -> LayerActivations:
     """z `[batch, tokens, width]` as that of a linear map."""
     return LayerActivations((DenseActivations(Dense("", torch.nn.Linear(z.shape[-1], 2), z.shape[-1]), z),))
 
@@ -160,7 +160,7 @@ def test_a_token_whose_output_is_zero_counts_as_zero(reduce: Literal["mean", "ma
     h = torch.tensor([[[0.0, 0.0], [3.0, 4.0]]])
     norms = torch.tensor([1.0, 10.0])
     regions = torch.tensor([[[True, True], [True, False]]])
-    values = reduce_cett(terms(z), h, norms, regions, regions.sum(dim=-1), reduce)
+    values = reduce_cett(activations(z), inverse_norm(h), norms, reduce, regions, regions.sum(dim=-1))
     share = 2 if reduce == "mean" else 1
     torch.testing.assert_close(values, torch.tensor([[[0.6 / share, 8.0 / share], [0.0, 0.0]]]))
 
@@ -171,8 +171,21 @@ def test_a_token_outside_the_region_cannot_spoil_it():
     regions = torch.tensor([[[True, False, False]]])
     reductions: tuple[Literal["mean", "max"], ...] = ("mean", "max")
     for reduce in reductions:
-        values = reduce_cett(terms(z), h, torch.ones(2), regions, regions.sum(dim=-1), reduce)
+        values = reduce_cett(activations(z), inverse_norm(h), torch.ones(2), reduce, regions, regions.sum(dim=-1))
         torch.testing.assert_close(values, torch.tensor([[[1.0, 2.0]]]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_inputs_may_be_on_any_device(tiny_model: Make):
+    model, ids, mask = tiny_model(), sequences(2, 4), torch.ones(2, 4, dtype=torch.long)
+    regions = torch.ones(2, 1, 4, dtype=torch.bool)
+    expected = contributions(model, ids, mask, regions)
+    model = model.to("cuda")
+    try:
+        for inputs in ((ids, mask, regions), (ids.cuda(), mask.cuda(), regions), (ids, mask.cuda(), regions.cuda())):
+            torch.testing.assert_close(contributions(model, *inputs), expected, atol=1e-5, rtol=1e-3)
+    finally:
+        model.to("cpu")
 
 
 def test_an_empty_region_is_refused(tiny_model: Make):

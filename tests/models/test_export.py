@@ -488,9 +488,39 @@ def test_the_card_says_what_was_done(tiny_model: Make, tmp_path: Path, export: C
     assert rows["alpha"] == "0.25"
     assert (rows["0"], rows["2"]) == ("3", "3")
     assert rows["C"] == "3.5"
-    assert rows["training questions"] == "2 entries"
+    assert rows["training questions count"] == "2"
+    assert "The training questions themselves are left out" in text
+    exported = (tmp_path / "out" / "neurons.json").read_text()
+    assert '"training_questions_count": 2' in exported
+    assert "q1" not in exported
     assert r"org/a\|model" in text
     assert "q1" not in text
+
+
+@pytest.mark.parametrize("export", [export_checkpoint, export_adapter])
+def test_what_is_published_names_no_cache_of_this_machine(
+    tiny_checkpoint: Make, tmp_path: Path, export: Callable[..., Any]
+):
+    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / ("a" * 40)
+    shutil.copytree(tiny_checkpoint(), snapshot)
+    export(snapshot, SOME, 0.0, tmp_path / "out")
+    texts = "".join(file.read_text() for file in (tmp_path / "out").iterdir() if file.suffix in (".md", ".json"))
+    assert str(tmp_path) not in texts
+    head = metadata_load(tmp_path / "out" / "README.md")
+    assert head is not None
+    assert head["base_model"] == "some/model"
+    assert f"| revision | {'a' * 40} |" in texts
+
+
+def test_an_adapter_to_the_bundled_model_names_it(tmp_path: Path):
+    name = "smollm2-135m-instruct"
+    neurons = NeuronSet.from_flat([5, 4000], NeuronLayout((1536,) * 30))
+    export_adapter(name, neurons, 0.0, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == name
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert resolve_model(name) not in text
+    assert f'from_pretrained(resolve_model("{name}"))' in text
 
 
 def test_a_card_with_somebody_elses_broken_head_is_written_all_the_same(tiny_model: Make, tmp_path: Path):

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hneurons_eval.artifacts.paths import find_neurons, neurons_to_scale, save_neurons
+from hneurons_eval.artifacts.paths import kept_neurons, save_neurons
+from hneurons_eval.artifacts.references import neurons_to_scale
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import SIGNS, NeuronSet, NeuronSetError
 from hneurons_eval.probe.classifier import Probe
+from hneurons_eval.util.errors import UsageError
 
 LAYOUT = NeuronLayout((4, 2, 3))
 sets = st.lists(st.integers(1, 9), min_size=1, max_size=6).flatmap(
@@ -339,10 +341,30 @@ def test_what_is_scaled_is_positive_unless_asked_otherwise_and_a_digest_is_taken
     assert [neurons_to_scale(file, sign) for sign in SIGNS] == [SIGNED.positive, SIGNED.negative, SIGNED]
     for kept in (SIGNED, SIGNED.negative):
         digest = save_neurons(kept)
-        assert neurons_to_scale(digest) == find_neurons(digest) == kept
+        assert neurons_to_scale(digest) == kept_neurons(digest) == kept
     SIGNED.negative.save(file)
-    with pytest.raises(NeuronSetError, match="holds 2 neurons, none of them with a positive weight; choose another"):
+    with pytest.raises(UsageError, match="holds 2 neurons, none of them with a positive weight; choose another"):
         neurons_to_scale(file)
     assert neurons_to_scale(file, "negative") == SIGNED.negative
     NeuronSet.from_flat([], LAYOUT).save(file)
     assert len(neurons_to_scale(file)) == 0
+
+
+# --- looking at a set ----------------------------------------------------------------------------------------
+
+
+def test_a_set_is_a_sequence_of_neurons_and_a_data_frame():
+    assert list(SIGNED) == [
+        (0, 1, 0.5, "positive"), (0, 3, -2.0, "negative"), (1, 0, 1.5, "positive"), (2, 2, -0.25, "negative"),
+    ]  # fmt: skip
+    assert repr(SIGNED) == "<NeuronSet: 4 neurons, 2 positive of 9, m>"
+    frame: Any = SIGNED.to_frame()
+    assert frame.columns.tolist() == ["model", "layer", "index", "weight", "stability"]
+    assert frame[["layer", "index", "weight", "stability"]].values.tolist() == [
+        [0, 1, 0.5, 1.0], [0, 3, -2.0, 0.75], [1, 0, 1.5, 0.5], [2, 2, -0.25, 0.25],
+    ]  # fmt: skip
+    bare = NeuronSet.from_flat([1], LAYOUT)
+    ((layer, index, weight, sign),) = bare
+    assert (layer, index, sign) == (0, 1, "positive")
+    assert np.isnan(weight)
+    assert bare.to_frame().weight.isna().all()

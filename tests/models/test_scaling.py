@@ -12,7 +12,7 @@ from torch import Tensor
 from hneurons_eval.models.architecture import down_projections
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
-from hneurons_eval.models.scaling import ScalingTable, check_alpha, fold, scaled
+from hneurons_eval.models.scaling import Intervention, ScalingTable, check_alpha, fold, scaled
 
 Make = Callable[..., Any]
 LAYOUT = NeuronLayout((40, 40, 40))
@@ -295,9 +295,9 @@ def test_a_table_mixes_sets_and_alphas_row_by_row(tiny_model: Make):
         (OTHERS, 1.0),
     ]
     table = ScalingTable(down_projections(model))
-    entries = [table.entry(*one) for one in asked]
+    entries = [table.entry(Intervention(*one)) for one in asked]
     assert entries == [1, 0, 2, 3, 0]
-    assert [table.entry(*one) for one in asked] == entries
+    assert [table.entry(Intervention(*one)) for one in asked] == entries
     assert table.rows([0, 0]) is None
     scaling = table.rows(entries)
     assert scaling is not None
@@ -310,3 +310,21 @@ def test_a_table_mixes_sets_and_alphas_row_by_row(tiny_model: Make):
         assert part == 0
         actual[:, 40 * layer + scaling.neurons[layer, part]] = factors
     assert torch.equal(actual, expected)
+
+
+def test_an_intervention_knows_whether_it_changes_anything_and_which_one_it_is():
+    none = NeuronSet.from_flat([], LAYOUT)
+    baselines = [Intervention(), Intervention(SOME), Intervention(None, 2.0), Intervention(none, 2.0)]
+    assert all(one.is_baseline and one.key == (None, 1.0) and not len(one.flat(LAYOUT)) for one in baselines)
+    again = NeuronSet(SOME.layers, SOME.indices)
+    twice, same = Intervention(SOME, 2), Intervention(again, 2.0)
+    assert not twice.is_baseline
+    assert twice == same
+    assert twice.key == same.key == (SOME.digest, 2.0)
+    assert len({twice.key, Intervention(SOME, 3.0).key, Intervention(OTHERS, 2.0).key}) == 3
+    assert twice.flat(LAYOUT).tolist() == [0, 3, 39, 80, 95, 119]
+    with pytest.raises(NeuronSetError):
+        twice.check(NeuronLayout((40,)))
+    for wrong in (-1.0, float("nan"), float("inf"), "much", True):
+        with pytest.raises(ValueError, match="alpha should be"):
+            Intervention(SOME, wrong)  # pyright: ignore[reportArgumentType]

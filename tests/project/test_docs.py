@@ -167,7 +167,8 @@ COMPONENTS: dict[str, Any] = {
 
 def parameters_of(name: str) -> set[str]:
     """What a task, scorer or solver of the package takes."""
-    return set(inspect.signature(COMPONENTS[name]).parameters)
+    parameters = inspect.signature(COMPONENTS[name]).parameters.values()
+    return {one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD}
 
 
 def after(words: list[str], *flags: str) -> list[str]:
@@ -194,11 +195,22 @@ def test_every_task_scorer_and_solver_exists_with_the_parameters_it_is_given():
                 assert {pair.split("=")[0] for pair in after(words, "-S")} <= parameters_of(own[0]), (place, words)
 
 
-MODEL_ARGS = {"neurons", "alpha", "risk", "dtype", "device", "revision", "threads", "strict", "trust_remote_code"}
+MODEL_ARGS = {
+    "neurons",
+    "alpha",
+    "risk",
+    "dtype",
+    "device",
+    "revision",
+    "threads",
+    "deterministic",
+    "strict",
+    "trust_remote_code",
+}
 
 
 def test_model_args_are_those_of_the_provider():
-    from hneurons_eval.engine.provider import HNeuronsAPI
+    from hneurons_eval.engine.hf_provider import HNeuronsAPI
 
     own = set(inspect.signature(HNeuronsAPI.__init__).parameters)
     assert own >= MODEL_ARGS

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from hneurons_eval.artifacts import paths as artifacts
-from hneurons_eval.artifacts.contribution_store import ContributionStore, FeatureSpec, StoreError
-from hneurons_eval.artifacts.paths import ArtifactError, find_neurons
+from hneurons_eval.artifacts.contribution_shards import StoreError, StoreSpec
+from hneurons_eval.artifacts.contribution_store import ContributionStore
+from hneurons_eval.artifacts.paths import ArtifactError
+from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.util.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
@@ -92,7 +95,7 @@ def test_the_search_sees_what_it_looks_for(source: str):
 
 def entry_points() -> dict[str, Any]:
     """Everything that can be told to trust code of a checkpoint."""
-    from hneurons_eval.cli import diagnosis as doctor
+    from hneurons_eval.cli import doctor
     from hneurons_eval.engine import engine, provider
     from hneurons_eval.models import checkpoints, coverage
     from hneurons_eval.models.weights import export
@@ -157,11 +160,11 @@ ESCAPES = ["../x", "/etc/passwd", "a/../../b", "x" * 64, "A" * 64, "a" * 63, "a"
 def test_no_key_leads_out_of_the_artifacts(tmp_path: Path, key: str):
     with pytest.raises(ArtifactError, match="not an artifact key"):
         artifacts.probe_directory(key)
-    store = ContributionStore(tmp_path / "store", FeatureSpec("m", (4,), ("answer",)))
+    store = ContributionStore(tmp_path / "store", StoreSpec("m", (4,), ("answer",)))
     with pytest.raises(StoreError, match="is not a key"):
         store.get(key)
-    with pytest.raises((NeuronSetError, ProbeError)):
-        find_neurons(f"{tmp_path}/{key.strip() or 'none'}")
+    with pytest.raises(UsageError):
+        resolve(f"{tmp_path}/{key.strip() or 'none'}")
 
 
 def test_what_a_neuron_file_says_of_itself_names_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -19,7 +19,9 @@ from rounding import risk_error
 from transformers import AutoConfig
 
 from hneurons_eval.analysis.dose_response import SweepError, arrange, dose_response
+from hneurons_eval.artifacts import frames
 from hneurons_eval.artifacts.external_sweep import external_sweep, scaling_of
+from hneurons_eval.artifacts.frames import FrameError
 from hneurons_eval.engine.risk_requests import answer_of
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
@@ -269,6 +271,39 @@ def test_logs_at_several_alphas_are_paired_by_sample(sweep: list[EvalLog], probe
     assert curve["control_sets"] == 2
     for alpha, values in found.outcomes.items():
         assert curve[f"score@{alpha:g}"] == pytest.approx(np.mean(list(values.values())))
+
+
+def test_a_frame_of_their_sweep_has_a_row_for_each_sample_alpha_and_set(sweep: list[EvalLog]):
+    frame: Any = frames.sweep(sweep)
+    found = external_sweep(sweep)
+    assert list(frame.columns) == [*frames.SWEEP, "score"]
+    assert not frame.duplicated(["item", "alpha", "set"]).any()
+    counts = frame.groupby("alpha")["set"].agg(lambda own: tuple(sorted(set(own)))).to_dict()
+    scaled = ("control 1", "control 2", "neurons")
+    assert counts == {0.0: scaled, 1.0: ("baseline",), 3.0: scaled}
+    by_log = {log.location: scaling_of(log.eval.model_args)[1] for log in sweep}
+    assert (frame.log.map(by_log) == frame.alpha).all()
+    own = frame[frame["set"].isin(["neurons", "baseline"])]
+    assert {(row.item, row.alpha): row.score for row in own.itertuples()} == {
+        (item, alpha): value for alpha, values in found.outcomes.items() for item, value in values.items()
+    }
+    with pytest.raises(FrameError, match="no answers with neurons scaled"):
+        frames.sweep(sweep[0])
+    with pytest.raises(FrameError, match="none of the logs is of the baseline"):
+        frames.sweep(sweep[1:3])
+
+
+def test_a_frame_of_risks_has_a_row_for_each_answer(tiny: Path, probe: str, tmp_path: Path):
+    ours = hallucination_risk(probe=probe, span="response")
+    log = run(task_with(theirs(), scorer=[includes(), ours]), tiny, tmp_path, {"neurons": probe, "alpha": 0.0})
+    frame: Any = frames.risks(tmp_path)
+    assert list(frame.columns) == list(frames.RISKS)
+    assert len(frame) == len(log.samples or []) == 3
+    assert dict(zip(frame.id, frame.probability, strict=True)) == risks(log)
+    assert set(frame.alpha) == {0.0}
+    assert frame.task_score.tolist() == [float(s.value == "C") for s in scores(log, "includes").values()]
+    with pytest.raises(FrameError, match="no scores of hneurons_eval/hallucination_risk"):
+        frames.risks(run(theirs(), tiny, tmp_path / "plain"))
 
 
 def test_the_baseline_touches_no_neurons():

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,8 @@ def make_probe(directory: Path) -> Path:
     probe.widths, probe.model = WIDTHS, "a-model"
     curve = [{"C": C, "neurons": n, "held_out_auroc": 0.6, "held_out_accuracy": 0.5} for C, n in ((0.1, 1), (0.5, 3))]
     probe.metadata = {"curve": curve}
-    probe.save(directory / "p")
-    neurons = probe.neurons()
-    file = directory / "p.neurons.json"
-    type(neurons)(
-        neurons.layers, neurons.indices, neurons.weights, "a-model", WIDTHS, {}, np.array([0.2, 0.9, 0.6])
-    ).save(file)
-    return file
+    probe.save(directory / "p", replace(probe.neurons(), stability=np.array([0.2, 0.9, 0.6])))
+    return directory / "p" / "neurons.json"
 
 
 def made_answers(response: str = "It is Paris.") -> list[dict[str, Any]]:
@@ -111,7 +107,7 @@ def logs(tmp_path: Path) -> Path:
     """Logs of every stage and of a sweep of two series, with hostile text in answers and names."""
     out = tmp_path / "logs"
     file = make_probe(tmp_path / "artifacts" / "probes" / "aa")
-    summary = {"directory": str(file.with_name("p")), "neurons_file": str(file)}
+    summary = {"directory": str(file.parent), "neurons_file": str(file)}
     answers = made_answers(HOSTILE)
     samples = [
         scored(f"{k:02d}", {"detected": Score(value="C", answer=one["answer"], metadata={**one, "probe": summary})})
@@ -349,7 +345,7 @@ def test_neurons_whose_weight_has_another_sign_than_they_have_alone_are_marked()
 
 
 def test_a_band_of_nought_to_one_is_not_drawn():
-    few, many = (LayerBand("b", (0.0, 0.0), (high, 1.0), True) for high in (1.0, 2.0))
+    few, many = (LayerBand("b", (0.0, 0.0), (high, 1.0)) for high in (1.0, 2.0))
     assert not is_informative(few)
     assert is_informative(many)
 
@@ -414,7 +410,7 @@ def test_examples_are_the_surest_of_each_kind_and_each_question_stands_once(tmp_
 
 def test_a_probe_is_found_beside_the_logs_whichever_directory_one_is_in(tmp_path: Path):
     make_probe(tmp_path / "run" / "artifacts" / "probes" / "aa")
-    summary = {"directory": "artifacts/probes/aa/p", "neurons_file": "artifacts/probes/aa/p.neurons.json"}
+    summary = {"directory": "artifacts/probes/aa/p", "neurons_file": "artifacts/probes/aa/p/neurons.json"}
     found = found_neurons(summary, [tmp_path / "run" / "logs" / "demo" / "x.eval"])
     assert found.neurons is not None
     assert found.neurons.flat(NeuronLayout(WIDTHS)).tolist() == CHOSEN

@@ -14,7 +14,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, generate, multiple_ch
 from rounding import risk_error
 from transformers import AutoConfig
 
-from hneurons_eval.artifacts.paths import neurons_to_scale
+from hneurons_eval.artifacts.references import neurons_to_scale
 from hneurons_eval.engine.risk_requests import DECISIONS
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe

@@ -10,15 +10,15 @@ from inspect_ai.log import EvalLog
 from inspect_ai.scorer import SampleScore, Score
 from small_run import Run, artifacts_in, small_run, stage
 
-from hneurons_eval.artifacts.references import ProbeSource
+from hneurons_eval.artifacts.references import Reference
 from hneurons_eval.data.questions import Question, normalise_question
+from hneurons_eval.data.selection import questions_for
 from hneurons_eval.probe.baseline_classifiers import Baselines
 from hneurons_eval.probe.classifier import Probe
 from hneurons_eval.scorers.detected import detection_figures
-from hneurons_eval.tasks.collect import questions_for
 from hneurons_eval.tasks.detect import named_sets, set_label, untrained_samples
-from hneurons_eval.tasks.probe import BASELINES
 from hneurons_eval.util.errors import UsageError
+from hneurons_eval.util.files import BASELINES
 from hneurons_eval.util.packing import pack, unpack
 
 INVENTED = [
@@ -159,10 +159,10 @@ def test_figures_of_nothing_are_empty():
 # --- answers that balancing left over ----------------------------------------------------------------------
 
 
-def trained_on(questions: list[Question]) -> ProbeSource:
+def trained_on(questions: list[Question]) -> Reference:
     probe = Probe()
     probe.metadata = {"training_questions": sorted({normalise_question(q.question) for q in questions})}
-    return ProbeSource(probe, "p", "mean", {})
+    return Reference("p", "p", None, probe)
 
 
 def test_of_the_probes_own_set_the_untouched_part_is_asked_by_default():

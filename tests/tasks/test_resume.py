@@ -1,7 +1,6 @@
 """An interrupted pipeline goes on where it was: finished stages are not run again, and it comes to the same."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -46,9 +45,9 @@ class Directory:
     def add(self, made: Stages, name: str, read: Path | None = None, status: Any = "success", **args: Any) -> Path:
         self.minute += 1
         steps = (
-            [made._first]
+            [made.steps.first]
             if read is None
-            else made._after[{"capture": "collect", "probe": "capture"}.get(name, "probe")](str(read))
+            else made.steps.after({"capture": "collect", "probe": "capture"}.get(name, "probe"), str(read))
         )
         (step,) = [one for one in steps if one.name == name]
         return write_log(
@@ -57,7 +56,7 @@ class Directory:
         )  # fmt: skip
 
     def left(self, made: Stages, model: str = MODEL) -> tuple[list[str], list[str], list[str]]:
-        found = made.progress(str(self.path), model, {})
+        found = made.steps.progress(str(self.path), model, {})
         return names(found.finished), names(found.interrupted), [step.name for step in found.left]
 
 
@@ -67,16 +66,16 @@ def test_the_log_that_holds_most_is_gone_on_with(tmp_path: Path):
     path = tmp_path / "logs"
     kept = [
         write_log(
-            path, "hneurons_eval/collect", minute=minute, args=made._first.arguments, model=MODEL,
+            path, "hneurons_eval/collect", minute=minute, args=made.steps.first.arguments, model=MODEL,
             samples=done[:held], status="started",
         )
         for minute, held in enumerate((1, 3, 2, 3, 0))
     ]  # fmt: skip
-    (interrupted,) = made.progress(str(path), MODEL, {}).interrupted
+    (interrupted,) = made.steps.progress(str(path), MODEL, {}).interrupted
     assert Path(interrupted.location) == kept[3]
     # A file that is cut off holds nothing, and is in nobody's way.
     (path / "99_collect.eval").write_bytes(kept[1].read_bytes()[:-40])
-    (interrupted,) = made.progress(str(path), MODEL, {}).interrupted
+    (interrupted,) = made.steps.progress(str(path), MODEL, {}).interrupted
     assert Path(interrupted.location) == kept[3]
 
 
@@ -189,7 +188,7 @@ def test_an_interrupted_pipeline_goes_on_and_comes_to_the_same(
 
 def test_the_command_goes_on_with_what_was_interrupted(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     questions = known_questions(tiny, tmp_path, preset="quick")
-    from hneurons_eval.tasks import probe
+    from hneurons_eval.solvers import classify
 
     def fails(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -200,7 +199,7 @@ def test_the_command_goes_on_with_what_was_interrupted(tiny: str, tmp_path: Path
         "--log-dir", str(tmp_path / "logs"), "--display", "none",
     ]  # fmt: skip
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules[probe.__module__], "_keep", fails)
+        patch.setattr(classify, "_keep", fails)
         first = CliRunner().invoke(main, words)
     assert first.exit_code != 0
     assert "resume" in first.output

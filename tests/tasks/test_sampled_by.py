@@ -141,7 +141,7 @@ def test_without_the_role_a_name_that_differs_is_refused(collect: Callable[..., 
     log = collect()
     with pytest.raises(UsageError, match="--model-role capture=hneurons/smollm2-135m-instruct"):
         capture(log, tmp_path, model=BUNDLED)
-    with pytest.raises(UsageError, match="cannot capture contributions"):
+    with pytest.raises(UsageError, match="gives no access to its neurons"):
         capture(log, tmp_path)
 
 

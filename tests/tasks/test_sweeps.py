@@ -13,17 +13,19 @@ from small_run import stage
 
 from hneurons_eval import NeuronSet
 from hneurons_eval.analysis.dose_response import series_of
-from hneurons_eval.artifacts.paths import find_neurons
+from hneurons_eval.analysis.sweep_parameters import SUMMARY
+from hneurons_eval.artifacts.paths import kept_neurons
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.report.verdicts import verdict
+from hneurons_eval.scorers import swept
 from hneurons_eval.scorers.behaviour import COMPLIANCE
-from hneurons_eval.scorers.swept import MAX_ALPHAS, SUMMARY
 from hneurons_eval.tasks.faitheval import PROMPTS
 from hneurons_eval.util.errors import UsageError
 
-ALPHAS = (0.0, 0.5, 1.0, 2.0, 3.0)
-NAMED = "0,0.5,1,2,3"
+ALPHAS = (0.0, 1.0, 3.0)
+NAMED = "0,1,3"
+MAX_ALPHAS = 12
 COUNTS = (1, 2, 3, 4, 6, 8, 10, 12)
 
 
@@ -79,7 +81,7 @@ def test_a_planted_neuron_is_found_at_its_size_and_any_other_is_not(task: str, t
     data, asked = make(tmp_path / "data.jsonl")
     expected = complies(checkpoint, asked, comply, resist, ALPHAS)
     shares = expected.mean(axis=1)
-    assert shares[0] < shares[2] < shares[-1]  # the prompts tell the alphas apart
+    assert shares[0] < shares[1] < shares[-1]  # the prompts tell the alphas apart
     common: dict[str, Any] = {"alphas": NAMED, "dataset": data, "max_tokens": 4, **options}
     model = f"hneurons/{checkpoint}"
     found = figures(stage(task, tmp_path / "logs", model, neurons=neuron_file(tmp_path, PLANTED), **common))
@@ -127,7 +129,10 @@ def test_a_log_holds_every_question_at_every_alpha_and_an_account_in_the_end(tmp
     assert set(series_of(figures(log))) == set(PROMPTS)
 
 
-def test_more_alphas_than_columns_can_be_read_leave_slopes_and_headline_curves_as_metrics(tmp_path: Path):
+def test_more_alphas_than_columns_can_be_read_leave_slopes_and_headline_curves_as_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(swept, "MAX_ALPHAS", MAX_ALPHAS)
     checkpoint = planted_checkpoint(tmp_path / "planted", "Yes", "No")
     data, _ = false_questions(tmp_path / "data.jsonl")
     alphas = [f"{3 * k / MAX_ALPHAS:g}" for k in range(MAX_ALPHAS + 1)]
@@ -209,7 +214,7 @@ def test_exactly_the_neurons_of_a_sign_are_scaled_and_the_log_says_which(
     expected = complies(checkpoint, asked, "Yes", "No", (0.0, 1.0, 3.0)).mean(axis=1)
     moved = expected if sign != "negative" else [expected[1]] * 3
     assert [found[f"compliance@{alpha}"] for alpha in (0, 1, 3)] == pytest.approx(list(moved))
-    kept = find_neurons(about["neurons_digest"])
+    kept = kept_neurons(about["neurons_digest"])
     assert len(kept) == size
     account = next(sample for sample in log.samples or [] if sample.id == SUMMARY)
     told = str((account.scores or {})["false_premise"].explanation)

@@ -127,7 +127,7 @@ def test_a_planted_neuron_is_found_at_its_size_among_questions_first_answered_ri
     assert found["compliance_slope_control_low"] == found["compliance_slope_control_high"] == pytest.approx(0)
     # What the user sets (greedy, four tokens) wins; each first answer was asked for once, without neurons.
     assert {(request.max_tokens, request.sampling.temperature) for request in asked} == {(4, 0.0)}
-    first = Counter(plain.tokenizer.decode(r.prompt) for r in asked if r.neurons is None)
+    first = Counter(plain.tokenizer.decode(r.prompt) for r in asked if r.intervention.is_baseline)
     heads = [text for text in first if text.count("<|im_start|>user") == 1]
     assert len(heads) == len(rows)
     assert all(first[text] == 1 for text in heads)

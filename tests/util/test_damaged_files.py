@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from hneurons_eval.analysis.calibration import Platt
 from hneurons_eval.analysis.judge_agreement import read_judged
-from hneurons_eval.artifacts.contribution_store import ContributionStore, Features, FeatureSpec, StoreError
+from hneurons_eval.artifacts.contribution_shards import Contributions, StoreError, StoreSpec
+from hneurons_eval.artifacts.contribution_store import ContributionStore
 from hneurons_eval.data.behaviours import load_faitheval, load_falseqa, load_jailbreak, load_sycophancy, load_truthfulqa
 from hneurons_eval.data.official import read_official
 from hneurons_eval.data.questions import Question, load_questions
@@ -100,33 +101,24 @@ def read_baselines(path: Path) -> Any:
     )
 
 
-SPEC = FeatureSpec("m" * 8, LAYOUT.widths, ("answer", "other"))
+SPEC = StoreSpec("m" * 8, LAYOUT.widths, ("answer", "other"))
 KEYS = ["a" * 64, "b" * 64]
 
 
-def features_file(suffix: str) -> Callable[[Path], Path]:
-    def write(directory: Path) -> Path:
-        store = ContributionStore(directory / "store", SPEC)
-        for number, key in enumerate(KEYS):
-            values = np.arange(14, dtype=np.float32).reshape(2, 7) + number
-            store.add(key, Features(values, {"n": number}, {"logprobs": values[0]}))
-        store.close()
-        (path,) = (directory / "store").glob(f"*{suffix}")
-        return path
-
-    return write
+def shard(directory: Path) -> Path:
+    store = ContributionStore(directory / "store", SPEC)
+    for number, key in enumerate(KEYS):
+        values = np.arange(14, dtype=np.float32).reshape(2, 7) + number
+        store.add(key, Contributions(values, {"n": number}, {"logprobs": values[0]}))
+    store.flush()
+    (path,) = (directory / "store").iterdir()
+    return path
 
 
-def read_features(path: Path) -> Any:
+def read_shard(path: Path) -> Any:
     store = ContributionStore(path.parent, SPEC)
-    return {key: (store.get(key).values.tolist(), about) for key, about in store.index()}
-
-
-def all_or_nothing_of_a_row(found: dict[str, Any]) -> None:
-    for key, (values, about) in found.items():
-        number = KEYS.index(key)
-        assert values == (np.arange(14.0).reshape(2, 7) + number).tolist()
-        assert about == {"n": number}
+    rows = {key: (store.get(key), about) for key, about in store.index()}
+    return {key: (row.values.tolist(), row.extras["logprobs"].tolist(), about) for key, (row, about) in rows.items()}
 
 
 def text_file(name: str, text: str, **others: str) -> Callable[[Path], Path]:
@@ -239,9 +231,7 @@ READERS: dict[str, Reader] = {
     "probe": Reader(probe_file("probe.json"), read_probe, ProbeError, sealed=True),
     "probe weights": Reader(probe_file("weights.safetensors"), read_probe, ProbeError, sealed=True),
     "baselines": Reader(baselines, read_baselines, BaselineError, sealed=True),
-    "features spec": Reader(features_file("spec.json"), read_features, StoreError, sealed=True),
-    "features rows": Reader(features_file(".rows"), read_features, StoreError, sealed=True),
-    "features index": Reader(features_file(".jsonl"), read_features, StoreError, check=all_or_nothing_of_a_row),
+    "contributions": Reader(shard, read_shard, StoreError, sealed=True),
     "official answers": Reader(
         text_file("x_answer_tokens.jsonl", OFFICIAL), read_official, ValueError, check=stand_in_their_responses
     ),
@@ -300,7 +290,7 @@ def test_damaged_bytes_are_refused_or_do_no_harm(tmp_path: Path, name: str):
     whatever_happens()
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if "weight" not in name and name != "features rows"])
+@pytest.mark.parametrize("name", [name for name in READERS if "weight" not in name])
 def test_a_file_cut_anywhere_is_refused_or_does_no_harm(tmp_path: Path, name: str):
     reader = READERS[name]
     path = reader.write(tmp_path)
@@ -312,7 +302,7 @@ def test_a_file_cut_anywhere_is_refused_or_does_no_harm(tmp_path: Path, name: st
 
 
 def jsons() -> list[str]:
-    return [name for name, reader in READERS.items() if reader.refuses is not StoreError and is_json(name)]
+    return [name for name in READERS if is_json(name)]
 
 
 def is_json(name: str) -> bool:
@@ -365,7 +355,7 @@ HUGE = {
 
 
 @pytest.mark.parametrize("what", HUGE)
-@pytest.mark.parametrize("name", ["probe weights", "baselines", "weight file"])
+@pytest.mark.parametrize("name", ["probe weights", "baselines", "contributions", "weight file"])
 def test_a_claimed_size_is_not_believed(tmp_path: Path, name: str, what: str):
     import hashlib
 

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hneurons_eval.engine.requests import Captured
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.vllm import admission, plugin
 from hneurons_eval.vllm.admission import AdmissionControl, Entry, NeuronSets, Quota, UnknownNeuronsError
 from hneurons_eval.vllm.request_extras import RequestExtras, end, positions, to_ranges
-from hneurons_eval.vllm.requests import WorkerCapture
+from hneurons_eval.vllm.requests import from_bytes, to_bytes
 
 LAYOUT = NeuronLayout((4, 6))
 JSON = st.recursive(
@@ -327,10 +328,10 @@ def test_captures_for_which_nobody_comes_expire_and_those_that_run_or_leave_do_n
 def test_what_was_gathered_comes_back_as_it_was():
     rng = np.random.default_rng(0)
     values, hidden = rng.random((2, 5), np.float32), rng.random(3, np.float32)
-    found = WorkerCapture.from_bytes(WorkerCapture(values[:, ::2], None, None, hidden, None).to_bytes())
-    assert (found.values == values[:, ::2]).all()
+    found = from_bytes(to_bytes(Captured(values[:, ::2], None, None, hidden)))
+    assert (found.contributions == values[:, ::2]).all()
     assert (found.hidden == hidden).all()
-    assert found.logprobs is found.entropies is found.watched is None
+    assert found.logprobs is found.entropies is found.per_token is None
 
 
 # ---- the plugin ----

@@ -15,6 +15,7 @@ from hneurons_eval.engine.requests import AnswerCapture, CaptureRequest, Generat
 from hneurons_eval.engine.sampling import SamplingOptions
 from hneurons_eval.models.checkpoints import fingerprint, load_layout
 from hneurons_eval.models.neuron_set import NeuronSet
+from hneurons_eval.models.scaling import Intervention
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.vllm import client
 from hneurons_eval.vllm.admission import NeuronSets
@@ -133,7 +134,7 @@ def test_a_neuron_set_is_uploaded_once_and_again_when_the_server_has_lost_it(
 ):
     monkeypatch.setattr(client, "RETRY_SECONDS", (0.01,) * 3)
     state = server[1]
-    requests = [GenerateRequest((5, 6), 1, neurons=neurons, alpha=alpha) for alpha in (0.0, 2.0, 1.0)]
+    requests = [GenerateRequest((5, 6), 1, intervention=Intervention(neurons, alpha)) for alpha in (0.0, 2.0, 1.0)]
     for future in [engine.generate(request) for request in requests]:
         future.result(TIMEOUT)
     assert state.uploads == 1
@@ -150,7 +151,7 @@ def test_a_given_answer_is_captured_under_a_key_and_fetched_whole(
 ):
     state = server[1]
     state.contributions = np.arange(2 * engine.layout.total, dtype=np.float32).reshape(2, -1)
-    request = CaptureRequest((5, 6, 7, 8), ((2, 3), (0, 1)), "max", 2, watch=neurons)
+    request = CaptureRequest((5, 6, 7, 8), ((2, 3), (0, 1)), "max", 2, per_token=neurons)
     captured = engine.capture(request).result(TIMEOUT)
     assert (captured.contributions == state.contributions).all()
     extras = extras_of(state.asked[0])

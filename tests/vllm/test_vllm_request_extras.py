@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hneurons_eval.engine.activation_records import ActivationRecord
+from hneurons_eval.models.contributions import Reduce
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.vllm.captures import Capture
 from hneurons_eval.vllm.request_extras import RequestExtras, positions, to_ranges
@@ -82,12 +83,12 @@ def filled(extras: RequestExtras, magnitudes: torch.Tensor, kept: torch.Tensor, 
             capture.sums[cell] = (
                 own + magnitudes[position] if extras.reduce == "mean" else own.max(magnitudes[position])
             )
-    capture.history = [(ActivationRecord(kept, inverse, (), None), row) for row in range(len(kept))]
+    capture.activations = [(ActivationRecord(kept, inverse, (), None), row) for row in range(len(kept))]
     return capture
 
 
 @given(st.lists(POSITIONS, min_size=1, max_size=4), st.sampled_from(["mean", "max"]), st.integers(0, 2**31))
-def test_regions_that_overlap_in_any_way_are_each_reduced_whole(regions: list[set[int]], reduce: str, seed: int):
+def test_regions_that_overlap_in_any_way_are_each_reduced_whole(regions: list[set[int]], reduce: Reduce, seed: int):
     generator = torch.Generator().manual_seed(seed)
     magnitudes = torch.rand(41, 5, generator=generator)
     norms = torch.rand(5, generator=generator)
@@ -101,7 +102,7 @@ def test_regions_that_overlap_in_any_way_are_each_reduced_whole(regions: list[se
 
 
 @given(st.sets(st.integers(0, 5), min_size=1), st.sampled_from(["mean", "max"]))
-def test_a_region_may_join_a_prompt_and_tokens_that_were_kept_apart(kept: set[int], reduce: str):
+def test_a_region_may_join_a_prompt_and_tokens_that_were_kept_apart(kept: set[int], reduce: Reduce):
     generator = torch.Generator().manual_seed(len(kept))
     magnitudes, z = torch.rand(3, 5, generator=generator), torch.randn(6, 5, generator=generator)
     inverse, norms = torch.rand(6, 2, generator=generator), torch.rand(5, generator=generator)
@@ -139,9 +140,9 @@ def test_shares_of_ranks_are_joined_layer_by_layer_and_watched_neurons_go_back_t
         own = [flat for flat in watch if (flat // 2 if flat < 4 else (flat - 4) // 3) == rank]
         shares.append({"0.values": values, "0.watched": whole[:, own]})
     found = join_ranks(shares, "0", layout, watch)
-    assert (found.values == whole).all()
-    assert found.watched is not None
-    assert (found.watched == whole[:, list(watch)]).all()
+    assert (found.contributions == whole).all()
+    assert found.per_token is not None
+    assert (found.per_token == whole[:, list(watch)]).all()
     failed = {"0.error": np.frombuffer(b"not computed", np.uint8)}
     with pytest.raises(RuntimeError, match="not computed"):
         join_ranks([failed], "0", layout)

@@ -1,15 +1,15 @@
-"""What is said of an exported checkpoint or adapter in its README.md."""
+"""The README.md of an exported checkpoint or adapter."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hneurons_eval import __version__
+from hneurons_eval.models.checkpoints import BUNDLED
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.util.cards import PAPER, TAGS, by_layer, card, facts, how_chosen, is_hub_id, licence_in
+from hneurons_eval.util.files import NEURONS
 
-NEURONS = "neurons.json"
-"""In what is exported: the neurons that were scaled."""
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `--max-lora-rank`."""
 
@@ -19,8 +19,8 @@ class Origin:
     """The model that something was exported from.
 
     Attributes:
-        model: its name, as given.
-        load_from: Hub id or directory from which transformers loads it.
+        model: Hub id, bundled name, or the directory as given.
+        load_from: Hub id, bundled name, or the whole path of a directory.
         directory: where its files were read.
         revision: commit, of a Hub id.
         fingerprint: of its content.
@@ -45,7 +45,7 @@ def checkpoint_card(origin: Origin, neurons: NeuronSet, alpha: float, name: str)
         "The columns of the MLP down projections that belong to the neurons in "
         f"`{NEURONS}` were multiplied by {alpha:g}, which is scaling these neurons ({PAPER}). {_meaning(alpha)} Every "
         "other weight is the base model's, bit for bit; nothing was trained.",
-        *_account(origin, neurons, alpha),
+        *_summary(origin, neurons, alpha),
         "## Use",
         "Like the base model, with any program that reads it:",
         f"""```python
@@ -64,8 +64,12 @@ lm_eval --model hf --model_args pretrained={name} --tasks TASK
 def adapter_card(origin: Origin, neurons: NeuronSet, alpha: float, name: str, rank: int) -> str:
     """The card of an adapter in a directory of that name."""
     least = next((allowed for allowed in VLLM_RANKS if allowed >= rank), None)
+    base, served, imports = f'"{origin.load_from}"', origin.load_from, ""
+    if origin.load_from == BUNDLED:  # a checkpoint of this package's cache, somewhere else on every machine
+        base, imports = f'resolve_model("{BUNDLED}")', "from hneurons_eval import resolve_model\n"
+        served = f"$(python -c 'import hneurons_eval; print(hneurons_eval.resolve_model(\"{BUNDLED}\"))')"
     serve = (
-        f"vllm serve {origin.load_from} --enable-lora --max-lora-rank {least} --lora-modules scaled={name}"
+        f"vllm serve {served} --enable-lora --max-lora-rank {least} --lora-modules scaled={name}"
         if least
         else f"# vLLM takes ranks up to {VLLM_RANKS[-1]}: export the checkpoint itself (without --lora)"
     )
@@ -75,21 +79,21 @@ def adapter_card(origin: Origin, neurons: NeuronSet, alpha: float, name: str, ra
         f"A LoRA adapter of rank {rank} on the MLP down projections that scales the neurons in `{NEURONS}` by "
         f"{alpha:g} ({PAPER}). {_meaning(alpha)} Nothing was trained: A picks the neurons, B holds (alpha - 1) times "
         "their columns.",
-        *_account(origin, neurons, alpha),
+        *_summary(origin, neurons, alpha),
         "## Use",
         f"""```python
-from peft import PeftModel
+{imports}from peft import PeftModel
 from transformers import {origin.auto_class}
 
-model = PeftModel.from_pretrained({origin.auto_class}.from_pretrained("{origin.load_from}"), "{name}")
+model = PeftModel.from_pretrained({origin.auto_class}.from_pretrained({base}), "{name}")
 ```""",
         f"```sh\n{serve}\n```",
     )
 
 
 def _head(origin: Origin, library: str, relation: str) -> dict[str, Any]:
-    """What the Hub reads of a card."""
-    base = origin.model if is_hub_id(origin.model) and origin.load_from == origin.model else None
+    """Head of a card, which the Hub reads."""
+    base = origin.load_from if is_hub_id(origin.load_from) else None
     return {
         "library_name": library,
         "pipeline_tag": "text-generation",
@@ -100,8 +104,8 @@ def _head(origin: Origin, library: str, relation: str) -> dict[str, Any]:
     }
 
 
-def _account(origin: Origin, neurons: NeuronSet, alpha: float) -> list[str]:
-    """What both kinds of card say: made from what, which neurons, how chosen."""
+def _summary(origin: Origin, neurons: NeuronSet, alpha: float) -> list[str]:
+    """The part of both kinds of card: base model, neurons, and how they were chosen."""
     made = facts(
         [
             ("base model", origin.model),
@@ -113,13 +117,16 @@ def _account(origin: Origin, neurons: NeuronSet, alpha: float) -> list[str]:
             ("written by", f"hneurons-eval {__version__}"),
         ]
     )
-    chosen = facts([("found in", neurons.model), *how_chosen(neurons.provenance)])
-    return [made, "## Neurons by layer", by_layer(neurons.layers, neurons.widths), "## How they were chosen", chosen]
+    kept = neurons.without_questions()
+    chosen = [facts([("found in", neurons.model), *how_chosen(kept.provenance)])]
+    if "training_questions" in neurons.provenance:
+        chosen.append(f"The training questions themselves are left out of `{NEURONS}`.")
+    return [made, "## Neurons by layer", by_layer(neurons.layers, neurons.widths), "## How they were chosen", *chosen]
 
 
 def _meaning(alpha: float) -> str:
     if alpha == 0:
         return "Alpha 0 switches the neurons off."
     if alpha == 1:
-        return "Alpha 1 is the no-op: this is the base model."
+        return "Alpha 1 is the baseline: this is the base model."
     return f"Alpha {alpha:g} {'amplifies' if alpha > 1 else 'dampens'} the neurons."

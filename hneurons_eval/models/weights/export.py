@@ -15,6 +15,7 @@ appears whole or not at all.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,23 +28,26 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from hneurons_eval.models.architecture import build_empty, down_projections, model_class
-from hneurons_eval.models.checkpoints import fingerprint, load_config, quantisation, resolve_model
+from hneurons_eval.models.checkpoints import BUNDLED, fingerprint, load_config, quantisation, resolve_model
 from hneurons_eval.models.down_projection import Dense, DownProjection, Experts
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
-from hneurons_eval.models.weights.cards import NEURONS, Origin, adapter_card, checkpoint_card
+from hneurons_eval.models.scaling import neurons_by_part
+from hneurons_eval.models.weights.cards import Origin, adapter_card, checkpoint_card
 from hneurons_eval.models.weights.patcher import INDEX, SINGLE, Matrix, StoredWeights, find_weights
 from hneurons_eval.models.weights.patcher import ExportError as ExportError
-from hneurons_eval.util.files import write_text_atomically
+from hneurons_eval.util.files import NEURONS, write_text_atomically
 
 KEPT = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files beside the weights that a checkpoint needs: configuration, tokenizer, generation settings, licence."""
 TEMPLATES = "additional_chat_templates"
+_SNAPSHOT = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/(\w+)$")
+"""A directory of the Hub's cache; what is published names the Hub id."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         directory: where.
@@ -62,11 +66,11 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Source:
-    """A checkpoint to export from, its weights where they are."""
+    """A checkpoint to export from, with its weights in their files."""
 
     origin: Origin
     directory: Path
-    places: list[DownProjection]
+    projections: list[DownProjection]
     weights: StoredWeights
 
 
@@ -74,7 +78,7 @@ class _Source:
 class _Chosen:
     """Neurons of one part of a layer."""
 
-    place: DownProjection
+    projection: DownProjection
     number: int
     part: Dense | Experts
     columns: Tensor  # int64, numbers within the part
@@ -89,7 +93,7 @@ def export_checkpoint(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Exported:
-    """Write a checkpoint with the neurons scaled: the same files as the model's, and a card that says what was done.
+    """Write a checkpoint with the neurons scaled: the model's files, and a card that describes the change.
 
     Loaded, it is bit for bit what `fold` makes of the model in the dtype in which its weights are stored.
 
@@ -109,7 +113,7 @@ def export_checkpoint(
     """
     alpha, out = _check(neurons, alpha, out)
     source = _open(model, neurons, revision, trust_remote_code)
-    chosen = _chosen(source, neurons)
+    chosen = [_Chosen(*one) for one in neurons_by_part(source.projections, neurons)]
     free = shutil.disk_usage(_existing(out)).free
     if free < source.weights.size:
         raise ExportError(f"{out} needs {source.weights.size:,} bytes, {free:,} are free on its disk; make room")
@@ -125,7 +129,7 @@ def export_checkpoint(
             for matrix, columns in _by_matrix(source, one):
                 matrix.multiply(staging, columns, alpha)
                 changed += 1
-        neurons.save(staging / NEURONS)
+        neurons.without_questions().save(staging / NEURONS)
         write_text_atomically(staging / "README.md", checkpoint_card(source.origin, neurons, alpha, out.name))
         return changed
 
@@ -159,8 +163,10 @@ def export_adapter(
 
     alpha, out = _check(neurons, alpha, out)
     source = _open(model, neurons, revision, trust_remote_code)
-    chosen = _chosen(source, neurons)
-    if experts := [part.name for place in source.places for part in place.parts if isinstance(part, Experts)]:
+    chosen = [_Chosen(*one) for one in neurons_by_part(source.projections, neurons)]
+    if experts := [
+        part.name for projection in source.projections for part in projection.parts if isinstance(part, Experts)
+    ]:
         # Also where only shared experts or dense layers are scaled: PEFT (0.21) takes every target called down_proj of
         # such a model for the routed experts, and would apply the adapter elsewhere without an error.
         raise ExportError(
@@ -173,7 +179,7 @@ def export_adapter(
     def write(staging: Path) -> int:
         tensors: dict[str, Tensor] = {}
         for one in chosen:
-            (matrix,) = source.weights.matrices[one.place.layer, one.number]
+            (matrix,) = source.weights.matrices[one.projection.layer, one.number]
             weight, count = matrix.read(source.directory), len(one.columns)
             pick, put = torch.zeros(rank, weight.shape[1]), torch.zeros(weight.shape[0], rank)
             pick[torch.arange(count), one.columns] = 1.0
@@ -189,7 +195,7 @@ def export_adapter(
             transposed=kinds == {True},
         )
         write_text_atomically(staging / "adapter_config.json", json.dumps(config, indent=2) + "\n")
-        neurons.save(staging / NEURONS)
+        neurons.without_questions().save(staging / NEURONS)
         write_text_atomically(staging / "README.md", adapter_card(source.origin, neurons, alpha, out.name, rank))
         return sum(tensor.nbytes for tensor in tensors.values())
 
@@ -250,29 +256,35 @@ def _open(model: str | Path, neurons: NeuronSet, revision: str | None, trust_rem
     if getattr(config, "transformers_weights", None):
         raise ExportError(f"the configuration of {model} names other weight files than {SINGLE}; save it anew")
     empty = build_empty(config, trust_remote_code)
-    places = down_projections(empty)
-    neurons.check(NeuronLayout(tuple(place.width for place in places)), str(model))
+    projections = down_projections(empty)
+    neurons.check(NeuronLayout(tuple(projection.width for projection in projections)), str(model))
     directory, commit = Path(source), None
     if not directory.is_dir():
         directory = _fetched(source, revision, trust_remote_code)
         commit = directory.name
     if (directory / "adapter_config.json").is_file():
         raise ExportError(f"{directory} holds an adapter beside the weights; merge it into them first")
-    weights = find_weights(directory, empty, places)
+    weights = find_weights(directory, empty, projections)
+    name, load_from = str(model), source
+    if name == BUNDLED:
+        load_from = BUNDLED
+    elif snapshot := _SNAPSHOT.search(source):
+        name = load_from = f"{snapshot[1]}/{snapshot[2]}"
+        commit = snapshot[3]
     origin = Origin(
-        model=str(model),
-        load_from=source,
+        model=name,
+        load_from=load_from,
         directory=directory,
         revision=commit,
         fingerprint=fingerprint(source, commit),
         auto_class=model_class(config).__name__,
-        total=sum(place.width for place in places),
+        total=sum(projection.width for projection in projections),
     )
-    return _Source(origin, directory, places, weights)
+    return _Source(origin, directory, projections, weights)
 
 
 def _fetched(model: str, revision: str | None, trust_remote_code: bool) -> Path:
-    """The files of a Hub id in the Hub's cache: what a checkpoint needs, and only the weights that are loaded."""
+    """The files of a Hub id in the Hub's cache: configuration, tokenizer and the weights that are loaded."""
     import huggingface_hub
 
     beside = [*KEPT, f"{TEMPLATES}/*", "README.md", *(["*.py"] if trust_remote_code else [])]
@@ -328,21 +340,10 @@ def _whole(out: Path, write: Callable[[Path], int]) -> int:
 # ---- which columns of which matrix ---------------------------------------------------------------
 
 
-def _chosen(source: _Source, neurons: NeuronSet) -> list[_Chosen]:
-    """The neurons, part by part."""
-    found: list[_Chosen] = []
-    for place in source.places:
-        own = neurons.indices[neurons.layers == place.layer]
-        for number, part in enumerate(place.parts):
-            columns = own[(own >= part.start) & (own < part.start + part.width)] - part.start
-            if len(columns):
-                found.append(_Chosen(place, number, part, torch.from_numpy(columns)))
-    return found
-
-
 def _by_matrix(source: _Source, chosen: _Chosen) -> Iterator[tuple[Matrix, Tensor]]:
     """Each matrix of a part that has any of the neurons, with the numbers of its own."""
-    matrices, part, columns = source.weights.matrices[chosen.place.layer, chosen.number], chosen.part, chosen.columns
+    matrices, part = source.weights.matrices[chosen.projection.layer, chosen.number], chosen.part
+    columns = chosen.columns
     if isinstance(part, Dense):
         yield matrices[0], columns
         return

@@ -1,8 +1,8 @@
-"""Where in a checkpoint's files the matrices of the down projections lie, so that columns of them can be rewritten.
+"""Down projections in a checkpoint's files, whose columns can be rewritten there.
 
 ```python
-weights = find_weights(directory, model, places)   # the safetensors files, and the bytes of every matrix in them
-for matrix in weights.matrices[place.layer, part_number]:
+weights = find_weights(directory, model, projections)   # the safetensors files, and the bytes of every matrix in them
+for matrix in weights.matrices[projection.layer, part_number]:
     W = matrix.read(directory)                     # [hidden, neurons]
 ```
 
@@ -34,7 +34,7 @@ _LONGEST_HEADER = 100_000_000
 
 
 class ExportError(ValueError):
-    """A checkpoint that cannot be exported; says what was found and what to do."""
+    """A checkpoint that cannot be exported; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Matrix:
             return self._view(self._content(file))
 
     def multiply(self, directory: Path, columns: Tensor, alpha: float) -> None:
-        """W[:, columns] *= alpha in the file, in float32 and rounded once, as `intervention.fold` does it."""
+        """W[:, columns] *= alpha in the file, in float32 and rounded once, as `scaling.fold` does it."""
         with (directory / self.file).open("rb+") as file:
             content = self._content(file)
             weight = self._view(content)
@@ -117,13 +117,13 @@ class _Stored:
     shape: tuple[int, ...]
 
 
-def find_weights(directory: Path, model: nn.Module, places: Sequence[DownProjection]) -> StoredWeights:
+def find_weights(directory: Path, model: nn.Module, projections: Sequence[DownProjection]) -> StoredWeights:
     """The weight files in a directory, and where the down projections' matrices are in them.
 
     Args:
         directory: of a checkpoint.
         model: the model that transformers makes of it; its weights need not be loaded.
-        places: its down projections.
+        projections: its down projections.
 
     Raises:
         ExportError: no safetensors files, a damaged one, or a matrix that is not stored as the model holds it.
@@ -132,12 +132,12 @@ def find_weights(directory: Path, model: nn.Module, places: Sequence[DownProject
     stored = {one.name: one for file in files for one in _tensors(directory / file)}
     sources = origins(model, stored)
     matrices: dict[tuple[int, int], list[Matrix]] = {}
-    for place in places:
-        for number, part in enumerate(place.parts):
+    for projection in projections:
+        for number, part in enumerate(projection.parts):
             name, parameter = _parameter(part)
             origin = sources.get(name, Origin(name, None))
             tensors = [stored[key] for _, key in origin.tensors]
-            matrices[place.layer, number] = _matrices(part, name, parameter, tensors, origin.converter, directory)
+            matrices[projection.layer, number] = _matrices(part, name, parameter, tensors, origin.converter, directory)
     size = sum((directory / file).stat().st_size for file in files)
     return StoredWeights(files, index, size, matrices)
 
@@ -163,7 +163,7 @@ def _files(directory: Path) -> tuple[tuple[str, ...], str | None]:
 
 
 def _tensors(path: Path) -> Iterator[_Stored]:
-    """What a safetensors file holds, from its header: 8 bytes of length, then JSON, then the numbers."""
+    """The tensors of a safetensors file, from its header: 8 bytes of length, then JSON, then the numbers."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -233,7 +233,7 @@ def _matrices(
 
 
 def _only_stacks(joined: Any) -> bool:
-    """Whether what makes a parameter puts its tensors one upon the other and does no more."""
+    """Whether a parameter is just its tensors stacked."""
     from transformers.core_model_loading import MergeModulelist
 
     operations = getattr(joined, "operations", ())

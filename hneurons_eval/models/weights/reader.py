@@ -62,7 +62,7 @@ class WeightFiles:
         self._origins = origins(self.model, self._file_of)
 
     def missing(self, parameters: Iterable[str]) -> list[str]:
-        """Those of some parameters of the model that the files do not hold."""
+        """Parameters, of those given, that the files do not hold."""
         return [parameter for parameter in parameters if self._origin(parameter) is None]
 
     def read(self, parameter: str) -> Tensor:
@@ -110,13 +110,13 @@ class WeightFiles:
         if path is None:
             raise CheckpointError(f"{self.name} lacks the file {self._file_of[key]}, which should hold {key}")
         try:
-            # Opened for each tensor, so that no more of the file stays in memory than what is in use.
+            # Opened for each tensor, so that only its pages stay in memory.
             with safe_open(path, "pt") as file:
                 return file.get_tensor(key)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}; get the file again") from None
 
-    # ---- which file holds what, and what it is called ----
+    # ---- tensors by file ----
 
     def _stored(self) -> dict[str, str]:
         """File of every stored tensor."""
@@ -181,7 +181,7 @@ class WeightFiles:
 
 
 def _split_revision(name: str) -> tuple[str, str | None]:
-    """`org/model@step1000` as id and revision; a directory of that name is taken for what it is."""
+    """`org/model@step1000` as id and revision; a directory of that name stays one."""
     if name == BUNDLED or os.path.isdir(os.path.expanduser(name)):
         return name, None
     found = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)@(.+)", name)

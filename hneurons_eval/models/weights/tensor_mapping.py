@@ -1,4 +1,4 @@
-"""What a checkpoint's files call the tensors of a model: transformers' own rules of renaming, joining and splitting."""
+"""Names of a model's tensors in its checkpoint's files, by transformers' rules of renaming, joining and splitting."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Origin:
 
 
 def origins(model: Any, stored: Iterable[str]) -> dict[str, Origin]:
-    """Where each parameter of a model comes from, as in transformers' `convert_and_load_state_dict_in_model`.
+    """The stored tensors of each parameter of a model, as in transformers' `convert_and_load_state_dict_in_model`.
 
     Args:
         model: as transformers makes it; its weights need not be loaded.

@@ -1,4 +1,4 @@
-"""The weight vectors of every neuron: what it reads (up, and gate where there is one) and what it writes (down).
+"""The weight vectors of every neuron: its inputs (up, and gate where there is one) and its output (down).
 
 ```python
 for layer in neuron_vectors(model):           # parts of a layer, in the order of their neurons
@@ -32,7 +32,7 @@ _TRIED = 4
 
 @dataclass(frozen=True)
 class Vectors:
-    """Where the vectors of one kind lie, of the neurons of one part of a layer.
+    """The position of one kind of vectors of one part of a layer.
 
     Attributes:
         parameter: dotted name within the model.
@@ -72,8 +72,10 @@ def neuron_vectors(model: nn.Module) -> list[list[PartVectors]]:
         UnsupportedModelError: neurons that cannot all be found, or an MLP whose up-projection cannot be told.
     """
     found = []
-    for place in down_projections(model):
-        parts = [_of_experts(part) if isinstance(part, Experts) else _of_dense(model, part) for part in place.parts]
+    for projection in down_projections(model):
+        parts = [
+            _of_experts(part) if isinstance(part, Experts) else _of_dense(model, part) for part in projection.parts
+        ]
         found.append(parts)
     return found
 

@@ -17,11 +17,15 @@ from hypothesis import strategies as st
 from small_run import Run, small_run
 
 from hneurons_eval import NeuronSet, Probe
-from hneurons_eval.artifacts.hub import About, HubError, load, push, write_repository
+from hneurons_eval.artifacts.references import neurons_to_scale, resolve
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSetError
 from hneurons_eval.probe.classifier import ProbeError
+from hneurons_eval.util.cards import About
+from hneurons_eval.util.errors import UsageError
+from hneurons_eval.util.files import PROBE_FILES
+from hneurons_eval.util.hub import HubError
 
 LAYOUT = NeuronLayout((6, 4))
 
@@ -101,7 +105,7 @@ def test_neurons_come_back_as_they_were(hub: FakeHub):
     assert url == "https://huggingface.co/me/neurons/commit/1"
     same(NeuronSet.from_pretrained("me/neurons"), neurons)
     assert sorted(hub.repositories["me/neurons"]["main"]) == ["README.md", "neurons.json"]
-    assert hub.messages == ["Upload neurons"]
+    assert hub.messages == ["Upload NeuronSet"]
 
 
 def test_a_probe_comes_back_as_it_was_and_its_neurons_too(hub: FakeHub):
@@ -123,14 +127,18 @@ def test_a_dense_probe_has_no_neurons_to_write(hub: FakeHub):
     assert Probe.from_pretrained("me/dense").penalty_ == "l2"
 
 
-def test_the_stability_of_a_probes_neurons_is_kept_and_other_neurons_are_refused(hub: FakeHub):
+def test_the_stability_of_a_probes_neurons_is_kept_and_other_neurons_are_refused(hub: FakeHub, tmp_path: Path):
     probe = a_probe()
-    found = probe.neurons()
+    found = probe.neurons("both")
     stable = replace(found, stability=np.linspace(0, 1, len(found)))
-    push(probe, "me/probe", about=About(neurons=stable))
+    probe.save(tmp_path / "p", stable)
+    same(NeuronSet.load(tmp_path / "p"), stable)
+    probe.push("me/probe", source=tmp_path / "p")
     same(NeuronSet.from_pretrained("me/probe"), stable)
-    with pytest.raises(HubError, match="not those of the probe"):
-        push(probe, "me/probe", about=About(neurons=some_neurons()))
+    with pytest.raises(ProbeError, match="not those of the probe"):
+        probe.save(tmp_path / "p", some_neurons())
+    a_probe("l2").save(tmp_path / "p")
+    assert not (tmp_path / "p" / "neurons.json").exists()
 
 
 def test_a_revision_is_a_branch_of_its_own(hub: FakeHub):
@@ -154,7 +162,7 @@ def test_whatever_the_names_a_directory_can_be_read_back_and_its_card_has_a_head
     directory = tmp_path / "repository"
     shutil.rmtree(directory, ignore_errors=True)
     neurons = NeuronSet.from_flat(sorted(flat), LAYOUT, model=model, provenance={"note": note, note: [1]})
-    write_repository(neurons, directory, About(data=note, metrics={"auroc": 0.5}))
+    neurons.save_pretrained(directory, About(data=note, metrics={"auroc": 0.5}))
     same(NeuronSet.from_pretrained(directory), neurons)
     head = metadata_load(directory / "README.md")
     assert head
@@ -165,36 +173,53 @@ def test_whatever_the_names_a_directory_can_be_read_back_and_its_card_has_a_head
 
 
 def test_a_directory_looks_like_a_repository(tmp_path: Path):
-    write_repository(some_neurons(), tmp_path / "neurons")
-    write_repository(a_probe(), tmp_path / "probe")
-    assert load(tmp_path / "neurons") == some_neurons()
-    assert isinstance(load(str(tmp_path / "probe")), Probe)
+    some_neurons().save_pretrained(tmp_path / "neurons")
+    a_probe().save_pretrained(tmp_path / "probe")
+    assert NeuronSet.from_pretrained(tmp_path / "neurons") == some_neurons()
+    assert Probe.from_pretrained(str(tmp_path / "probe")).neurons() == a_probe().neurons()
     a_probe().save(tmp_path / "bare")  # as the probe task leaves it
     assert NeuronSet.from_pretrained(tmp_path / "bare") == a_probe().neurons()
 
 
 def test_a_directory_has_no_revisions(tmp_path: Path):
-    write_repository(some_neurons(), tmp_path)
+    some_neurons().save_pretrained(tmp_path)
     with pytest.raises(HubError, match="has no revision 'v1'"):
         NeuronSet.from_pretrained(tmp_path, revision="v1")
 
 
 def test_what_holds_neither_is_refused(tmp_path: Path):
-    with pytest.raises(HubError, match=r"holds neither neurons\.json nor probe\.json"):
+    with pytest.raises(NeuronSetError, match=r"no neuron file at .*neurons\.json"):
         NeuronSet.from_pretrained(tmp_path)
-    write_repository(some_neurons(), tmp_path)
-    with pytest.raises(HubError, match=r"holds no probe\.json"):
+    some_neurons().save_pretrained(tmp_path)
+    with pytest.raises(ProbeError, match=r"probe\.json cannot be read"):
         Probe.from_pretrained(tmp_path)
 
 
 def test_damaged_files_are_refused_by_their_own_readers(tmp_path: Path):
-    write_repository(a_probe(), tmp_path)
+    a_probe().save_pretrained(tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"\x80\x04.")
     with pytest.raises(ProbeError, match="damaged"):
         Probe.from_pretrained(tmp_path)
     (tmp_path / "neurons.json").write_text(json.dumps({"format": "hneurons-neurons", "version": 2}))
     with pytest.raises(NeuronSetError, match="has version 2"):
         NeuronSet.from_pretrained(tmp_path)
+
+
+def test_a_hub_id_is_a_reference_with_or_without_a_revision(hub: FakeHub, tmp_path: Path):
+    some_neurons().push("me/neurons")
+    a_probe().push("me/neurons", revision="v2")
+    assert neurons_to_scale("me/neurons") == some_neurons()
+    assert resolve("me/neurons").probe is None
+    assert resolve("me/neurons@v2").fitted.C_ == 10.0
+    with pytest.raises(UsageError, match="no file or directory here, and not on the Hub: cannot get me/none"):
+        resolve("me/none")
+    asked = AssertionError("the Hub was asked")
+    hub.broken = asked
+    for name in ("a/n.json", "logs/x.eval", "none"):
+        with pytest.raises(UsageError, match="does not exist; give a neuron file"):
+            resolve(name)
+    with pytest.raises(UsageError, match="does not exist"):
+        resolve("me/neurons", near=[tmp_path / "a.eval"])  # what somebody else's log says
 
 
 # --- refusals -----------------------------------------------------------------------------------------
@@ -230,7 +255,7 @@ def test_the_card_says_model_data_and_figures(tmp_path: Path):
     about = About(
         revision="abc", fingerprint="f00d", data="TriviaQA | train", metrics={"auroc": 0.84321, "answers": 1000}
     )
-    write_repository(a_probe(), tmp_path, about, "me/probe")
+    a_probe().save_pretrained(tmp_path, about, "me/probe")
     head = metadata_load(tmp_path / "README.md")
     assert head
     assert head["base_model"] == "org/model"
@@ -254,11 +279,11 @@ def test_the_card_says_model_data_and_figures(tmp_path: Path):
 
 
 def test_a_card_knows_what_is_no_model_of_the_hub(tmp_path: Path):
-    write_repository(some_neurons(model="smollm2-135m-instruct"), tmp_path)
+    some_neurons(model="smollm2-135m-instruct").save_pretrained(tmp_path)
     head = metadata_load(tmp_path / "README.md")
     assert head is not None
     assert "base_model" not in head
-    write_repository(NeuronSet.from_flat([], LAYOUT), tmp_path)
+    NeuronSet.from_flat([], LAYOUT).save_pretrained(tmp_path)
     assert "a model" in (tmp_path / "README.md").read_text()
 
 
@@ -278,6 +303,8 @@ def hneurons(*arguments: str) -> Any:
 
 def test_a_run_is_pushed_with_its_figures_and_pulled_as_a_probe(hub: FakeHub, run: Run, tmp_path: Path):
     log = run.logs["probe"]
+    directory = resolve(log.location).directory
+    assert directory is not None
     done = hneurons("neurons", "push", log.location, "me/run")
     assert done.exit_code == 0, done.output
     assert done.output.strip() == "https://huggingface.co/me/run/commit/1"
@@ -288,8 +315,13 @@ def test_a_run_is_pushed_with_its_figures_and_pulled_as_a_probe(hub: FakeHub, ru
     assert "| model fingerprint | " in text
     assert "| data | " in text
     assert "selected again" in text
+    assert sorted(hub.repositories["me/run"]["main"]) == sorted([*PROBE_FILES, "README.md"])
     pulled = hneurons("neurons", "pull", "me/run", str(tmp_path / "out"))
     assert pulled.exit_code == 0, pulled.output
+    for name in PROBE_FILES:
+        if name != "neurons.json":  # as JSON the same, not to the byte
+            assert (tmp_path / "out" / name).read_bytes() == (directory / name).read_bytes()
+    same(NeuronSet.load(tmp_path / "out"), NeuronSet.load(directory))
     shown = hneurons("neurons", "show", str(tmp_path / "out"))
     assert shown.exit_code == 0, shown.output
     again = hneurons("neurons", "pull", "me/run", str(tmp_path / "out"))
