@@ -81,8 +81,8 @@ def test_a_planted_neuron_is_found_in_likelihoods_and_in_open_answers(planted: P
         reply = samples[f"mc:t4@{alpha:g}"].store["reply"]
         answers = ["No", "They lie still", "Yes", "They sing old songs"]
         levels = likelihood_by_hand(planted, ASKED[COUNTS.index(4)], answers, alpha)
-        assert reply["likelihoods"]["mc2"] == pytest.approx(levels, abs=1e-3)
-        assert reply["likelihoods"]["mc1"] == pytest.approx([levels[0], *levels[2:]], abs=1e-3)
+        assert reply["loglikelihoods"]["mc2"] == pytest.approx(levels, abs=1e-3)
+        assert reply["loglikelihoods"]["mc1"] == pytest.approx([levels[0], *levels[2:]], abs=1e-3)
         score = (samples[f"mc:t4@{alpha:g}"].scores or {})["truthful"]
         expected = mc2(levels, [True, True, False, False])
         assert (score.metadata or {})["outcomes"]["mc2"][0] == pytest.approx(expected, abs=1e-3)
