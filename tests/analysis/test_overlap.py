@@ -337,7 +337,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(tmp_path: Path, run: Run):
         ((file, str(tmp_path)), "holds no log of the probe task"),
         ((file, capture), "is a log of capture"),
         ((file, directory_of(run)), "other layers"),
-        ((file, file, "--features", capture), "holds no probe"),
+        ((file, file, "--features", capture), "holds neurons and no probe"),
     ):
         done = hneurons("compare", *arguments)
         assert done.exit_code == 1, done.output
