@@ -87,8 +87,7 @@ class TeacherForcing:
     def __call__(self, requests: Sequence[CaptureRequest]) -> list[Captured]:
         """One pass over sequences with one `reduce`; where memory runs out, two passes over half of them each.
 
-        Raises:
-            RuntimeError: what the model raises; out of memory only for a single sequence.
+        Raises RuntimeError: what the model raises; out of memory only for a single sequence.
         """
         try:
             return self._pass(requests)

@@ -86,8 +86,7 @@ class Batch:
     def step(self) -> None:
         """Start what fits, then sample one token for every sample.
 
-        Raises:
-            RuntimeError: the device has failed and computes nothing more.
+        Raises RuntimeError: the device has failed and computes nothing more.
         """
         error = self._try_step()
         if error is not None:

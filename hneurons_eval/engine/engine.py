@@ -121,9 +121,7 @@ class Engine:
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
         """Queue an answer to sample.
 
-        Raises:
-            ValueError: an empty prompt, a token that the model does not have, an option out of range.
-            NeuronSetError: neurons of a model with other layers.
+        Raises ValueError: an empty prompt, a token that the model does not have, an option out of range; NeuronSetError: neurons of a model with other layers.
         """
         # An error in the engine's thread concerns the whole batch, so all is checked here.
         check_generate(request, self)
@@ -140,10 +138,9 @@ class Engine:
     def capture(self, request: CaptureRequest) -> "Future[Captured]":
         """Queue a teacher-forced pass.
 
-        Raises:
-            ValueError: an empty region, a position outside the tokens, a token that the model does not have,
-                more tokens than the context holds, an option out of range.
-            NeuronSetError: neurons of a model with other layers.
+        Raises ValueError: an empty region, a position outside the tokens, a token that the model does not have, more
+        tokens than the context holds, an option out of range; NeuronSetError: neurons of a model with other
+        layers.
         """
         check_capture(request, self)
         future: Future[Captured] = Future()
@@ -301,8 +298,7 @@ class _Call:
 def _sample_cache(model: Any, device: torch.device) -> DynamicCache:
     """The cache that a pass leaves, for its shapes.
 
-    Raises:
-        UnsupportedModelError: a model that keeps something else than keys and values of every layer.
+    Raises UnsupportedModelError: a model that keeps something else than keys and values of every layer.
     """
     cache = DynamicCache()
     kind = type(model).__name__

@@ -57,11 +57,7 @@ class CaptureSpec:
     response: str | None = None
 
     def find_span(self, response: str) -> tuple[int, int] | None:
-        """Characters of the answer in a response.
-
-        Raises:
-            ValueError: a span that the response does not have.
-        """
+        """Characters of the answer in a response. Raises ValueError: a span that the response does not have."""
         if self.span == "rule":
             # Without the accepted answers: a span cut to the alias where the answer is right, and left
             # longer where it is wrong, would tell the probe the label.
@@ -75,11 +71,7 @@ class CaptureSpec:
 
     @classmethod
     def parse(cls, value: Any) -> "CaptureSpec":
-        """From JSON.
-
-        Raises:
-            ValueError: an unknown key or a value of the wrong kind.
-        """
+        """From JSON. Raises ValueError: an unknown key or a value of the wrong kind."""
         if not isinstance(value, Mapping):
             raise ValueError(f"capture should be an object, found {type(value).__name__}")
         _refuse_unknown(value, ("span", "reduce", "precision", "question", "response"), "capture")
@@ -105,23 +97,14 @@ class CaptureSpec:
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """Options of one request; see the module's docstring.
-
-    Attributes:
-        intervention: neurons to scale.
-        capture: contributions to capture, or None.
-        risk: the probe that judges the answer, or None.
-        ahead: seeds of the samples to generate with this one.
-        loglikelihood: the text whose log-probability is wanted, or None.
-        completion: whether the messages are a plain text to continue.
-    """
+    """Options of one request; see the module's docstring."""
 
     intervention: Intervention = BASELINE
-    capture: CaptureSpec | None = None
-    risk: RiskSpec | None = None
-    ahead: tuple[int, ...] = ()
-    loglikelihood: str | None = None
-    completion: bool = False
+    capture: CaptureSpec | None = None  # contributions to capture, or None
+    risk: RiskSpec | None = None  # the probe that judges the answer, or None
+    ahead: tuple[int, ...] = ()  # seeds of the samples to generate with this one
+    loglikelihood: str | None = None  # the text whose log-probability is wanted, or None
+    completion: bool = False  # whether the messages are a plain text to continue
 
     @classmethod
     def parse(cls, extra_body: Mapping[str, Any] | None, defaults: "RequestOptions", question: str) -> "RequestOptions":
@@ -169,8 +152,7 @@ class RequestOptions:
     def check(self, layout: NeuronLayout, model: str) -> None:
         """Refuse a model that the neurons or the probe are not of.
 
-        Raises:
-            NeuronSetError, ProbeError: says both layouts.
+        Raises NeuronSetError, ProbeError: says both layouts.
         """
         self.intervention.check(layout, model)
         if self.risk is not None:

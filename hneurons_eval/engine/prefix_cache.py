@@ -18,29 +18,19 @@ MIN_PREFIX = 4
 
 
 class PromptKey(NamedTuple):
-    """Key of a prompt's states, and the sum of contributions to keep with them.
+    """Key of a prompt's states, and the sum of contributions to keep with them."""
 
-    Attributes:
-        tokens: the prompt.
-        scaling: entry of the batch's scaling table.
-        sums: the reduction over the prompt's tokens, or None.
-    """
-
-    tokens: tuple[int, ...]
-    scaling: int
-    sums: Reduce | None = None
+    tokens: tuple[int, ...]  # the prompt
+    scaling: int  # entry of the batch's scaling table
+    sums: Reduce | None = None  # the reduction over the prompt's tokens, or None
 
 
 @dataclass(frozen=True)
 class PrefixSegment:
-    """Result of one pass over a segment of tokens.
+    """Result of one pass over a segment of tokens."""
 
-    Attributes:
-        states: keys and values.
-        sums: sum or maximum of every neuron's contribution over the segment's tokens, float32 `[neurons]`, or None.
-    """
-
-    states: KeysAndValues
+    states: KeysAndValues  # keys and values
+    # Sum or maximum of every neuron's contribution over the segment's tokens, float32 `[neurons]`, or None
     sums: Tensor | None = None
 
     @property

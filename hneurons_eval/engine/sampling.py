@@ -33,19 +33,11 @@ _GOLDEN, _MIX_1, _MIX_2 = (value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF5
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Temperature, top_k and top_p.
+    """Temperature, top_k and top_p. Raises ValueError: an option out of range."""
 
-    Attributes:
-        temperature: 0 takes the most likely token.
-        top_k: keep this many most likely tokens; None keeps all.
-        top_p: keep the smallest set of most likely tokens that holds this probability; None keeps all.
-
-    Raises:
-        ValueError: an option out of range.
-    """
-
-    temperature: float = 0.0
-    top_k: int | None = None
+    temperature: float = 0.0  # 0 takes the most likely token
+    top_k: int | None = None  # keep this many most likely tokens; None keeps all
+    # Keep the smallest set of most likely tokens that holds this probability; None keeps all
     top_p: float | None = None
 
     def __post_init__(self) -> None:

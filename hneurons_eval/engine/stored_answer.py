@@ -21,29 +21,17 @@ REGIONS = ("answer", "other", "prompt")
 
 @dataclass(frozen=True)
 class StoredAnswer:
-    """One answer, given or sampled.
+    """One answer, given or sampled."""
 
-    Attributes:
-        engine: its model's.
-        model: name of the model.
-        spec: the request's capture options.
-        intervention: under which the contributions are.
-        prompt: token ids.
-        tokens: ids of the response.
-        response: its text.
-        span: characters of the answer in the response, or None.
-        answer: numbers of the answer's tokens among `tokens`.
-    """
-
-    engine: NeuronEngine
-    model: str
-    spec: CaptureSpec
-    intervention: Intervention
-    prompt: tuple[int, ...]
-    tokens: tuple[int, ...]
-    response: str
-    span: tuple[int, int] | None
-    answer: tuple[int, ...]
+    engine: NeuronEngine  # its model's
+    model: str  # name of the model
+    spec: CaptureSpec  # the request's capture options
+    intervention: Intervention  # under which the contributions are
+    prompt: tuple[int, ...]  # token ids
+    tokens: tuple[int, ...]  # ids of the response
+    response: str  # its text
+    span: tuple[int, int] | None  # characters of the answer in the response, or None
+    answer: tuple[int, ...]  # numbers of the answer's tokens among `tokens`
 
     @property
     def request(self) -> CaptureRequest:

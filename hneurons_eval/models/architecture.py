@@ -54,8 +54,7 @@ def text_config(config: Any) -> Any:
 def build_empty(config: Any, trust_remote_code: bool = False) -> Any:
     """The model that a configuration describes, on the meta device: all structure, no weights, no memory.
 
-    Raises:
-        UnsupportedModelError: transformers has no causal language model for it, or cannot build it.
+    Raises UnsupportedModelError: transformers has no causal language model for it, or cannot build it.
     """
     name = getattr(config, "model_type", type(config).__name__)
     try:
@@ -78,8 +77,7 @@ def model_class(config: Any) -> Any:
 def layout_from_config(config: Any, trust_remote_code: bool = False) -> NeuronLayout:
     """The neurons that a checkpoint's configuration promises, without loading any weight.
 
-    Raises:
-        UnsupportedModelError: as `down_projections`.
+    Raises UnsupportedModelError: as `down_projections`.
     """
     return neuron_layout(build_empty(config, trust_remote_code))
 
@@ -94,8 +92,7 @@ def _named(config: Any, keys: tuple[str, ...]) -> Any:
 def down_projections(model: nn.Module) -> list[DownProjection]:
     """The down projection of every layer of a transformers causal language model, in layer order.
 
-    Raises:
-        UnsupportedModelError: names the model's class and what was missing or did not fit the configuration.
+    Raises UnsupportedModelError: names the model's class and what was missing or did not fit the configuration.
     """
     config: Any = text_config(model.config)
     prefix, layers = _decoder_layers(model, config)

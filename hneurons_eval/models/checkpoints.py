@@ -64,8 +64,7 @@ def resolve_model(name: str | Path) -> str:
 def load_config(name: str | Path, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of a checkpoint, without its weights.
 
-    Raises:
-        CheckpointError: it cannot be found or read.
+    Raises CheckpointError: it cannot be found or read.
     """
     from transformers import AutoConfig
 
@@ -162,11 +161,7 @@ def _check_weights_fit(source: str, config: Any, dtype: str, trust_remote_code: 
 
 
 def check_dtype(dtype: str) -> None:
-    """Refuse a dtype in which no model can be loaded.
-
-    Raises:
-        ValueError: says which there are.
-    """
+    """Refuse a dtype in which no model can be loaded. Raises ValueError: says which there are."""
     if dtype not in ("auto", *DTYPES):
         raise ValueError(f"dtype should be auto, {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, found {dtype!r}")
 
@@ -315,8 +310,7 @@ def load_tokenizer(
 ) -> "PreTrainedTokenizerBase":
     """The fast tokenizer of a checkpoint (character offsets need a fast one).
 
-    Raises:
-        CheckpointError: it cannot be read, or only a slow tokenizer exists.
+    Raises CheckpointError: it cannot be read, or only a slow tokenizer exists.
     """
     from transformers import AutoTokenizer
 

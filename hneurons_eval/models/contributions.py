@@ -266,8 +266,7 @@ def by_layer(layout: NeuronLayout, neurons: np.ndarray) -> dict[int, tuple[Tenso
 def check_regions(regions: Tensor) -> None:
     """Refuse regions that are malformed or empty.
 
-    Raises:
-        ValueError: says what was expected and which region of which row is empty.
+    Raises ValueError: says what was expected and which region of which row is empty.
     """
     if regions.dtype != torch.bool or regions.dim() != 3:
         raise ValueError(

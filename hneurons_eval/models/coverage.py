@@ -25,8 +25,7 @@ _QUANTISED = 0.2
 def covered_projections(model: nn.Module) -> list[DownProjection]:
     """`down_projections`, after `check_coverage` on the first call for a model.
 
-    Raises:
-        UnsupportedModelError: as `down_projections` and `check_coverage`.
+    Raises UnsupportedModelError: as `down_projections` and `check_coverage`.
     """
     projections = down_projections(model)
     modules = [part.module for projection in projections for part in projection.parts]
@@ -40,11 +39,8 @@ def covered_projections(model: nn.Module) -> list[DownProjection]:
 def check_coverage(model: nn.Module, projections: list[DownProjection]) -> None:
     """Run a few tokens and compare each layer's MLP output h with the sum of z_j W[:, j] over its neurons (plus bias).
 
-    Hooks that the model has of its own see this pass too.
-
-    Raises:
-        UnsupportedModelError: weights that are not loaded, a layer that was not run, or one whose output is
-            not its neurons' doing.
+    Hooks that the model has of its own see this pass too. Raises UnsupportedModelError: weights that are not loaded, a
+    layer that was not run, or one whose output is not its neurons' doing.
     """
     kind = type(model).__name__
     for projection in projections:

@@ -22,17 +22,11 @@ from hneurons_eval.models.down_projection import Dense, DownProjection, Experts,
 
 @dataclass(frozen=True)
 class DenseActivations:
-    """z of a linear map.
+    """z of a linear map."""
 
-    Attributes:
-        part: which.
-        z: `[..., width]`, tokens flattened or not; the gate of a shared expert not yet in it.
-        gate: `[..., 1]`, what multiplies the map's output, or None.
-    """
-
-    part: Dense
-    z: Tensor
-    gate: Tensor | None = None
+    part: Dense  # which
+    z: Tensor  # `[..., width]`, tokens flattened or not; the gate of a shared expert not yet in it
+    gate: Tensor | None = None  # `[..., 1]`, what multiplies the map's output, or None
 
     @property
     def weighted(self) -> Tensor:
@@ -42,19 +36,12 @@ class DenseActivations:
 
 @dataclass(frozen=True)
 class ExpertActivations:
-    """z of the experts that each token chose.
+    """z of the experts that each token chose."""
 
-    Attributes:
-        part: which.
-        z: `[tokens, k, each]`, the neurons of the k chosen experts.
-        experts: int64 `[tokens, k]`, which experts those are.
-        weights: `[tokens, k]`, the routing weights.
-    """
-
-    part: Experts
-    z: Tensor
-    experts: Tensor
-    weights: Tensor
+    part: Experts  # which
+    z: Tensor  # `[tokens, k, each]`, the neurons of the k chosen experts
+    experts: Tensor  # int64 `[tokens, k]`, which experts those are
+    weights: Tensor  # `[tokens, k]`, the routing weights
 
     @property
     def weighted(self) -> Tensor:

@@ -32,16 +32,11 @@ from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
 class Intervention:
     """Neurons and the factor alpha of their activations; without neurons, the baseline.
 
-    Attributes:
-        neurons: the neurons to scale, or None.
-        alpha: their factor; 1 is the baseline.
-
-    Raises:
-        ValueError: alpha negative, not finite or not a number.
+    Raises ValueError: alpha negative, not finite or not a number.
     """
 
-    neurons: NeuronSet | None = None
-    alpha: float = 1.0
+    neurons: NeuronSet | None = None  # the neurons to scale, or None
+    alpha: float = 1.0  # their factor; 1 is the baseline
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", check_alpha(self.alpha))
@@ -57,11 +52,7 @@ class Intervention:
         return (None, 1.0) if self.is_baseline or self.neurons is None else (self.neurons.digest, self.alpha)
 
     def check(self, layout: NeuronLayout, model: str = "the model") -> None:
-        """Refuse a model with other layers than the neurons'.
-
-        Raises:
-            NeuronSetError: says both.
-        """
+        """Refuse a model with other layers than the neurons'. Raises NeuronSetError: says both."""
         if self.neurons is not None:
             self.neurons.check(layout, model)
 

@@ -62,8 +62,7 @@ class NeuronSets:
     def add(self, digest: str, body: bytes) -> None:
         """Keep an uploaded set.
 
-        Raises:
-            ValueError: not a list of flat indices of this model, or another set than the digest says.
+        Raises ValueError: not a list of flat indices of this model, or another set than the digest says.
         """
         found = parse_json(_FLAT, body, "neuron set")
         try:
@@ -85,11 +84,7 @@ class NeuronSets:
         return len(self._sets)
 
     def flat(self, digest: str) -> tuple[int, ...]:
-        """Flat indices of a set, ascending.
-
-        Raises:
-            UnknownNeuronsError: no such set.
-        """
+        """Flat indices of a set, ascending. Raises UnknownNeuronsError: no such set."""
         if digest not in self._sets:
             raise UnknownNeuronsError(f"no neurons with the digest {digest:.80} were uploaded; upload them first")
         self._sets.move_to_end(digest)
@@ -205,21 +200,13 @@ class AdmissionControl:
 
 @dataclass
 class Entry:
-    """One capture in the quota.
-
-    Attributes:
-        extras: of its request.
-        size: reserved bytes.
-        length: maximum positions of its request.
-        ended: time at which its request was answered; None while it runs.
-        claimed: whether it is being fetched or forgotten.
-    """
+    """One capture in the quota."""
 
     extras: RequestExtras
-    size: int
-    length: int
-    ended: float | None = None
-    claimed: bool = False
+    size: int  # reserved bytes
+    length: int  # maximum positions of its request
+    ended: float | None = None  # time at which its request was answered; None while it runs
+    claimed: bool = False  # whether it is being fetched or forgotten
 
 
 class Quota:
@@ -251,8 +238,7 @@ class Quota:
     async def reserve(self, entry: Entry) -> None:
         """Reserve memory for a capture as soon as there is enough; first come, first served.
 
-        Raises:
-            ValueError: its key is in use, or it needs more than the whole quota.
+        Raises ValueError: its key is in use, or it needs more than the whole quota.
         """
         key = entry.extras.key
         if key in self._entries:
@@ -278,11 +264,7 @@ class Quota:
         self._entries[key].ended = self._clock()
 
     def find(self, key: str) -> Entry:
-        """A capture that can be fetched.
-
-        Raises:
-            LookupError: there is none under this key.
-        """
+        """A capture that can be fetched. Raises LookupError: there is none under this key."""
         entry = self._entries.get(key)
         if entry is None or entry.claimed or entry.ended is None:
             reason = "its request has not ended" if entry is not None and not entry.claimed else "never, or no longer"

@@ -66,11 +66,7 @@ class BaseEngine:
         self.end_tokens = end_tokens(self.generation_config, self.tokenizer)
 
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
-        """Queue an answer to sample.
-
-        Raises:
-            ValueError, NeuronSetError: as `check_generate`.
-        """
+        """Queue an answer to sample. Raises ValueError, NeuronSetError: as `check_generate`."""
         check_generate(request, self)
         future: Future[Generation] = Future()
         room = self.context - len(request.prompt)
@@ -82,11 +78,7 @@ class BaseEngine:
         return future
 
     def capture(self, request: CaptureRequest) -> "Future[Captured]":
-        """Queue a teacher-forced pass.
-
-        Raises:
-            ValueError, NeuronSetError: as `check_capture`.
-        """
+        """Queue a teacher-forced pass. Raises ValueError, NeuronSetError: as `check_capture`."""
         check_capture(request, self)
         future: Future[Captured] = Future()
         self._submit(PendingCapture(future, request))

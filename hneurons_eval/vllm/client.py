@@ -212,11 +212,7 @@ class ClientEngine(BaseEngine):
             await self._client.delete(f"{CAPTURES}/{key}")
 
     async def _send(self, method: str, path: str, body: bytes) -> httpx.Response:
-        """Send one HTTP request.
-
-        Raises:
-            _RetryableError: it may be repeated.
-        """
+        """Send one HTTP request. Raises _RetryableError: it may be repeated."""
         try:
             response = await self._client.request(
                 method, path, content=body, headers={"Content-Type": "application/json"}
@@ -229,11 +225,7 @@ class ClientEngine(BaseEngine):
 
 
 def _server_url(url: str) -> str:
-    """A server's URL without a path.
-
-    Raises:
-        ServerError: not a URL.
-    """
+    """A server's URL without a path. Raises ServerError: not a URL."""
     url = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ServerError(f"the base URL should be like http://127.0.0.1:8000, found {url!r:.200}")
@@ -243,8 +235,7 @@ def _server_url(url: str) -> str:
 def _fetch_about(url: str, headers: Mapping[str, str]) -> About:
     """The server's model.
 
-    Raises:
-        ServerError: no server answers, it refuses the API key, or it has no plugin or another version of it.
+    Raises ServerError: no server answers, it refuses the API key, or it has no plugin or another version of it.
     """
     try:
         response = httpx.get(url + ABOUT, headers=dict(headers), timeout=30.0)
@@ -273,11 +264,7 @@ def _fetch_about(url: str, headers: Mapping[str, str]) -> About:
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
-    """The response, if it is a success.
-
-    Raises:
-        RuntimeError: with the server's message.
-    """
+    """The response, if it is a success. Raises RuntimeError: with the server's message."""
     if not response.is_success:
         raise RuntimeError(f"the server refuses this request ({response.status_code}): {_message(response)}")
     return response
@@ -291,11 +278,7 @@ def _message(response: httpx.Response) -> str:
 
 
 def _completion(record: Any) -> Completion:
-    """Tokens and log-probabilities of a completion.
-
-    Raises:
-        RuntimeError: the completion has none.
-    """
+    """Tokens and log-probabilities of a completion. Raises RuntimeError: the completion has none."""
     try:
         (choice,) = record["choices"]
         tokens = tuple(choice["token_ids"])

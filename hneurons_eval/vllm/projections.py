@@ -23,21 +23,13 @@ _ROWS = 512
 
 @dataclass(frozen=True)
 class Projection:
-    """This rank's share of one layer's down projection.
+    """This rank's share of one layer's down projection."""
 
-    Attributes:
-        layer: its number.
-        name: its path in the model.
-        module: the linear map.
-        first: number, within the layer, of the first neuron on this rank.
-        width: neurons on this rank.
-    """
-
-    layer: int
-    name: str
-    module: Any
-    first: int
-    width: int
+    layer: int  # its number
+    name: str  # its path in the model
+    module: Any  # the linear map
+    first: int  # number, within the layer, of the first neuron on this rank
+    width: int  # neurons on this rank
 
     def column_norms(self) -> Tensor:
         """||W_down[:, j]||_2 of this rank's neurons: float32 `[width]`.

@@ -65,27 +65,20 @@ The union of both is the region."""
 
 @dataclass(frozen=True)
 class RequestExtras:
-    """What one request asks of the workers. Positions are absolute: 0 is the prompt's first token.
+    """What one request asks of the workers. Positions are absolute: 0 is the prompt's first token."""
 
-    Attributes:
-        neurons: flat indices of the neurons to scale, ascending.
-        alpha: their factor.
-        key: name under which contributions are kept until they are fetched; empty if none are wanted.
-        reduce: `mean` or `max` over the tokens of a region.
-        regions: the positions of each region.
-        keep_from: tokens from this position on are kept apart, for regions that are only known later.
-        response_from: the response's first position, for a prompt that holds its response. Log-probabilities and
-            entropies of its tokens are captured, and the mean final hidden state over the first region.
-        watch: flat indices, ascending, of neurons whose per-token contributions are captured for the tokens kept apart.
-    """
-
-    neurons: Neurons = ()
-    alpha: Annotated[float, PlainValidator(check_alpha)] = 1.0
+    neurons: Neurons = ()  # flat indices of the neurons to scale, ascending
+    alpha: Annotated[float, PlainValidator(check_alpha)] = 1.0  # their factor
+    # Name under which contributions are kept until they are fetched; empty if none are wanted
     key: Annotated[str, Field(max_length=256)] = ""
-    reduce: Literal["mean", "max"] = "mean"
+    reduce: Literal["mean", "max"] = "mean"  # `mean` or `max` over the tokens of a region
+    # The positions of each region
     regions: Annotated[tuple[Annotated[CheckedRanges, Field(min_length=1)], ...], Field(max_length=MAX_REGIONS)] = ()
-    keep_from: Index | None = None
+    keep_from: Index | None = None  # tokens from this position on are kept apart, for regions that are only known later
+    # The response's first position, for a prompt that holds its response. Log-probabilities and entropies of its tokens
+    # are captured, and the mean final hidden state over the first region.
     response_from: Index | None = None
+    # Flat indices, ascending, of neurons whose per-token contributions are captured for the tokens kept apart
     watch: Neurons = ()
     __pydantic_config__ = ConfigDict(extra="forbid")
 

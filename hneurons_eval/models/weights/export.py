@@ -47,21 +47,13 @@ _SNAPSHOT = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/(\w+)$")
 
 @dataclass(frozen=True)
 class Exported:
-    """Result of an export.
+    """Result of an export."""
 
-    Attributes:
-        directory: where.
-        layers: neurons scaled in each layer that has any.
-        matrices: matrices changed, or maps that the adapter adds to.
-        rank: of the adapter, None for a checkpoint.
-        size: bytes of weights.
-    """
-
-    directory: Path
-    layers: dict[int, int]
-    matrices: int
-    rank: int | None
-    size: int
+    directory: Path  # where
+    layers: dict[int, int]  # neurons scaled in each layer that has any
+    matrices: int  # matrices changed, or maps that the adapter adds to
+    rank: int | None  # of the adapter, None for a checkpoint
+    size: int  # bytes of weights
 
 
 @dataclass(frozen=True)

@@ -39,23 +39,14 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Matrix:
-    """One plain matrix within a weight file.
+    """One plain matrix within a weight file."""
 
-    Attributes:
-        file: name of the file.
-        tensor: name of the tensor in it.
-        start: first byte of the matrix in the file.
-        dtype: of its numbers.
-        shape: rows and columns, as stored.
-        transposed: whether neurons are its rows and not its columns.
-    """
-
-    file: str
-    tensor: str
-    start: int
-    dtype: torch.dtype
-    shape: tuple[int, int]
-    transposed: bool
+    file: str  # name of the file
+    tensor: str  # name of the tensor in it
+    start: int  # first byte of the matrix in the file
+    dtype: torch.dtype  # of its numbers
+    shape: tuple[int, int]  # rows and columns, as stored
+    transposed: bool  # whether neurons are its rows and not its columns
 
     @property
     def size(self) -> int:
@@ -90,18 +81,12 @@ class Matrix:
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """The weight files of a checkpoint.
+    """The weight files of a checkpoint."""
 
-    Attributes:
-        files: their names, the index apart.
-        index: name of the index, or None for a single file.
-        size: bytes of all files.
-        matrices: of each part (layer, its number in the layer), one matrix, or one for each expert.
-    """
-
-    files: tuple[str, ...]
-    index: str | None
-    size: int
+    files: tuple[str, ...]  # their names, the index apart
+    index: str | None  # name of the index, or None for a single file
+    size: int  # bytes of all files
+    # Of each part (layer, its number in the layer), one matrix, or one for each expert
     matrices: dict[tuple[int, int], list[Matrix]]
 
 

@@ -68,8 +68,7 @@ class WeightFiles:
     def read(self, parameter: str) -> Tensor:
         """A parameter of the model, as `from_pretrained` would make it, in the dtype in which it is stored.
 
-        Raises:
-            CheckpointError: it is not in the files, damaged, quantised, or of another shape than the model says.
+        Raises CheckpointError: it is not in the files, damaged, quantised, or of another shape than the model says.
         """
         origin = self._origin(parameter)
         if origin is None:

@@ -7,16 +7,11 @@ from typing import Any
 
 @dataclass
 class Origin:
-    """The stored tensors that a parameter (or several) is made from.
+    """The stored tensors that a parameter (or several) is made from."""
 
-    Attributes:
-        first: name of the parameter, of several the first.
-        converter: transformers' rule that joins or splits them, None for one that is at most renamed.
-        tensors: pattern of that rule, and name of the tensor in the files; in order.
-    """
-
-    first: str
-    converter: Any
+    first: str  # name of the parameter, of several the first
+    converter: Any  # transformers' rule that joins or splits them, None for one that is at most renamed
+    # Pattern of that rule, and name of the tensor in the files; in order
     tensors: list[tuple[str, str]] = field(default_factory=list)
 
 
