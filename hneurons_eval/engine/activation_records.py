@@ -77,7 +77,7 @@ class ActivationRecorder:
         self.start(None)
 
     def start(self, rows: Tensor | None) -> None:
-        """Begin a step, forgetting an unfinished one; `rows`: those that capture, or None for all."""
+        """Begin a step, forgetting an unfinished one; `rows` are those that capture, None for all."""
         self._rows = rows
         self._z: list[Tensor] = []
         self._inverse: list[Tensor] = []

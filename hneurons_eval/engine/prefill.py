@@ -43,7 +43,7 @@ def prefill(
     Args:
         model: to run.
         prompts: token ids, the shared prefix included.
-        shared: for each prompt the prefix's segment; None where there is no prefix.
+        shared: the prefix's segment for each prompt; None where there is no prefix.
         scaling: factors of the neurons, a row a prompt.
         sums: also sum (`mean`) or maximise (`max`) every neuron's contribution over the tokens.
     """

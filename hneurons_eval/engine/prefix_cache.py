@@ -1,7 +1,7 @@
 """Prefix cache: attention states of prompts, so that ten samples cost one prefill.
 
-Kept per (prompt, intervention), since scaled neurons change the states. The prefix that all prompts of
-a run share (system prompt and template) is kept once per intervention.
+Kept per (prompt, intervention), since scaled neurons change the states. The prefix that all prompts of a run share
+(system prompt and template) is kept once per intervention.
 """
 
 from collections.abc import Callable, Hashable
@@ -55,12 +55,7 @@ def common_prefix(prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 class CommonPrefix:
-    """The prefix that the prompts of a run have in common, and its segments.
-
-    Args:
-        window: tokens that the model's sliding window covers, or None.
-        off: share nothing.
-    """
+    """The prefix that the prompts of a run share, and its segments; `window`: tokens of a sliding window, or None."""
 
     def __init__(self, *, window: int | None, off: bool) -> None:
         self._prefix: tuple[int, ...] = ()
@@ -70,9 +65,7 @@ class CommonPrefix:
     def find(self, prompts: list[tuple[int, ...]], longest: int) -> tuple[int, ...]:
         """The prefix to use: the known one, if all prompts begin with it, else the tokens that they have in common.
 
-        Args:
-            prompts: the parts of the sequences that may be shared.
-            longest: tokens of the longest whole sequence.
+        `prompts` are the parts that may be shared, `longest` the tokens of the longest whole sequence.
         """
         # Padding between prefix and rest would shift what a sliding window covers.
         if self._longest is not None and longest >= self._longest:
@@ -95,8 +88,8 @@ class CommonPrefix:
 class PrefixCache:
     """Segments by prompt, up to a number of bytes.
 
-    A full cache adds nothing, since prompts that come round again in the same order would
-    push each other out before they are needed. When its entries are no longer asked for, it is emptied.
+    A full cache adds nothing: prompts that come round again in the same order would push each other out before they are
+    needed. When its entries are no longer asked for, it is emptied.
     """
 
     def __init__(self, max_bytes: int) -> None:

@@ -119,30 +119,44 @@ class NeuronEngine(Protocol):
     name: str  # of the model, as the caller gave it
     source: str  # the directory or Hub id that it stands for
     fingerprint: str  # identity of the checkpoint's content
-    tokenizer: Any  # its fast tokenizer
+    tokenizer: Any  # a fast one
     layout: NeuronLayout
     context: int  # most tokens a sequence may have
     vocabulary: int  # number of tokens the model has
     dtype: str  # of the weights
-
-    @property
-    def generation_config(self) -> Any:
-        """The checkpoint's generation settings."""
-        ...
+    generation_config: Any  # the checkpoint's generation settings
 
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
         """Queue an answer to sample; errors as `check_generate`."""
-        ...
+        check_generate(request, self)
+        future: Future[Generation] = Future()
+        room = self.context - len(request.prompt)
+        if room < 1:
+            future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
+        else:
+            reason = "max_tokens" if request.max_tokens <= room else "model_length"
+            self._queue_generation(request, future, min(request.max_tokens, room), reason)
+        return future
 
     def capture(self, request: CaptureRequest) -> "Future[Captured]":
         """Queue a teacher-forced pass; errors as `check_capture`."""
-        ...
+        check_capture(request, self)
+        future: Future[Captured] = Future()
+        self._queue_capture(request, future)
+        return future
+
+    def _queue_generation(
+        self, request: GenerateRequest, future: "Future[Generation]", limit: int, limit_reason: str
+    ) -> None: ...
+
+    def _queue_capture(self, request: CaptureRequest, future: "Future[Captured]") -> None: ...
 
 
 def check_generate(request: GenerateRequest, engine: NeuronEngine) -> None:
     """Refuse a request that an engine cannot sample, before it shares a batch with others.
 
-    Raises ValueError: an empty prompt, a token that the model does not have, an option out of range; NeuronSetError: neurons of a model with other layers.
+    Raises ValueError: an empty prompt, a token that the model does not have, an option out of range; NeuronSetError:
+    neurons of a model with other layers.
     """
     if not request.prompt:
         raise ValueError("the prompt has no tokens; give at least one")

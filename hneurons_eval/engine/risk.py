@@ -99,11 +99,7 @@ class RiskProbe:
         return AnswerCapture(spec.find_span, self.reduce, per_token=self.nonzero)
 
     def token_logits(self, per_token: np.ndarray) -> np.ndarray:
-        """The probe's log-odds at single tokens: float64 `[tokens]`.
-
-        Args:
-            per_token: contributions of the neurons in `nonzero`, `[tokens, neurons]`.
-        """
+        """The probe's log-odds, float64 `[tokens]`, from contributions `[tokens, neurons in nonzero]`."""
         assert self.nonzero is not None
         flat = self.nonzero.flat(NeuronLayout(self.probe.widths))
         return per_token.astype(np.float64) @ self.probe.coef_[flat] + self.probe.intercept_
@@ -160,9 +156,7 @@ class RiskProbe:
 class GivenAnswer:
     """The risk of a text as the answer to a prompt, from one teacher-forced pass of the baseline model.
 
-    Attributes:
-        request: the pass to run; None where there is nothing to judge.
-        found: the record without it.
+    `request` is the pass to run, None where there is nothing to judge; `found` is the record without it.
     """
 
     def __init__(
@@ -199,8 +193,7 @@ class GivenAnswer:
 def risk_probe(reference: str) -> RiskProbe:
     """The probe that a reference names (see `artifacts.references`); a directory is read again where it was rewritten.
 
-    Raises UsageError: none, or one that cannot be read; ProbeError: one that names no way of reducing that there
-    is.
+    Raises UsageError: none, or one that cannot be read; ProbeError: trained with an unknown reduction.
     """
     if not os.path.isfile(os.path.join(reference, PROBE)):
         reference = str(resolve_probe(reference).directory)

@@ -16,10 +16,9 @@ DECISIONS = "abstain_when_risky"
 
 
 def find_risk_probe(reference: str) -> "RiskProbe":
-    """The probe that a reference names.
+    """The probe that a reference names, checked against the model that is being evaluated, if there is one already.
 
-    Where a model is being evaluated already, the probe has to fit it; otherwise this shows at the first answer. Raises
-    UsageError: none is named, it cannot be read, or it is of a model with other layers.
+    Raises UsageError: none is named, it cannot be read, or it is of a model with other layers.
     """
     from hneurons_eval.engine.risk import risk_probe
 

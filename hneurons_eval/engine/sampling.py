@@ -1,14 +1,12 @@
 """Sampling of the next token, by each sample's own options and noise, independent of the rest of the batch.
 
-A token is sampled by an exponential race (the Gumbel-max trick without its logarithms): each candidate with weight
-`w = exp((logit - highest) / temperature)` gets noise `E` from the exponential distribution, and the largest `w / E`
-wins, which happens with probability `w / sum(w)`. The noise is a hash of seed, number of the sample, prompt, position
-and token id. So rounding of the logits, which depends on the shape of the batch, changes a token only where the two
-best candidates are within rounding of each other.
+A token is sampled by an exponential race (the Gumbel-max trick without its logarithms): a candidate of weight `w =
+exp((logit - highest) / temperature)` gets noise `E` from the exponential distribution, and the largest `w / E` wins,
+with probability `w / sum(w)`. The noise is a hash of seed, sample, prompt, position and token id, so rounding of the
+logits changes a token only where the two best candidates are within rounding of each other.
 
-Without top_k and top_p two races are run instead of one over the whole vocabulary: between blocks of 256 token ids by
-their summed weights, then between the tokens of the block that won. That is the same distribution, and needs some 450
-noise values in place of one for each token id.
+Without top_k and top_p two races replace the one over the whole vocabulary: between blocks of 256 token ids by their
+summed weights, then within the block that won. The distribution is the same, with some 450 noise values in all.
 """
 
 import hashlib
@@ -63,14 +61,10 @@ def noise_key(key: bytes, position: int) -> int:
 
 
 def exponential_noise(keys: Tensor, tokens: Tensor) -> Tensor:
-    """Exponentially distributed noise of each token id under each key: SplitMix64, then the inverse CDF.
+    """Exponential noise of each token id under each key: float32 `[samples, candidates]`, above 0 and finite.
 
-    Args:
-        keys: int64 `[samples]`, from `noise_key`.
-        tokens: int64 `[candidates]`, or `[samples, candidates]` where each sample has its own.
-
-    Returns:
-        float32 `[samples, candidates]`, above 0 and finite.
+    SplitMix64, then the inverse CDF. `keys` are int64 `[samples]`, from `noise_key`; `tokens` int64 `[candidates]`, or
+    `[samples, candidates]` where each sample has its own.
     """
     bits = keys[:, None] + tokens * _GOLDEN  # int64 products wrap around
     bits = (bits ^ ((bits >> 30) & 0x3FFFFFFFF)) * _MIX_1  # the masks make these shifts those of unsigned numbers
@@ -115,11 +109,7 @@ def choose(
 
 
 def _sample(logits: Tensor, option: SamplingOptions, keys: Tensor, rows: Tensor) -> Tensor:
-    """Tokens int64 `[samples]` for keys `[samples]`, each from its own of the rows `[rows, vocabulary]`.
-
-    Args:
-        rows: int64 `[samples]`, on the CPU.
-    """
+    """Tokens int64 `[samples]` for keys `[samples]`, each from its own of the rows (int64 `[samples]`, on the CPU)."""
     vocabulary = logits.shape[-1]
     top_k = min(option.top_k or vocabulary, vocabulary)
     top_p = option.top_p if option.top_p is not None and option.top_p < 1 else None

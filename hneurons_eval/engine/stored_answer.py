@@ -96,10 +96,8 @@ class StoredAnswer:
     ) -> Mapping[str, np.ndarray]:
         """Store the row; its extras.
 
-        Args:
-            contributions: float32 `[regions, neurons]`.
-            logprobs, entropies: float32, of each token of the response.
-            hidden: float32 `[hidden size]`, or None.
+        `contributions` are float32 `[regions, neurons]`, `logprobs` and `entropies` float32 of each token of the
+        response.
         """
         extras = {"logprobs": logprobs, "entropies": entropies} | ({} if hidden is None else {"hidden": hidden})
         about = {
@@ -115,7 +113,6 @@ class StoredAnswer:
         return extras
 
     def _store(self) -> ContributionStore:
-        """Where contributions of this kind are kept."""
         spec = self.spec
         kind = StoreSpec(self.engine.fingerprint, self.engine.layout.widths, REGIONS, spec.reduce, spec.precision)
         return open_store(stores_root() / kind.digest, kind)

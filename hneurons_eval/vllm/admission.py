@@ -44,11 +44,7 @@ class UnknownNeuronsError(LookupError):
 
 
 class NeuronSets:
-    """Uploaded neuron sets by digest.
-
-    Args:
-        layout: the neurons of the server's model.
-    """
+    """Uploaded neuron sets of a model, by digest."""
 
     def __init__(self, layout: NeuronLayout) -> None:
         self._layout = layout
@@ -106,13 +102,7 @@ _FETCH = TypeAdapter(_Fetch)
 
 
 class AdmissionControl:
-    """Checks of requests before they reach the workers.
-
-    Args:
-        layout: the neurons of the server's model.
-        item_bytes: bytes of a number in the model's dtype.
-        sets: uploaded neuron sets.
-    """
+    """Checks of requests before they reach the workers; `item_bytes` are those of a number in the model's dtype."""
 
     def __init__(self, layout: NeuronLayout, item_bytes: int, sets: NeuronSets) -> None:
         self._layout = layout
@@ -123,14 +113,8 @@ class AdmissionControl:
     def extras(self, text: Any, prompt: int, choices: int) -> RequestExtras:
         """A request's extras, with neurons in place of digests.
 
-        Args:
-            text: JSON, as received.
-            prompt: tokens of the prompt.
-            choices: number of answers to sample.
-
-        Raises:
-            ValueError: something that the workers could not do.
-            UnknownNeuronsError: a digest that was not uploaded.
+        `text` is JSON as received, `prompt` the tokens of the prompt, `choices` the number of answers to sample. Raises
+        ValueError: something that the workers could not do; UnknownNeuronsError: a digest that was not uploaded.
         """
         extras = RequestExtras.from_text(text, self._sets.flat)
         for name, found in (("neurons", extras.neurons), ("watch", extras.watch)):
@@ -173,15 +157,9 @@ class AdmissionControl:
         return hashlib.sha256(whole).hexdigest()
 
     def regions(self, body: bytes, extras: RequestExtras, length: int) -> Regions | None:
-        """Regions that a fetch asks for.
+        """Regions that a fetch asks for in its JSON body, of a capture of at most `length` positions.
 
-        Args:
-            body: JSON, as received.
-            extras: of the captured request.
-            length: maximum positions of that request.
-
-        Raises:
-            ValueError: regions that were not captured.
+        Raises ValueError: regions that were not captured.
         """
         regions = parse_json(_FETCH, body, "body").regions
         first = extras.keep_from
@@ -212,15 +190,8 @@ class Entry:
 class Quota:
     """Memory quota of a server's captures, from the arrival of a request until its capture is forgotten.
 
-    All methods belong to one event loop.
-
-    Args:
-        max_bytes: for all captures together.
-        keep_seconds: how long a capture waits to be fetched.
-        clock: seconds.
-
-    Attributes:
-        bytes: reserved.
+    All methods belong to one event loop. `bytes` are reserved, of at most `max_bytes`; a capture waits `keep_seconds`
+    to be fetched.
     """
 
     def __init__(self, max_bytes: int, keep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -53,8 +53,7 @@ class Capture:
             norms: column norms, float32 `[neurons of this rank]`.
             columns: those of the neurons with per-token contributions.
 
-        Raises:
-            ValueError: some position was never computed.
+        Raises ValueError: some position was never computed.
         """
         extras = self.extras
         missing = np.flatnonzero((self.cells >= 0) & ~self.seen)

@@ -88,11 +88,7 @@ class RequestExtras:
         return (self.neurons, self.alpha) if self.neurons and self.alpha != 1.0 else None
 
     def to_text(self, **digests: str | None) -> str:
-        """JSON, without defaults.
-
-        Args:
-            digests: of `neurons` and `watch`, in place of the lists, for a server that has the sets.
-        """
+        """JSON, without defaults; `digests` of `neurons` and `watch` replace the lists of sets that a server has."""
         record = {name: getattr(self, name) for name in self.__dataclass_fields__}
         record = {name: value for name, value in record.items() if value != getattr(RequestExtras, name)}
         record |= {name: digest for name, digest in digests.items() if name in record and digest is not None}
@@ -100,14 +96,9 @@ class RequestExtras:
 
     @classmethod
     def from_text(cls, text: Any, lookup: Callable[[str], tuple[int, ...]] | None = None) -> "RequestExtras":
-        """Parse the text of `to_text`.
+        """Parse the text of `to_text`; `lookup` gives the flat indices of a digest, without it digests are refused.
 
-        Args:
-            text: JSON.
-            lookup: gives the flat indices of the set with a digest; without it digests are refused.
-
-        Raises:
-            ValueError: anything else. Over HTTP the text can come from anybody.
+        Raises ValueError: anything else. Over HTTP the text can come from anybody.
         """
         extras = parse_json(_EXTRAS, text, EXTRAS_KEY, lookup)
         if extras.key and not extras.regions:
@@ -147,9 +138,8 @@ def end(regions: Sequence[Ranges]) -> int:
 def memberships(regions: Sequence[Ranges]) -> tuple[np.ndarray, np.ndarray]:
     """Cells of positions: positions in the same regions share a cell.
 
-    Returns:
-        int64 `[positions]`, the cell of each position, or -1 for one in no region; bool `[cells, regions]`, which
-        regions a cell belongs to.
+    Returns the cell of each position, int64 `[positions]`, -1 for one in no region; and which regions a cell belongs
+    to, bool `[cells, regions]`.
     """
     masks = np.zeros(end(regions), np.int64)
     for number, region in enumerate(regions):

@@ -53,8 +53,7 @@ def join_ranks(
         layout: of the whole model.
         watch: flat indices of the neurons with per-token contributions.
 
-    Raises:
-        RuntimeError: a worker could not capture.
+    Raises RuntimeError: a worker could not capture.
     """
     for share in shares:
         if (error := share.get(f"{name}.error")) is not None:

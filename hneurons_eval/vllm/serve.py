@@ -108,14 +108,7 @@ def check_config(config: Any, args: Namespace) -> None:
 
 
 class Service:
-    """One server's engine behind admission control.
-
-    Args:
-        engine: vLLM's engine client.
-        about: the server's model.
-        layout: the model's neurons.
-        item_bytes: bytes of a number in the model's dtype.
-    """
+    """One server's engine behind admission control; `item_bytes` are those of a number in the model's dtype."""
 
     def __init__(self, engine: Any, about: About, layout: NeuronLayout, item_bytes: int) -> None:
         self.about = about
@@ -192,16 +185,10 @@ class Service:
     # ---- captures ----
 
     async def fetch(self, key: str, body: bytes) -> bytes:
-        """Fetch and forget the capture under a key, as safetensors.
+        """Fetch and forget the capture under a key, as safetensors; the body names the regions, in JSON.
 
-        Args:
-            key: of the request.
-            body: JSON, the regions to fetch.
-
-        Raises:
-            LookupError: there is nothing under the key.
-            ValueError: regions that were not captured; the capture is kept.
-            RuntimeError: it could not be captured.
+        Raises LookupError: there is nothing under the key; ValueError: regions that were not captured, and the capture
+        is kept; RuntimeError: it could not be captured.
         """
         entry = self.quota.find(key)
         regions = self.admission.regions(body, entry.extras, entry.length)

@@ -6,10 +6,9 @@ for matrix in weights.matrices[projection.layer, part_number]:
     W = matrix.read(directory)                     # [hidden, neurons]
 ```
 
-What a file calls a tensor and what the model calls it need not be the same: transformers renames and joins tensors
-on loading (module `conversion_mapping`). Its own rules are asked which parameter every stored tensor becomes. A tensor
-that is only renamed, and experts that are only stacked, are plain copies of what the model holds; whatever is computed
-in another way is refused by name.
+transformers renames and joins tensors on loading; its own rules say which parameter each becomes (`tensor_mapping.py`).
+Tensors that are only renamed and experts that are only stacked are plain copies of what the model holds; whatever is
+computed in another way is refused by name.
 """
 
 import json
@@ -103,15 +102,9 @@ class _Stored:
 
 
 def find_weights(directory: Path, model: nn.Module, projections: Sequence[DownProjection]) -> StoredWeights:
-    """The weight files in a directory, and where the down projections' matrices are in them.
+    """The weight files in a directory, and where the matrices of a model's down projections are in them.
 
-    Args:
-        directory: of a checkpoint.
-        model: the model that transformers makes of it; its weights need not be loaded.
-        projections: its down projections.
-
-    Raises:
-        ExportError: no safetensors files, a damaged one, or a matrix that is not stored as the model holds it.
+    Raises ExportError: no safetensors files, a damaged one, or a matrix that is not stored as the model holds it.
     """
     files, index = _files(directory)
     stored = {one.name: one for file in files for one in _tensors(directory / file)}

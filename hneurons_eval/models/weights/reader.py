@@ -6,9 +6,8 @@ weights.model                                 # its structure, on the meta devic
 weights.read("model.layers.0.mlp.down_proj.weight")
 ```
 
-What a file calls a tensor and what the model calls it need not be the same: transformers renames, splits and joins
-tensors on loading (`conversion_mapping`). Its own rules are applied here, to the tensors of one parameter at a time,
-so what is read is what `from_pretrained` would have put there, in the dtype in which it is stored.
+transformers renames, splits and joins tensors on loading. Its own rules are applied here to the tensors of one
+parameter at a time, so what is read is what `from_pretrained` would have put there, in the stored dtype.
 """
 
 import json
@@ -32,15 +31,11 @@ INDEX = "model.safetensors.index.json"
 
 
 class WeightFiles:
-    """The parameters of a checkpoint that is not loaded.
+    """The parameters of a checkpoint that is not loaded; `model` is its structure, on the meta device.
 
     Args:
         name: a Hub id (`org/model@revision` for another than the newest), a directory, or the bundled name.
         trust_remote_code: whether code in the checkpoint may run.
-
-    Attributes:
-        name: as given.
-        model: its structure, on the meta device, in evaluation mode.
 
     Raises:
         CheckpointError: it cannot be found or read, is quantised, or has no safetensors files.

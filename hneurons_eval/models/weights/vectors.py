@@ -158,14 +158,7 @@ def _run(block: nn.Module, down: str, maps: list[str], x: Tensor) -> Tensor:
 
 
 def _halves(name: str, function: Callable[[Tensor], Tensor], width: int) -> tuple[slice, slice]:
-    """Which inputs of `function` are the gate's and which are up's, of `width` neurons.
-
-    Args:
-        function: from `[rows, 2 n]` to z `[rows, n]`, for any n.
-
-    Raises:
-        UnsupportedModelError: z_j does not depend on two inputs, in exactly one of them as a straight line.
-    """
+    """Which inputs of `function`, `[rows, 2 n]` to z `[rows, n]`, are the gate's and which up's, for n = `width`."""
     generator = torch.Generator().manual_seed(0)
     base = 0.6 + 0.2 * torch.rand(2 * _TRIED, dtype=torch.float64, generator=generator)
     # Three points of each input, the middle one half-way: a straight line there has its mean of the others.
