@@ -102,7 +102,7 @@ class Captured:
     """The result of a teacher-forced pass."""
 
     contributions: np.ndarray  # float32 `[regions, neurons]`
-    # Float32, of each token of the response in nats; None where no response was named. The first token of a sequence
+    # float32, of each token of the response in nats; None where no response was named. The first token of a sequence
     # has none.
     logprobs: np.ndarray | None
     entropies: np.ndarray | None = None  # float32, of the distribution before each of these tokens, in nats

@@ -22,12 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hneurons_eval.models.down_projection import PLAIN_DTYPES, linear_shape
-from hneurons_eval.models.down_projection import Dense as Dense
-from hneurons_eval.models.down_projection import DownProjection as DownProjection
-from hneurons_eval.models.down_projection import Experts as Experts
-from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.models.layout import UnsupportedModelError as UnsupportedModelError
+from hneurons_eval.models.down_projection import PLAIN_DTYPES, Dense, DownProjection, Experts, linear_shape
+from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
 
 MIXERS = ("attn", "attention", "mamba", "recurrent", "conv")
 """Parts of these names' modules mix tokens; they hold no MLP neurons."""

@@ -69,12 +69,9 @@ class NeuronSets:
             raise ValueError(f"these neurons have the digest {neurons.digest}, not {digest:.80}")
         self._sets[digest] = neurons.flat(self._layout)
         self._sets.move_to_end(digest)
-        while len(self._sets) > MAX_SETS or self._entries > max(MAX_SET_ENTRIES, len(found)):
+        most = max(MAX_SET_ENTRIES, len(found))
+        while len(self._sets) > MAX_SETS or sum(map(len, self._sets.values())) > most:
             self._sets.popitem(last=False)
-
-    @property
-    def _entries(self) -> int:
-        return sum(len(flat) for flat in self._sets.values())
 
     def __len__(self) -> int:
         return len(self._sets)

@@ -198,10 +198,9 @@ class Service:
             blobs = await self._engine.collective_rpc("hneurons_fetch", args=(question,))
         finally:
             self.quota.release(key)
-        return await asyncio.to_thread(self._joined, blobs, entry.extras)
-
-    def _joined(self, blobs: list[bytes], extras: RequestExtras) -> bytes:
-        return to_bytes(join_ranks([load(blob) for blob in blobs], "0", self._layout, extras.watch))
+        return await asyncio.to_thread(
+            lambda: to_bytes(join_ranks([load(blob) for blob in blobs], "0", self._layout, entry.extras.watch))
+        )
 
     async def drop(self, key: str) -> None:
         """Forget the capture under a key. Raises LookupError: there is nothing under the key."""

@@ -34,8 +34,9 @@ from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
 from hneurons_eval.models.scaling import neurons_by_part
 from hneurons_eval.models.weights.cards import Origin, adapter_card, checkpoint_card
-from hneurons_eval.models.weights.patcher import INDEX, SINGLE, Matrix, StoredWeights, find_weights
 from hneurons_eval.models.weights.patcher import ExportError as ExportError
+from hneurons_eval.models.weights.patcher import Matrix, StoredWeights, find_weights
+from hneurons_eval.models.weights.reader import INDEX, SINGLE
 from hneurons_eval.util.files import NEURONS, write_text_atomically
 
 KEPT = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")

@@ -23,11 +23,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from hneurons_eval.models.down_projection import Dense, DownProjection, Experts
+from hneurons_eval.models.weights.reader import INDEX, SINGLE
 from hneurons_eval.models.weights.tensor_mapping import Origin, origins
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _LONGEST_HEADER = 100_000_000
 """Bytes; the limit of safetensors itself."""
 
