@@ -24,8 +24,9 @@ from hneurons_eval.report.content import LABELS, content, examples
 from hneurons_eval.report.detection import detection_cells, verdicts
 from hneurons_eval.report.figures import is_informative
 from hneurons_eval.report.found_neurons import found_neurons, strongest
-from hneurons_eval.report.html_page import page, split_at
-from hneurons_eval.report.overview import StageFigures, overview
+from hneurons_eval.report.html_page import page
+from hneurons_eval.report.overview import overview
+from hneurons_eval.report.wording import StageFigures
 
 HOSTILE = "<script>alert(1)</script> **bold** [x](javascript:alert(2)) <img src=x onerror=alert(3)> {{ 7*7 }} \u202egnp"
 WIDTHS = (40, 40)
@@ -412,20 +413,16 @@ def test_a_probe_is_found_beside_the_logs_whichever_directory_one_is_in(tmp_path
     make_probe(tmp_path / "run" / "artifacts" / "probes" / "aa")
     summary = {"directory": "artifacts/probes/aa/p", "neurons_file": "artifacts/probes/aa/p/neurons.json"}
     found = found_neurons(summary, [tmp_path / "run" / "logs" / "demo" / "x.eval"])
+    assert found is not None
     assert found.neurons is not None
     assert found.neurons.flat(NeuronLayout(WIDTHS)).tolist() == CHOSEN
     assert found.neurons.stability is not None
-    assert found_neurons(summary, [tmp_path / "elsewhere" / "x.eval"]).neurons is None
-    assert found_neurons({"directory": 7, "neurons_file": ""}, []).neurons is None
-
-
-def test_a_span_splits_a_text_without_losing_a_character():
-    assert split_at("abcdef", (2, 4)) == ("ab", "cd", "ef")
-    assert "".join(split_at("abc", None)) == "abc"
+    assert found_neurons(summary, [tmp_path / "elsewhere" / "x.eval"]) is None
+    assert found_neurons({"directory": 7, "neurons_file": ""}, []) is None
 
 
 def test_a_report_of_nothing_is_a_page():
-    said = content([], {}, found_neurons({}, []))
+    said = content([])
     assert said["overview"] == []
     assert len(said["missing"]) == 5
     assert "No log of a sweep" in Page(page(said)).text
