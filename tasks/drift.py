@@ -62,7 +62,7 @@ def drift(
         from hneurons_eval.models.weights.reader import WeightFiles
 
         named = resolve(neurons, "neurons")
-        chosen = named.signed(sign)
+        chosen = named.chosen(sign)
         first = WeightFiles(base.removeprefix("hneurons/"))
         layout = neuron_layout(first.model)
         chosen.check(layout, first.name)
@@ -119,7 +119,7 @@ def compare(
         from hneurons_eval.analysis.drift_ranks import follow
 
         activity = None if named.directory is None else load_activity(named.directory)
-        chosen = named.signed(sign)
+        chosen = named.chosen(sign)
         return follow(
             base, list(checkpoints), chosen, sets, seed, lambda message: report_progress(message, "drift"), activity
         )

@@ -8,12 +8,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 
 from hneurons_eval.analysis.detection import LABELS
-from hneurons_eval.artifacts.logs import (
-    captured_answers,
-    check_same_model,
-    model_layout,
-    read_stage,
-)
+from hneurons_eval.artifacts.logs import captured_answers, check_same_model, model_layout, read_stage
 from hneurons_eval.artifacts.paths import check_writable
 from hneurons_eval.artifacts.pipeline_steps import probe_settings
 from hneurons_eval.artifacts.records import AnswerRecord

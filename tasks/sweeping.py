@@ -81,7 +81,7 @@ def conditions(
         raise UsageError(f"sign should be {', '.join(SIGNS[:-1])} or {SIGNS[-1]}, found {sign!r}")
     kinds_named(against)
     found = resolve(neurons, "neurons")
-    chosen, known = found.signed(sign), found.neurons
+    chosen, known = found.chosen(sign), found.neurons
     assert known is not None
     with usage_errors():
         chosen.check(model_layout(), get_model().name)

@@ -78,14 +78,12 @@ class Reference:
         """The neurons with weights of one sign; of a digest all, since those were kept to be scaled.
 
         Raises:
-            UsageError: an L2 probe, no neurons, none of that sign, or another sign.
+            UsageError: an L2 probe, neurons of which none has that sign, or another sign.
         """
         if self.neurons is None:
             raise UsageError(f"{self.name} is of an L2 probe, which selects no neurons; train with penalty=l1")
-        if self.digest:
+        if self.digest or not len(self.neurons):
             return self.neurons
-        if not len(self.neurons):
-            raise UsageError(f"{self.name} holds no neurons; train with a larger C")
         with usage_errors():
             chosen = self.neurons.of_sign(sign)
         if not len(chosen):
@@ -93,6 +91,17 @@ class Reference:
                 f"{self.name} holds {len(self.neurons)} neurons, none of them with a {sign} weight; choose another sign"
             )
         return chosen
+
+    def chosen(self, sign: str = "positive") -> NeuronSet:
+        """As `signed`, and at least one.
+
+        Raises:
+            UsageError: as `signed`, or no neurons.
+        """
+        found = self.signed(sign)
+        if not len(found):
+            raise UsageError(f"{self.name} holds no neurons; train with a larger C")
+        return found
 
 
 def resolve(reference: str | Path, parameter: str = "", near: Sequence[str | Path] = ()) -> Reference:
@@ -230,7 +239,9 @@ def _of_probe(
     from hneurons_eval.probe.classifier import Probe
 
     probe, file = Probe.load(directory), directory / NEURONS
-    about = {"directory": "", **(summary or {"C": probe.C_})} | {"directory": str(directory)}
+    here = {"directory": str(directory), "neurons_file": str(file)}
+    said = summary or {"directory": "", "C": probe.C_}
+    about = {key: here.get(key, value) for key, value in said.items()}  # where it is now, if it was moved
     found = Reference(name, name if log is None else str(file), None, probe, directory, log, about)
     if probe.penalty_ != "l1":
         return found

@@ -43,7 +43,7 @@ def drift(
     names = [name.removeprefix("hneurons/") for name in (base, *checkpoints)]
     with usage_errors():
         found = resolve(neurons)
-        chosen = found.signed(sign)
+        chosen = found.chosen(sign)
         activity = None if found.directory is None else load_activity(found.directory)
         with console.status("reading") as status:
             rankings = follow(names[0], names[1:], chosen, sets, seed, status.update, activity)

@@ -41,7 +41,9 @@ def show(source: str, most: int) -> None:
 
     SOURCE is a neuron file, a probe directory, the log of the probe task, a digest or a Hub id.
     """
-    chosen, console = resolve(source).signed("both"), TextConsole()
+    found, console = resolve(source), TextConsole()
+    # An empty set is shown too; `signed` refuses it, and says why an L2 probe has none.
+    chosen = found.neurons if found.neurons is not None else found.signed("both")
     counted = f"{len(chosen):,} neuron{'' if len(chosen) == 1 else 's'}"
     if chosen.weights is not None:
         positive = len(chosen.positive)

@@ -4,7 +4,7 @@ They override the model args `neurons`, `alpha` and `risk`, and ask for contribu
 
 ```python
 output = await model.generate(messages, config=GenerateConfig(extra_body={"hneurons": {
-    "neurons": "neurons.json",       # file, probe directory, or digest of a kept set; None for none
+    "neurons": "neurons.json",       # file, probe directory, log of `probe`, digest or Hub id; None for none
     "sign": "positive",              # of the weights of the neurons that are scaled: positive, negative, both
     "alpha": 0.0,
     "capture": {

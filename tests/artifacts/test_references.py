@@ -148,7 +148,7 @@ def test_what_names_nothing_is_refused_by_its_own_name(run: Run, tmp_path: Path)
         (str(tmp_path / "zero"), "holds no neurons; train with a larger C"),
     ):
         with pytest.raises(UsageError, match=words):
-            resolve(reference, "neurons").signed()
+            resolve(reference, "neurons").chosen()
     with pytest.raises(UsageError, match="holds neurons and no probe"):
         resolve_probe(save_neurons(NeuronSet.from_flat([1], LAYOUT)))
 

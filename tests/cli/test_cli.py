@@ -120,9 +120,7 @@ def test_a_directory_that_holds_no_probe_is_refused(tmp_path: Path):
     assert done.output.startswith("Error: ")
 
 
-@pytest.mark.parametrize(
-    "arguments", [("neurons", "show", "nowhere.json"), ("report", "nowhere"), ("report",), ("run",), ("what",)]
-)
+@pytest.mark.parametrize("arguments", [("neurons", "show"), ("report", "nowhere"), ("report",), ("run",), ("what",)])
 def test_arguments_that_make_no_sense_are_refused(arguments: tuple[str, ...]):
     done = hneurons(*arguments)
     assert done.exit_code == 2

@@ -180,7 +180,7 @@ def test_a_run_prints_its_plan_before_the_first_stage(tiny: str, dataset: str, t
         "run", tiny, "--dataset", dataset, "--preset", "quick", "--dtype", "float32", "--display", "none",
         "--log-dir", str(logs),
     )  # fmt: skip
-    assert done.output.index("plan for hneurons/") < done.output.index("Yield")
+    assert done.output.index("plan for hneurons/") < done.output.index("Hallucination neurons of")
     assert done.exit_code != 0  # random weights know no sums, so there is nothing to train on
     assert [path.name.split("_")[1] for path in logs.glob("*.eval")] == ["collect"]
 

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from hneurons_eval import tasks
 from hneurons_eval.analysis.sweep_parameters import parse_alphas
 from hneurons_eval.artifacts.logs import StageScore
 from hneurons_eval.artifacts.paths import store_of
+from hneurons_eval.artifacts.records import AnswerRecord
 from hneurons_eval.data.selection import spread
 from hneurons_eval.engine.hf_provider import HNeuronsAPI
 from hneurons_eval.models.checkpoints import load_layout
@@ -36,6 +38,7 @@ from hneurons_eval.scorers.judge import consistency, judge
 from hneurons_eval.solvers.classify import report_progress
 from hneurons_eval.tasks import pipeline
 from hneurons_eval.tasks.capture import balanced
+from hneurons_eval.tasks.probe import warnings_about
 from hneurons_eval.tasks.sweeping import control_sets
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.packing import unpack
@@ -705,12 +708,54 @@ def test_refused_in_one_sentence(run: Run, tmp_path: Path, task: str, options: d
 def test_arguments_of_another_type_are_refused_by_name(name: str):
     made = getattr(tasks, name)
     for parameter, about in inspect.signature(made).parameters.items():
+        if about.kind is inspect.Parameter.VAR_KEYWORD:
+            continue  # there so that Inspect passes unknown names on
         values: list[Any] = [{"a": 1}, [[1]]]
         if about.default is not None and parameter != "behaviours":
             values.append(None)  # what Inspect makes of `-T name=`
         for value in values:
             with pytest.raises(UsageError, match=f"^{parameter} should be .*; left out it is"):
                 made(**{parameter: value})
+
+
+@pytest.mark.parametrize("name", tasks.__all__)
+def test_a_parameter_that_a_task_does_not_have_is_refused(name: str, tmp_path: Path):
+    """Inspect alone would warn, and run without it."""
+    with pytest.raises(UsageError, match=rf"^{name} has no parameter question; it takes "):
+        inspect_eval(
+            f"hneurons_eval/{name}", model="mockllm/model", task_args={"question": 4}, log_dir=str(tmp_path),
+            display="none",
+        )  # fmt: skip
+
+
+def test_collect_asks_as_many_questions_of_each_relation():
+    made = tasks.collect(questions=46)
+    relations = [(sample.metadata or {})["relation"] for sample in made.dataset]
+    assert len(relations) == 46
+    assert max(map(relations.count, relations)) - min(map(relations.count, relations)) <= 1
+
+
+def test_capture_says_how_many_questions_it_takes_and_why(run: Run):
+    log = run.logs["capture"]
+    assert log.eval.metadata is not None
+    assert re.fullmatch(
+        r"capturing (\d+) right and \1 wrong of 60 questions: \d+ are consistently right and \d+ consistently wrong, "
+        r"and as many of either are taken within each relation \(\d in all\)",
+        str(log.eval.metadata["balanced"]).replace(f"of {len(run.logs['collect'].reductions[0].samples)} ", "of 60 "),  # pyright: ignore[reportOptionalSubscript]
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "relations", "words"),
+    [(14, ["a"], ["14 answers are few", "one relation (a)"]), (100, ["a", "b"], []), (99, [None], ["99 answers"])],
+)
+def test_a_probe_of_few_answers_or_one_relation_is_warned_about(
+    answers: int, relations: list[str | None], words: list[str]
+):
+    rows = [AnswerRecord(relation=relations[k % len(relations)]) for k in range(answers)]
+    found = warnings_about(rows)
+    assert len(found) == len(words)
+    assert all(word in text for word, text in zip(words, found, strict=True))
 
 
 def test_a_question_set_without_answers_is_refused(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Cards of exported checkpoints and adapters (README.md)."""
+"""The README.md of an exported checkpoint or adapter."""
 
 from dataclasses import dataclass
 from pathlib import Path
