@@ -35,12 +35,8 @@ def content(
 ) -> dict[str, Any]:
     """All that a report says; JSON, where a number that is not finite is null.
 
-    Args:
-        stages: of each task, sweep and log with risks its figures.
-        answers: by the location of a log, what `answers_in` reads from it.
-        found: what `found_neurons` reads.
-        notes: sentences on logs that could not be read as a sweep.
-        lines: for the overview, on single logs of external tasks.
+    `answers` are by the location of their log; `notes` are sentences on logs that could not be read as a sweep,
+    `lines` those of the overview on single logs of external tasks.
     """
     tried = [stage for stage in stages if stage.stage in ("probe", "detect") and stage.figures]
     answers = answers or {}

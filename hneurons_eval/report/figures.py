@@ -45,9 +45,7 @@ def path_over_c(curve: Sequence[Mapping[str, float]], chosen: float) -> bytes:
     above.set_ylabel("share")
     _legend(above)
     below.plot(Cs, [max(point["neurons"], 0.5) for point in curve], "o-", color=GREY, markersize=3)
-    below.set_yscale("log")
-    below.set_ylabel("neurons with a weight")
-    below.set_xlabel("C (log-loss weight)")
+    below.set(yscale="log", xlabel="C (log-loss weight)", ylabel="neurons with a weight")
     for axes in (above, below):
         axes.set_xscale("log")
         axes.axvline(chosen, color="black", linewidth=0.8, linestyle=":")
@@ -67,8 +65,7 @@ def neurons_by_layer(layers: ArrayLike, widths: Sequence[int], band: "LayerBand"
         axes.fill_between(at, band.low, band.high, color=GREY, alpha=0.3, step="mid", label=band.label)
         _legend(axes)
     axes.bar(at, counts, color=BLUE, width=0.7)
-    axes.set_xlabel("layer")
-    axes.set_ylabel("neurons")
+    axes.set(xlabel="layer", ylabel="neurons")
     axes.set_title(f"where the {int(counts.sum())} neurons sit", fontsize=10)
     return _png(figure)
 
@@ -135,10 +132,7 @@ def baselines(figures: Mapping[str, float]) -> bytes:
 def risk_coverage(losses: ArrayLike, risks: ArrayLike, threshold: float | None = None) -> bytes:
     """Selective error against coverage, between what random order and the oracle give.
 
-    Args:
-        losses: of each answer, 1 where it is wrong.
-        risks: of each answer.
-        threshold: marked by the point where answers above it are withheld; None: no point.
+    A loss is 1 where an answer is wrong. A point marks where answers above the threshold are withheld.
     """
     from hneurons_eval.analysis.selective_prediction import area_under_risk_coverage
     from hneurons_eval.analysis.selective_prediction import risk_coverage as curve
@@ -162,12 +156,7 @@ def risk_coverage(losses: ArrayLike, risks: ArrayLike, threshold: float | None =
 
 
 def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> bytes:
-    """Each outcome over alpha with its interval, and the band of what control sets of the same size do.
-
-    Args:
-        figures: as `dose_response.dose_response` gives them.
-        outcomes: one panel each.
-    """
+    """Each outcome over alpha with its interval, a panel each, and the band of control sets of the same size."""
     figure, panels = _canvas(3.6 * max(1, len(outcomes)), 3.0, 1, max(1, len(outcomes)))
     for axes, outcome in zip(panels, outcomes, strict=False):
         alphas = alphas_of(figures, outcome)
@@ -199,9 +188,7 @@ def dose_response(figures: Mapping[str, float], outcomes: Sequence[str]) -> byte
 def drift_by_layer(layers: Sequence[Sequence[float | None]], figures: Mapping[str, float | None]) -> bytes:
     """Mean rank of the neurons in each layer beside the layer's others: 0 changed most, 1 least, 0.5 is chance.
 
-    Args:
-        layers: `[layer, mean rank of the neurons, of the others]`, None where there are none.
-        figures: as `Ranking.figures`.
+    `layers` are `[layer, mean rank of the neurons, of the others]`, with None for no neurons.
     """
     figure, (axes,) = _canvas(6.4, 2.8, 1)
     at, own, others = np.array(layers, float).T
@@ -267,9 +254,8 @@ def drift_timeline(labels: Sequence[str], figures: Sequence[Mapping[str, float]]
     named = ("mean_rank", "mean_rank_low", "mean_rank_high", "uniform_low", "uniform_high")
     mean, low, high, random_low, random_high = np.array([[one[name] for name in named] for one in figures]).T
     ranks.fill_between(at, random_low, random_high, color=GREY, alpha=0.3, linewidth=0, label="random sets, 95 %")
-    ranks.errorbar(
-        at, mean, [mean - low, high - mean], fmt="o-", color=BLUE, markersize=4, capsize=2, label="H-neurons"
-    )
+    ends = [mean - low, high - mean]
+    ranks.errorbar(at, mean, ends, fmt="o-", color=BLUE, markersize=4, capsize=2, label="H-neurons")
     ranks.set_ylim(-0.03, 1.03)
     _caption(ranks, "mean rank", "", "0 changed most, 1 least")
     for kind, color in VECTORS.items():

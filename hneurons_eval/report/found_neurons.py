@@ -27,11 +27,9 @@ MAX_ANSWERS = 3
 
 
 def found_neurons(summary: Mapping[str, Any], near: Sequence[str | Path]) -> Reference | None:
-    """The probe, else the neurons, that the summary of a probe names; None where no file of them can be read.
+    """The probe, else the neurons, that `logs.probe_summary` names; None where no file of them can be read.
 
-    Args:
-        summary: `directory` or `neurons_file`, as `logs.probe_summary` gives them.
-        near: logs, above which a relative name is looked for.
+    A relative name is looked for above the logs in `near`.
     """
     for name in (summary.get("directory"), summary.get("neurons_file")):
         if isinstance(name, str) and name:
@@ -43,9 +41,7 @@ def found_neurons(summary: Mapping[str, Any], near: Sequence[str | Path]) -> Ref
 def identification(found: Reference | None, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """What the report says of the search: the path, the neurons, the strongest; None where nothing is known.
 
-    Args:
-        found: what `found_neurons` reads.
-        answers: classified ones, as `content.answers_in` reads them.
+    `answers` are classified ones, as `content.answers_in` reads them.
     """
     if found is None:
         return None

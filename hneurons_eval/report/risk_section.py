@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalScore
 
 SCORER = "hallucination_risk"
-RIVALS = {
-    "logprob_auroc": "the mean log-probability of the answer",
-    "length_auroc": "the length of the response",
-}
+RIVALS = {"logprob_auroc": "the mean log-probability of the answer", "length_auroc": "the length of the response"}
 """What the risk is compared with; neither needs a probe."""
 MIN_PER_CLASS = 10
 """Right and wrong answers below which an AUROC says too little for a verdict."""

@@ -32,11 +32,7 @@ RUN_ON = ("dataset", "prompt")
 
 
 def report_of(paths: Sequence[str], whole: bool) -> dict[str, Any]:
-    """What a report of logs says; see `content.content`.
-
-    Args:
-        paths: logs, or directories of them.
-        whole: read the answers and the neurons as well, for the page.
+    """What a report of logs, or directories of them, says; with `whole` also of answers and neurons, for the page.
 
     Raises:
         UsageError: a file that is not a log, or nothing that a report shows.
@@ -87,9 +83,8 @@ def stage_figures(log: EvalLog) -> StageFigures:
     """What a report takes from a log."""
     facts = {"model": log.eval.model}
     metadata, stage = log.eval.metadata or {}, stage_of(log)
+    facts |= {"scaled": str(metadata["scaled"])} if metadata.get("scaled") else {}
     summary = probe_summary(log) if stage in ("probe", "detect") and log.results else {}
-    if metadata.get("scaled"):
-        facts["scaled"] = str(metadata["scaled"])
     named = {"neurons": metadata.get("neurons") or summary.get("neurons_file"), "probe": summary.get("directory")}
     for name, path in named.items():
         if path:  # as the reader finds it, who may be in another directory than the run was
@@ -119,9 +114,6 @@ def read_answers(
     named = [{"neurons_file": stage.facts["neurons"]} for stage in stages if "neurons" in stage.facts]
     summary = summary or (named[-1] if named else {})
     return answers, found_neurons(summary, [log.location for log in logs])
-
-
-# --- external tasks --------------------------------------------------------------------------------------
 
 
 def read_external(logs: Sequence[EvalLog]) -> tuple[list[StageFigures], list[str], list[Line]]:
@@ -181,9 +173,6 @@ def _single_lines(log: EvalLog, alone: bool) -> list[Line]:
                 said = f"Score {math.fsum(given) / len(given):.3f} over the {len(given)} answered. {said}"
         found.append(line("grey", f"withheld: {title}", f"{len(withheld)} of {len(decisions)}", said))
     return found
-
-
-# --- risks and drift -------------------------------------------------------------------------------------
 
 
 def read_risks(logs: Sequence[EvalLog]) -> list[StageFigures]:

@@ -138,9 +138,8 @@ def _against(figures: Figures, name: str, value: float, said: str) -> tuple[str,
     if final <= LEVEL:
         return "effect", f"{said}; {_sets(figures, name)}{after}"
     kinds, holm_over = kinds_of(figures), f" after Holm over {over} outcomes" if over > 1 else ""
-    beyond_all = all(
-        value > figures[f"{name}_{kind}_high"] if value > 0 else value < figures[f"{name}_{kind}_low"] for kind in kinds
-    )
+    end, way = ("high", 1) if value > 0 else ("low", -1)
+    beyond_all = all(way * value > way * figures[f"{name}_{kind}_{end}"] for kind in kinds)
     smallest = min(1.0, floor_of(figures) * over)
     if beyond_all and smallest > LEVEL:
         return "undecided", (
@@ -168,12 +167,11 @@ def _slope(figures: Figures, name: str) -> str:
 
 
 def _detectable(figures: Figures, name: str, outcome: str) -> str:
-    unit = "" if outcome in AMOUNTS else " points"
     seen, most = figures.get(f"{name}_detectable"), figures.get(f"{name}_changeable")
-    none = f"; no answer changed, so at most {100 * most:.1f} % of items can change (95 %)" if most is not None else ""
+    said = f"; no answer changed, so at most {100 * most:.1f} % of items can change (95 %)" if most is not None else ""
     if seen is None:
-        return f"{none}; so few answers cannot show any slope"
-    return f"{none}; detectable with 80 % power: a slope of {seen:.2f}{unit}"
+        return f"{said}; so few answers cannot show any slope"
+    return f"{said}; detectable with 80 % power: a slope of {seen:.2f}{'' if outcome in AMOUNTS else ' points'}"
 
 
 def _sides(figures: Figures, outcome: str, value: float, bounded: bool) -> list[str]:
@@ -194,11 +192,10 @@ def _is_spared(figures: Figures, name: str, value: float) -> bool:
     """Nearly all random sets of every kind move the outcome, all one way, and the neurons less or not."""
     medians = [figures[f"{name}_{kind}"] for kind in kinds_of(figures) if f"{name}_{kind}" in figures]
     p = figures.get(f"{name}_p_control", 1.0) * figures.get(f"{name}_holm_over", 1.0)
-    ahead = all(abs(median) > abs(value) for median in medians)
-    same = len({median > 0 for median in medians}) == 1
+    if p > LEVEL or len({median > 0 for median in medians}) != 1:
+        return False
     # A slope in the other direction is an effect of its own, if it is one.
-    opposite = bool(medians) and _sign(figures, name) * medians[0] < 0
-    return bool(medians) and p <= LEVEL and ahead and same and not opposite
+    return min(map(abs, medians)) > abs(value) and _sign(figures, name) * medians[0] >= 0
 
 
 def _sets(figures: Figures, name: str) -> str:
@@ -232,11 +229,7 @@ class Primary(NamedTuple):
 
 
 def primaries(sweeps: Sequence[tuple[str, Mapping[str, Figures]]]) -> list[Primary]:
-    """The primary outcome of each sweep that has one and was compared with control sets.
-
-    Args:
-        sweeps: title and figures by series of each.
-    """
+    """The primary outcome of each sweep (title, figures by series) that has one and was compared with control sets."""
     found = [
         (title, series, name.removesuffix("_slope_primary"), figures)
         for title, by_series in sweeps

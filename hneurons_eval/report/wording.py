@@ -14,12 +14,7 @@ STATUSES = {"green": "ok", "amber": "caution", "red": "failed", "grey": "no verd
 """Word of each status."""
 STYLES = {"green": "bold green", "amber": "yellow", "red": "bold red", "grey": "dim"}
 """How each status is printed on a terminal."""
-KINDS = {
-    "uniform": "uniform",
-    "layer": "layer-matched",
-    "contribution": "contribution-matched",
-    "sd": "sd-matched",
-}
+KINDS = {"uniform": "uniform", "layer": "layer-matched", "contribution": "contribution-matched", "sd": "sd-matched"}
 """Kinds of random control sets; a kind that is not here goes by its own name."""
 
 

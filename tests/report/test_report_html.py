@@ -243,7 +243,9 @@ def test_an_unfinished_sweep_and_a_log_of_odd_samples_make_a_page(tmp_path: Path
         {"label": "faithful", "probability": 0.3, "span": "no", "selected": 7},
         {"label": "hallucinated", "probability": 0.9, "span": [0, 999]},
     ]
-    samples = [scored(k, {"detected": Score(value="C", metadata=one)}) for k, one in enumerate(odd)]
+    samples = [
+        scored(k, {"detected": Score(value="C", metadata={"prediction": 1, **one})}) for k, one in enumerate(odd)
+    ]
     write_log(out, "detect", {"answers": 3.0, "hallucinated": 1.0, "auroc": float("nan")}, samples=samples)
     text, said = write(out, tmp_path)
     Page(text)
