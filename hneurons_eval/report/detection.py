@@ -163,7 +163,7 @@ def _adds(figures: Figures) -> tuple[str, str]:
     if figures.get(f"{best}_auroc", 0.0) >= figures.get("scalars_and_probe_auroc", 1.0):
         # A joint classifier may carry over badly to other relations, and is then no rival to be proud of.
         alone = f"{BASELINES[best]} alone reaches {figures[f'{best}_auroc']:.3f}"
-        return "amber", f"It is not shown to add {to}: {alone} ({said} to them jointly)."
+        return "amber", f"It is not shown to add {to}: {alone} (jointly {said})."
     if figures.get("added_low", math.nan) > 0:
         wide = figures.get("added_relations_low", 1.0) <= 0
         return "amber" if wide else "green", (
@@ -183,8 +183,8 @@ def _better_than_sets(figures: Figures, selection: str, who: str, kinds: Sequenc
         f"{interval(figures, f'{own}_auroc')}, {p_equals(figures[f'{own}_p'], _floor(figures.get(f'{own}_sets', 0)))}"
     )
     if figures[f"{own}_p"] <= LEVEL:
-        return "green", f"{who} beat random sets of equal size, even the hardest kind ({said})."
-    return "amber", f"{who} are not shown to beat random sets of equal size ({said})."
+        return "green", f"{who} beat random ones ({said})."
+    return "amber", f"{who} are not shown to beat random ones ({said})."
 
 
 def unbeaten(figures: Figures) -> str:

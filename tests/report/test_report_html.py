@@ -269,7 +269,7 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
     [
         ({}, "green", "The probe detects hallucinations"),
         ({}, "green", "It adds to log-probability, entropy and length (AUROC +0.050 [+0.010, +0.090])"),
-        ({}, "green", "The probe's neurons beat random sets of equal size, even the hardest kind"),
+        ({}, "green", "The probe's neurons beat random ones (AUROC 0.790, sd-matched sets"),
         ({"auroc_low": 0.49}, "red", "The probe is not shown to detect"),
         ({"auroc_p": 0.06}, "red", "The probe is not shown to detect"),
         ({"auroc_relations_low": 0.48, "auroc_relations_high": 1.0}, "amber", "for others it is not shown"),
@@ -277,8 +277,8 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
         ({"added_low": -0.01}, "amber", "It is not shown to add"),
         ({"added": -0.05, "added_low": -0.09, "added_high": -0.01}, "amber", "It makes log-probability"),
         ({"added_relations_low": -0.2, "added_relations_high": 0.3}, "amber", "over relations [-0.200, +0.300]"),
-        ({"probe_sd_p": 0.3}, "amber", "probe's neurons are not shown to beat random sets of equal size"),
-        ({"positive_sd_p": 0.3}, "amber", "positive neurons are not shown to beat random sets of equal size"),
+        ({"probe_sd_p": 0.3}, "amber", "probe's neurons are not shown to beat random ones"),
+        ({"positive_sd_p": 0.3}, "amber", "positive neurons are not shown to beat random ones"),
         (
             {"logprob_auroc": 0.9, "scalars_and_probe_auroc": 0.85},
             "amber",
