@@ -129,9 +129,8 @@ def _ends(figures: Figures, name: str, form: str = ".3f") -> str:
 def verdicts(figures: Figures) -> list[tuple[str, str]]:
     """Does the probe detect, does it add to the scalars, are its neurons better than others of equal size.
 
-    Returns:
-        for each question that the figures can answer, `green` (shown), `amber` (not shown) or `red` (the opposite, or
-        no better than chance), and a sentence.
+    A status for each question that the figures can answer, and a sentence: `green` shown, `amber` not shown, `red` the
+    opposite, or no better than chance.
     """
     if "auroc" not in figures:
         return []
@@ -165,10 +164,9 @@ def _adds(figures: Figures) -> tuple[str, str]:
         alone = f"{BASELINES[best]} alone reaches {figures[f'{best}_auroc']:.3f}"
         return "amber", f"It is not shown to add {to}: {alone} (jointly {said})."
     if figures.get("added_low", math.nan) > 0:
-        wide = figures.get("added_relations_low", 1.0) <= 0
-        return "amber" if wide else "green", (
-            f"It adds {to}{' in these relations; for others it is not shown' if wide else ''} ({said})."
-        )
+        if figures.get("added_relations_low", 1.0) <= 0:
+            return "amber", f"It adds {to} in these relations; for others it is not shown ({said})."
+        return "green", f"It adds {to} ({said})."
     if figures.get("added_high", math.nan) < 0:
         return "red", f"It makes log-probability, entropy and length worse ({said})."
     return "amber", f"It is not shown to add {to} ({said})."
