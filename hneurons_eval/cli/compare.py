@@ -50,6 +50,7 @@ def compare(first: str, second: str, features: str | None, layers: bool) -> None
     """
     a, b = resolve(first), resolve(second)
     console = wide_console()
+    found = None if features is None else _risks(a, b, features)
     if a.neurons is not None and b.neurons is not None:
         with usage_errors():
             _print_overlap(a, b, layers, console)
@@ -61,9 +62,9 @@ def compare(first: str, second: str, features: str | None, layers: bool) -> None
         )
     else:
         dense = "both probes have" if a.neurons is b.neurons else "one probe has"
-        console.line(f"{dense} an L2 penalty, which selects no neurons: probabilities alone are compared")
-    if features is not None:
-        _print_risks(_risks(a, b, features), console)
+        console.say(f"{dense} an L2 penalty, which selects no neurons: probabilities alone are compared")
+    if found is not None:
+        _print_risks(found, console)
 
 
 def _print_overlap(a: Reference, b: Reference, layers: bool, console: TextConsole) -> None:
@@ -105,13 +106,13 @@ def _print_overlap(a: Reference, b: Reference, layers: bool, console: TextConsol
         )
     for row, texts in rows.items():
         table.add_row(row, *texts)
-    console.line(f"the model has {found.total:,} neurons")
+    console.say(f"the model has {found.total:,} neurons")
     console.print(table, highlight=False)
     if found.opposite:
-        console.line(f"{found.opposite:,} more neurons are in both, with opposite signs")
-    console.line(_verdict(ps, shuffled))
+        console.say(f"{found.opposite:,} more neurons are in both, with opposite signs")
+    console.say(_verdict(ps, shuffled))
     if found.weights is not None:
-        console.line(f"weights of the neurons in both: Spearman {found.weights:.3f}")
+        console.say(f"weights of the neurons in both: Spearman {found.weights:.3f}")
     if layers:
         each = Table("layer", "first", "second", "shared", "uniform sets", box=None)
         for one in found.layers:
@@ -135,7 +136,7 @@ def _verdict(ps: list[float], shuffled: "Mapping[str, ShuffledSelections | None]
 
 
 def _print_risks(found: "RiskAgreement", console: TextConsole) -> None:
-    console.line(
+    console.say(
         f"risk on {found.answers:,} answers to {found.questions:,} questions: "
         f"called hallucinated {found.risky[0]:.1%} and {found.risky[1]:.1%}"
     )

@@ -31,7 +31,7 @@ NEURONS: dict[str, Any] = {
 class TextConsole(Console):
     """A console that shows control characters in texts of models and files instead of sending them."""
 
-    def line(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Print a text on one line, however long, in which nothing acts as markup."""
         self.print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -277,8 +277,8 @@ def _print_diagnosis(found: Diagnosis, console: TextConsole) -> None:
     table.add_row("", _against("disk", found.features, free_disk(artifact_root())))
     console.print(table, highlight=False)
     for limit in found.limits:
-        console.line(f"- {limit}")
-    console.line(f"hneurons run {found.model} --plan measures the time of sampling and capture, and needs the weights.")
+        console.say(f"- {limit}")
+    console.say(f"hneurons run {found.model} --plan measures the time of sampling and capture, and needs the weights.")
 
 
 def _against(what: str, needed: int, free: int) -> str:

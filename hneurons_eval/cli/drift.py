@@ -61,15 +61,15 @@ def drift(
             *(f"{figures[name]:.3f}" if name in figures else "—" for name in ranks),
         )
     signed = "all" if chosen.weights is None else sign
-    console.line(f"{len(chosen)} neurons ({signed}) of {rankings[0].drift.layout}; base {base}")
+    console.say(f"{len(chosen)} neurons ({signed}) of {rankings[0].drift.layout}; base {base}")
     console.print(grid, highlight=False)
     console.print(
         "rank 0 changed most, 1 least, 0.5 is chance; p changed more, p less: one-sided, against the hardest kind of "
         "random sets; p of a kind: two-sided; up, down, gate: mean rank by these vectors alone",
         style="dim",
     )
-    console.line(f"{in_words(rankings[-1].figures()).capitalize()}.")
+    console.say(f"{in_words(rankings[-1].figures()).capitalize()}.")
     if out is not None:
         with usage_errors():
             written = write_drift(rankings, out)
-        console.line(f"written: {', '.join(map(str, written))}")
+        console.say(f"written: {', '.join(map(str, written))}")

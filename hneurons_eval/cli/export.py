@@ -47,5 +47,5 @@ def export(
     layers = ", ".join(f"{layer}: {count}" for layer, count in done.layers.items())
     console = TextConsole()
     what = f"LoRA adapter of rank {done.rank} on {done.matrices} maps" if lora else f"{done.matrices} matrices changed"
-    console.line(f"{len(chosen):,} neurons ({sign}) scaled by {alpha:g}; by layer: {layers}")
-    console.line(f"{what}; {done.size:,} bytes of weights in {done.directory}")
+    console.say(f"{len(chosen):,} neurons ({sign}) scaled by {alpha:g}; by layer: {layers}")
+    console.say(f"{what}; {done.size:,} bytes of weights in {done.directory}")

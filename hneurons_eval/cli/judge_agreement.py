@@ -57,7 +57,7 @@ def judge_agreement(file: Path, against: Path | None, disagreements: Path | None
     if disagreements is not None:
         rows = agreement.disagreements(answers)
         write_text_atomically(disagreements, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        console.line(f"{len(rows)} different answers on which judges differ: {disagreements}")
+        console.say(f"{len(rows)} different answers on which judges differ: {disagreements}")
 
 
 def _judged_answers(file: Path) -> "list[JudgedAnswer]":
@@ -74,7 +74,7 @@ def _print_comparison(found: "Comparison", console: TextConsole) -> None:
     title = f"{found.first} and {found.second}: {found.answers:,} answers to {found.questions:,} questions"
     if found.left_out:
         title += f", {found.left_out:,} without a verdict of both left out"
-    console.line(title)
+    console.say(title)
     table = Table(box=None, pad_edge=False)
     table.add_column(escape(f"{found.first}, against {found.second}"), no_wrap=True)
     for name in names:

@@ -44,11 +44,11 @@ def show(source: str, most: int) -> None:
     if chosen.weights is not None:
         positive = len(chosen.positive)
         counted += f": {positive:,} with a positive weight (the H-neurons), {len(chosen) - positive:,} with a negative"
-    console.line(f"{counted}; of {chosen.model or 'a model that the file does not name'}")
+    console.say(f"{counted}; of {chosen.model or 'a model that the file does not name'}")
     if chosen.widths:
-        console.line(f"{len(chosen) / sum(chosen.widths):.4%} of {sum(chosen.widths):,} neurons")
+        console.say(f"{len(chosen) / sum(chosen.widths):.4%} of {sum(chosen.widths):,} neurons")
     layers, counts = np.unique(chosen.layers, return_counts=True)
-    console.line("by layer: " + ", ".join(f"{layer}: {count}" for layer, count in zip(layers, counts, strict=True)))
+    console.say("by layer: " + ", ".join(f"{layer}: {count}" for layer, count in zip(layers, counts, strict=True)))
     stability = chosen.stability
     table = Table("layer", "index", "weight", *(() if stability is None else ("selected on half-samples",)), box=None)
     weights = chosen.weights if chosen.weights is not None else np.full(len(chosen), np.nan)

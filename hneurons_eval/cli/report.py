@@ -37,4 +37,4 @@ def report(logs: tuple[str, ...], html: Path | None, as_json: Path | None) -> No
         if path is not None:
             with usage_errors():
                 write_text_atomically(path, text())
-            console.line(f"written: {path}")
+            console.say(f"written: {path}")

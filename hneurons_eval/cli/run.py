@@ -162,4 +162,4 @@ def run(
         )
     if len(logs) < steps.total:
         raise click.ClickException("the pipeline stopped early; its last log says why")
-    console.line(f"\nBrowse them: inspect view --log-dir {log_dir}")
+    console.say(f"\nBrowse them: inspect view --log-dir {log_dir}")

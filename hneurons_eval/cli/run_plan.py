@@ -201,7 +201,7 @@ def show_plan(
             if weights_needed:
                 raise
             layout, used, why = load_layout(model), dtype, str(error)
-    console.line(
+    console.say(
         f"plan for hneurons/{model} ({layout}, {used}): {steps.dataset}, preset {steps.preset}, {draws} draws; "
         f"probe {steps.mode}, {steps.penalty}, C {steps.C}"
     )
@@ -210,7 +210,7 @@ def show_plan(
         console.print(f"no times: {why}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if steps.judge != "rule":
         judged = sum(stage.answers for stage in stages if stage.name in ("collect", "detect", "closed_book"))
-        console.line(f"judge {steps.judge}: at most {judged:,} requests to {grader}")
+        console.say(f"judge {steps.judge}: at most {judged:,} requests to {grader}")
 
 
 def _measured(engine: "Engine", train: "Sequence[Question]", steps: PipelineSteps, draws: int) -> Pace:

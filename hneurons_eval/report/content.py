@@ -2,11 +2,10 @@
 
 ```python
 said = content(stages, {"detect.eval": answers_in(log)}, found_neurons(summary, [Path("logs")]))
-json.dumps(said, allow_nan=False)
 ```
 """
 
-import math
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,84 +15,62 @@ from hneurons_eval.artifacts.logs import tried_answers
 from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report.detection import by_question_set, detection_cells, detection_note, sets_cells, verdicts
 from hneurons_eval.report.dose_response import headline_cells, sets_in_words, side_cells
-from hneurons_eval.report.drift_section import DriftLog
-from hneurons_eval.report.found_neurons import FoundNeurons, identification
-from hneurons_eval.report.overview import StageFigures, answer, audit_sentences, missing, overview
-from hneurons_eval.report.primary import primaries, sentence
-from hneurons_eval.report.risk_section import RiskLog
-from hneurons_eval.report.verdicts import VERDICTS, headlines_of, outcomes_of, title_of, verdict
-from hneurons_eval.report.wording import Line
+from hneurons_eval.report.found_neurons import first_of_each_question, identification
+from hneurons_eval.report.overview import answer, audit_sentences, missing, overview
+from hneurons_eval.report.verdicts import VERDICTS, headlines_of, outcomes_of, over_sweeps, primaries, title_of, verdict
+from hneurons_eval.report.wording import Figures, Line, StageFigures, is_number
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
-MAX_ANSWERS = 3
-"""Answers that are shown of each kind."""
+    from hneurons_eval.artifacts.references import Reference
 
 
 def content(
     stages: Sequence[StageFigures],
-    answers: Mapping[str, Sequence[Mapping[str, Any]]],
-    found: FoundNeurons,
+    answers: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    found: "Reference | None" = None,
     notes: Sequence[str] = (),
-    risks: Sequence[RiskLog] = (),
-    drifts: Sequence[DriftLog] = (),
     lines: Sequence[Line] = (),
 ) -> dict[str, Any]:
     """All that a report says; JSON, where a number that is not finite is null.
 
-    Args:
-        stages: of each task and sweep its figures.
-        answers: by the location of a log, what `answers_in` reads from it.
-        found: what `found_neurons` reads.
-        notes: sentences on logs that could not be read as a sweep.
-        risks: logs whose answers have risks.
-        drifts: logs of parameter drift.
-        lines: for the overview, on single logs of external tasks.
+    `answers` are by the location of their log; `notes` are sentences on logs that could not be read as a sweep,
+    `lines` those of the overview on single logs of external tasks.
     """
     tried = [stage for stage in stages if stage.stage in ("probe", "detect") and stage.figures]
+    answers = answers or {}
     last = answers.get(tried[-1].location, ()) if tried else ()
-    shown = overview(stages) + [risk_section.overview_line(one) for one in risks]
-    shown += [drift_section.overview_line(one) for one in drifts] + list(lines)
     primary = primaries([(stage.name, series_of(stage.figures)) for stage in stages if stage.sweep])
-    models = [stage.facts.get("model", "") for stage in stages] + [one.model for one in (*risks, *drifts)]
-    logs = [
-        (stage.stage, title, location, stage.status, stage.figures)
-        for stage in stages
-        for title, location in stage.logs or ((stage.name, stage.location),)
-    ]
-    logs += [
-        (name, one.title, one.location, one.status, one.figures)
-        for name, several in (("risk", risks), ("drift", drifts))
-        for one in several
-    ]
     said = {
         "format": "hneurons-report",
         "version": 2,
-        "model": next((model for model in models if model), "the model"),
+        "model": next((stage.facts["model"] for stage in stages if stage.facts.get("model")), "the model"),
         "answer": answer(stages, primary),
-        "overview": shown,
+        "overview": [*overview(stages), *lines],
         "missing": missing(stages),
-        "notes": list(notes),
+        "notes": notes,
         "files": {name: stage.facts[name] for stage in stages for name in ("neurons", "probe") if name in stage.facts},
         "identification": identification(found, last),
         "detection": [one for stage in tried for one in _detection(stage, answers.get(stage.location, ()))],
         "sweeps": [_sweep(stage) for stage in stages if stage.sweep],
-        "over_sweeps": sentence(primary),
-        "risk": [risk_section.section(one) for one in risks],
-        "drift": [drift_section.section(one) for one in drifts],
+        "over_sweeps": over_sweeps(primary),
+        "risk": [risk_section.section(stage) for stage in stages if stage.stage == "risk" and not stage.sweep],
+        "drift": [drift_section.section(stage) for stage in stages if stage.stage == "drift" and not stage.sweep],
         "examples": examples(last),
-        "logs": [dict(zip(("stage", "title", "location", "status", "figures"), one, strict=True)) for one in logs],
+        "logs": [
+            {
+                "stage": stage.stage,
+                "title": title,
+                "location": location,
+                "status": stage.status,
+                "figures": stage.figures,
+            }
+            for stage in stages
+            for title, location in stage.logs or ((stage.name, stage.location),)
+        ],
     }
-    return _finite(said)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.loads(json.dumps(said), parse_constant=lambda name: None)
 
 
 # --- answers ---------------------------------------------------------------------------------------------
@@ -106,8 +83,7 @@ def answers_in(log: "EvalLog") -> list[dict[str, Any]]:
     """
     found = []
     for one in tried_answers(log):
-        p = one.probability
-        if one.label not in LABELS or isinstance(p, bool) or not isinstance(p, int | float):
+        if one.label not in LABELS or not is_number(one.probability):
             continue
         found.append(
             {
@@ -115,7 +91,7 @@ def answers_in(log: "EvalLog") -> list[dict[str, Any]]:
                 "response": one.response,
                 "span": _span(one.span, len(one.response)),
                 "label": one.label,
-                "probability": float(p),
+                "probability": float(one.probability),
                 "called": "hallucinated" if one.prediction else "faithful",
                 "dataset": str(one.dataset),
                 "selected": one.selected,
@@ -131,19 +107,18 @@ def _span(value: Any, length: int) -> list[int] | None:
 
 def examples(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of each kind of call, right or wrong, the answers of which the probe was surest."""
-    kinds = (
-        ("hallucinated, and called so", "hallucinated", "hallucinated"),
-        ("hallucinated, but called faithful", "hallucinated", "faithful"),
-        ("right, and called faithful", "faithful", "faithful"),
-        ("right, but called hallucinated", "faithful", "hallucinated"),
-    )
+    kinds = {
+        ("hallucinated", "hallucinated"): "hallucinated, and called so",
+        ("hallucinated", "faithful"): "hallucinated, but called faithful",
+        ("faithful", "faithful"): "right, and called faithful",
+        ("faithful", "hallucinated"): "right, but called hallucinated",
+    }
     found = []
-    for kind, label, called in kinds:
+    for (label, called), kind in kinds.items():
         own = [one for one in answers if one["label"] == label and one["called"] == called]
         own.sort(key=lambda one: one["probability"], reverse=called == "hallucinated")
-        first = list({one["question"]: one for one in reversed(own)}.values())[::-1][:MAX_ANSWERS]
-        shown = [{key: value for key, value in one.items() if key != "selected"} for one in first]
-        found.append({"kind": kind, "of": len(own), "answers": shown})
+        first = [{k: v for k, v in one.items() if k != "selected"} for one in first_of_each_question(own)]
+        found.append({"kind": kind, "of": len(own), "answers": first})
     return found if answers else []
 
 
@@ -183,23 +158,6 @@ def _sweep(stage: StageFigures) -> dict[str, Any]:
             continue
         headlines = headlines_of(own)
         others = [outcome for outcome in outcomes_of(own) if outcome not in headlines]
-        outcomes = []
-        for outcome in headlines:
-            kind, sentence = verdict(own, outcome, stage.scaled)
-            mark, status = VERDICTS[kind]
-            header, rows = headline_cells(own, outcome)
-            outcomes.append(
-                {
-                    "outcome": outcome,
-                    "title": title_of(outcome),
-                    "verdict": kind,
-                    "mark": mark,
-                    "status": status,
-                    "sentence": sentence,
-                    "header": header,
-                    "rows": rows,
-                }
-            )
         header, rows = side_cells(own, others) if others else ([], [])
         series.append(
             {
@@ -207,9 +165,17 @@ def _sweep(stage: StageFigures) -> dict[str, Any]:
                 "questions": int(own["items"]),
                 "control_sets": int(own.get("control_sets", 0)),
                 "sets": sets_in_words(own, bool(stage.logs)),
-                "outcomes": outcomes,
+                "outcomes": [_outcome(own, outcome, stage.scaled) for outcome in headlines],
                 "others": {"header": header, "rows": rows},
                 "figures": own,
             }
         )
     return {"title": stage.name, "status": stage.status, "scaled": stage.scaled, "series": series}
+
+
+def _outcome(figures: Figures, outcome: str, scaled: str) -> dict[str, Any]:
+    kind, sentence = verdict(figures, outcome, scaled)
+    mark, status = VERDICTS[kind]
+    header, rows = headline_cells(figures, outcome)
+    said = {"outcome": outcome, "title": title_of(outcome), "verdict": kind, "mark": mark, "status": status}
+    return said | {"sentence": sentence, "header": header, "rows": rows}

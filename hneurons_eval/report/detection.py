@@ -1,6 +1,7 @@
 """How well answers were told apart, as tables and sentences, from the figures of `analysis.detection` alone."""
 
 import math
+from collections.abc import Sequence
 
 from hneurons_eval.analysis.dose_response import LEVEL, series_of
 from hneurons_eval.report.wording import KINDS, Cells, Figures, interval, listed, p_equals, p_value
@@ -57,13 +58,12 @@ def by_question_set(figures: Figures) -> dict[str, dict[str, float]]:
 
 def detection_cells(figures: Figures) -> Cells:
     """The probe beside baselines, with 95 % intervals by question."""
-    p = p_value(figures.get("auroc_p"), _floor(figures.get("auroc_shuffles", 0)))
-    rows = [[probe_name(figures), interval(figures, "auroc"), "", p]]
+    rows = [[probe_name(figures), interval(figures, "auroc"), "", p_value(*_shuffled(figures))]]
     for name, label in BASELINES.items():
         if f"{name}_auroc" in figures:
-            apart = interval(figures, f"{name}_difference", sign=True)
-            if name == "scalars_and_probe" and "added" in figures:
-                apart = f"adds {interval(figures, 'added', sign=True)}"
+            adds = name == "scalars_and_probe" and "added" in figures
+            apart = interval(figures, "added" if adds else f"{name}_difference", sign=True)
+            apart = f"adds {apart}" if adds else apart
             rows.append([label, interval(figures, f"{name}_auroc"), apart, ""])
     return ["", "AUROC", "probe minus it", "p"], rows
 
@@ -88,6 +88,11 @@ def sets_cells(figures: Figures) -> Cells:
 def _floor(shuffles: float) -> float:
     """The smallest one-sided p that so many shuffles or sets can show; 0 where their number is not known."""
     return 1 / (shuffles + 1) if shuffles else 0.0
+
+
+def _shuffled(figures: Figures) -> tuple[float | None, float]:
+    """p of the probe with labels shuffled, and the smallest one that so many shuffles can show."""
+    return figures.get("auroc_p"), _floor(figures.get("auroc_shuffles", 0))
 
 
 def detection_note(figures: Figures) -> str:
@@ -121,18 +126,11 @@ def _ends(figures: Figures, name: str, form: str = ".3f") -> str:
     return f"[{figures[f'{name}_low']:{form}}, {figures[f'{name}_high']:{form}}]"
 
 
-def hardest_kind(figures: Figures, selection: str = "probe") -> str | None:
-    """The kind of control sets with the largest p; of equals the one with the greatest AUROC."""
-    ps = {kind: figures[f"{selection}_{kind}_p"] for kind in KINDS if f"{selection}_{kind}_p" in figures}
-    return max(ps, key=lambda kind: (ps[kind], figures[f"{selection}_{kind}_auroc"])) if ps else None
-
-
 def verdicts(figures: Figures) -> list[tuple[str, str]]:
     """Does the probe detect, does it add to the scalars, are its neurons better than others of equal size.
 
-    Returns:
-        for each question that the figures can answer, `green` (shown), `amber` (not shown) or `red` (the opposite, or
-        no better than chance), and a sentence.
+    A status for each question that the figures can answer, and a sentence: `green` shown, `amber` not shown, `red` the
+    opposite, or no better than chance.
     """
     if "auroc" not in figures:
         return []
@@ -140,13 +138,14 @@ def verdicts(figures: Figures) -> list[tuple[str, str]]:
     if "added" in figures:
         found.append(_adds(figures))
     for selection, who in (("probe", "The probe's neurons"), ("positive", "Its positive neurons")):
-        if (kind := hardest_kind(figures, selection)) is not None:
-            found.append(_better_than_sets(figures, selection, who, kind))
+        kinds = [kind for kind in KINDS if f"{selection}_{kind}_p" in figures]
+        if kinds:
+            found.append(_better_than_sets(figures, selection, who, kinds))
     return found
 
 
 def _detects(figures: Figures) -> tuple[str, str]:
-    said = f"{p_equals(figures.get('auroc_p'), _floor(figures.get('auroc_shuffles', 0)))} with labels shuffled"
+    said = f"{p_equals(*_shuffled(figures))} with labels shuffled"
     if not figures.get("auroc_p", 1.0) <= LEVEL or not figures.get("auroc_low", math.nan) > 0.5:
         return "red", f"The probe is not shown to detect hallucinations ({said})."
     if figures.get("auroc_relations_low", 1.0) <= 0.5:
@@ -163,27 +162,27 @@ def _adds(figures: Figures) -> tuple[str, str]:
     if figures.get(f"{best}_auroc", 0.0) >= figures.get("scalars_and_probe_auroc", 1.0):
         # A joint classifier may carry over badly to other relations, and is then no rival to be proud of.
         alone = f"{BASELINES[best]} alone reaches {figures[f'{best}_auroc']:.3f}"
-        return "amber", f"It is not shown to add {to}: {alone} ({said} to them jointly)."
+        return "amber", f"It is not shown to add {to}: {alone} (jointly {said})."
     if figures.get("added_low", math.nan) > 0:
-        wide = figures.get("added_relations_low", 1.0) <= 0
-        return "amber" if wide else "green", (
-            f"It adds {to}{' in these relations; for others it is not shown' if wide else ''} ({said})."
-        )
+        if figures.get("added_relations_low", 1.0) <= 0:
+            return "amber", f"It adds {to} in these relations; for others it is not shown ({said})."
+        return "green", f"It adds {to} ({said})."
     if figures.get("added_high", math.nan) < 0:
         return "red", f"It makes log-probability, entropy and length worse ({said})."
     return "amber", f"It is not shown to add {to} ({said})."
 
 
-def _better_than_sets(figures: Figures, selection: str, who: str, kind: str) -> tuple[str, str]:
+def _better_than_sets(figures: Figures, selection: str, who: str, kinds: Sequence[str]) -> tuple[str, str]:
+    """Against the hardest kind: that of the largest p, of equals that of the greatest AUROC."""
+    kind = max(kinds, key=lambda kind: (figures[f"{selection}_{kind}_p"], figures[f"{selection}_{kind}_auroc"]))
     own = f"{selection}_{kind}"
-    p = p_equals(figures[f"{own}_p"], _floor(figures.get(f"{own}_sets", 0)))
     said = (
         f"AUROC {figures.get(f'{selection}_refit_auroc', math.nan):.3f}, {KINDS[kind]} sets "
-        f"{interval(figures, f'{own}_auroc')}, {p}"
+        f"{interval(figures, f'{own}_auroc')}, {p_equals(figures[f'{own}_p'], _floor(figures.get(f'{own}_sets', 0)))}"
     )
     if figures[f"{own}_p"] <= LEVEL:
-        return "green", f"{who} beat random sets of equal size, even the hardest kind ({said})."
-    return "amber", f"{who} are not shown to beat random sets of equal size ({said})."
+        return "green", f"{who} beat random ones ({said})."
+    return "amber", f"{who} are not shown to beat random ones ({said})."
 
 
 def unbeaten(figures: Figures) -> str:

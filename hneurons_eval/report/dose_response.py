@@ -2,25 +2,9 @@
 
 from collections.abc import Sequence
 
-from hneurons_eval.analysis.dose_response import (
-    AMOUNTS,
-    BASELINE_ALPHA,
-    LEVEL,
-    alphas_of,
-    series_of,
-    sets_needed,
-)
+from hneurons_eval.analysis.dose_response import AMOUNTS, BASELINE_ALPHA, LEVEL, alphas_of, series_of, sets_needed
 from hneurons_eval.report.figures import dose_response as draw
-from hneurons_eval.report.verdicts import (
-    VERDICTS,
-    floor_of,
-    headlines_of,
-    kind_title,
-    kinds_of,
-    outcomes_of,
-    title_of,
-    verdict,
-)
+from hneurons_eval.report.verdicts import VERDICTS, floor_of, headlines_of, outcomes_of, sets_by_kind, title_of, verdict
 from hneurons_eval.report.wording import Cells, Figures, interval, p_value
 from hneurons_eval.util.markdown import picture, table
 
@@ -40,10 +24,7 @@ GLOSSARY = (
 def summary(title: str, figures: Figures, scaled: str = "") -> str:
     """Markdown: for each series what was found in a sentence, the figure, the tables.
 
-    Args:
-        title: the heading.
-        figures: of all series.
-        scaled: which neurons are scaled, in words.
+    `scaled` says in words which neurons are scaled.
     """
     parts = [f"# {title}", *([f"Scaled: {scaled}."] if scaled else [])]
     for series, own in series_of(figures).items():
@@ -53,8 +34,8 @@ def summary(title: str, figures: Figures, scaled: str = "") -> str:
         if series:
             parts.append(f"## {series}")
         parts.append(f"{int(own['items'])} questions, {sets_in_words(own)}.")
-        told = [(VERDICTS[kind][0], said) for kind, said in (verdict(own, name, scaled) for name in shown)]
-        parts.append("\n".join(f"- **{mark}**: {said}." for mark, said in told))
+        told = [verdict(own, name, scaled) for name in shown]
+        parts.append("\n".join(f"- **{VERDICTS[kind][0]}**: {said}." for kind, said in told))
         parts.append(picture(draw(own, shown), f"dose-response of {title}"))
         parts += [table(*headline_cells(own, name)) for name in shown]
         if others := [name for name in outcomes_of(own) if name not in shown]:
@@ -64,11 +45,10 @@ def summary(title: str, figures: Figures, scaled: str = "") -> str:
 
 def sets_in_words(figures: Figures, external: bool = False) -> str:
     """`39 contribution-matched random sets of the same size`, or that there are none and how to add some."""
-    kinds = [f"{number} {kind_title(kind)}".strip() for kind, number in kinds_of(figures).items()]
-    if not kinds:
-        how = "run the task with -M neurons=RANDOM.json at the same alphas" if external else "-T controls=39"
-        return f"no random control sets (to add some: {how})"
-    return f"{' and '.join(kinds)} random sets of the same size"
+    if kinds := sets_by_kind(figures):
+        return f"{' and '.join(kinds.values())} random sets of the same size"
+    how = "run the task with -M neurons=RANDOM.json at the same alphas" if external else "-T controls=39"
+    return f"no random control sets (to add some: {how})"
 
 
 def headline_cells(figures: Figures, outcome: str) -> Cells:
@@ -77,18 +57,15 @@ def headline_cells(figures: Figures, outcome: str) -> Cells:
     rows = []
     for alpha in alphas_of(figures, outcome):
         at = f"@{alpha:g}"
-        row = [f"{alpha:g}", interval(figures, outcome, scale, 1, at=at)]
-        if alpha == BASELINE_ALPHA:
-            row += ["baseline", "", "", "", ""]
-        else:
-            row += [
-                interval(figures, f"{outcome}_difference", scale, 1, sign=True, at=at),
-                _band(figures, outcome, at, scale),
-                _p_sets(figures, f"{outcome}_p_control{at}"),
-                p_value(figures.get(f"{outcome}_p{at}")),
-                interval(figures, f"{outcome}_detectable", scale, 1, at=at),
-            ]
-        rows.append(row)
+        against = [
+            interval(figures, f"{outcome}_difference", scale, 1, sign=True, at=at),
+            _band(figures, outcome, at, scale),
+            _p_sets(figures, f"{outcome}_p_control{at}"),
+            p_value(figures.get(f"{outcome}_p{at}")),
+            interval(figures, f"{outcome}_detectable", scale, 1, at=at),
+        ]
+        shown = ["baseline", "", "", "", ""] if alpha == BASELINE_ALPHA else against
+        rows.append([f"{alpha:g}", interval(figures, outcome, scale, 1, at=at), *shown])
     level = title_of(outcome) if outcome in AMOUNTS else f"{title_of(outcome)}, % of questions"
     header = ["alpha", level, "difference", "random sets: median (range)", "p (sets)", "p (paired)", "detectable"]
     return header, rows
@@ -101,14 +78,9 @@ def side_cells(figures: Figures, outcomes: Sequence[str]) -> Cells:
     for name in outcomes:
         scale, unit = (1.0, "") if name in AMOUNTS else (100.0, ", %")
         levels = [figures.get(f"{name}@{alpha:g}") for alpha in alphas]
-        rows.append(
-            [
-                f"{title_of(name)}{unit}",
-                *("—" if level is None else f"{scale * level:.1f}" for level in levels),
-                interval(figures, f"{name}_slope", digits=2, sign=True),
-                _p_sets(figures, f"{name}_slope_p_control"),
-            ]
-        )
+        shown = ["—" if level is None else f"{scale * level:.1f}" for level in levels]
+        slope = interval(figures, f"{name}_slope", digits=2, sign=True)
+        rows.append([f"{title_of(name)}{unit}", *shown, slope, _p_sets(figures, f"{name}_slope_p_control")])
     return ["other outcomes", *(f"alpha {alpha:g}" for alpha in alphas), "slope", "p (sets)"], rows
 
 

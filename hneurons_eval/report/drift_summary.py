@@ -8,7 +8,7 @@ import numpy as np
 
 from hneurons_eval.analysis.dose_response import LEVEL
 from hneurons_eval.analysis.drift_ranks import Ranking, by_layer, short_names
-from hneurons_eval.report import drift_figures
+from hneurons_eval.report import figures as draw
 from hneurons_eval.report.drift_section import tests_cells, vectors_cells
 from hneurons_eval.report.wording import KINDS, interval
 from hneurons_eval.util.files import write_atomically, write_text_atomically
@@ -42,28 +42,22 @@ def headline(ranking: Ranking) -> str:
         f"{100 * figures['changed']:.1f} % of them point elsewhere than before, "
         f"{100 * figures['changed_all']:.1f} % of all neurons do.",
         table(*tests_cells(figures)),
-        picture(drift_figures.ranks_by_layer(ranking), "rank by layer, and mean rank among random sets"),
+        picture(draw.drift_ranks(ranking), "rank by layer, and mean rank among random sets"),
         table(*vectors_cells(figures)),
-        picture(drift_figures.distances_by_layer(ranking), "median 1 - cos by layer"),
-        neurons_table(ranking, ranking.flat),
+        picture(draw.drift_distances(ranking), "median 1 - cos by layer"),
+        _neurons_table(ranking, ranking.flat),
     ]
     return "\n\n".join(lines)
 
 
-def neurons_table(ranking: Ranking, flat: np.ndarray) -> str:
+def _neurons_table(ranking: Ranking, flat: np.ndarray) -> str:
     """Neurons with their ranks and distances, those that changed most first."""
     drift = ranking.drift
-    layers, indices = drift.layout.unflatten(flat)
-    order = np.argsort(drift.rank[flat], kind="stable")
-    rows = [
-        [
-            str(layers[k]),
-            str(indices[k]),
-            f"{drift.rank[flat[k]]:.4f}",
-            *(f"{distances[flat[k]]:.3g}" for distances in drift.distances.values()),
-        ]
-        for k in order[:MAX_NEURONS].tolist()
-    ]
+    first = flat[np.argsort(drift.rank[flat], kind="stable")][:MAX_NEURONS]
+    rows = []
+    for layer, index, one in zip(*drift.layout.unflatten(first), first, strict=True):
+        distances = [f"{distances[one]:.3g}" for distances in drift.distances.values()]
+        rows.append([str(layer), str(index), f"{drift.rank[one]:.4f}", *distances])
     shown = table(["layer", "neuron", "rank", *(f"1 - cos, {kind}" for kind in drift.distances)], rows)
     return shown + (f"\n\n{len(flat) - MAX_NEURONS} more are not listed." if len(flat) > MAX_NEURONS else "")
 
@@ -74,21 +68,13 @@ def layer_summary(rankings: Sequence[Ranking], layer: int) -> str:
     rows = []
     for name, ranking in zip(names, rankings, strict=True):
         here = by_layer(ranking)[layer]
-        medians = [number(value) for pair in here.medians.values() for value in pair]
-        rows.append([name, number(here.mean_rank), number(here.mean_rank_others), *medians])
+        values = [here.mean_rank, here.mean_rank_others, *(one for pair in here.medians.values() for one in pair)]
+        rows.append([name, *(f"{value:.3g}" if np.isfinite(value) else "—" for value in values)])
     kinds = [f"1 - cos, {kind}{whose}" for kind in rankings[0].drift.distances for whose in ("", " (others)")]
-    last = by_layer(rankings[-1])[layer]
-    parts = [table(["checkpoint", "mean rank", "mean rank (others)", *kinds], rows)]
-    if len(last.neurons):
-        parts.append(neurons_table(rankings[-1], last.neurons))
-    else:
-        parts.append("None of the neurons is in this layer.")
-    return "\n\n".join([f"{CONVENTION} Distances are medians.", *parts])
-
-
-def number(value: float) -> str:
-    """A number, or a dash for none."""
-    return f"{value:.3g}" if np.isfinite(value) else "—"
+    shown = table(["checkpoint", "mean rank", "mean rank (others)", *kinds], rows)
+    own = by_layer(rankings[-1])[layer].neurons
+    neurons = _neurons_table(rankings[-1], own) if len(own) else "None of the neurons is in this layer."
+    return f"{CONVENTION} Distances are medians.\n\n{shown}\n\n{neurons}"
 
 
 def write_drift(rankings: Sequence[Ranking], directory: Path) -> list[Path]:
@@ -106,18 +92,13 @@ def write_drift(rankings: Sequence[Ranking], directory: Path) -> list[Path]:
         "convention": CONVENTION,
         "checkpoints": [{"checkpoint": one.drift.checkpoint, **one.figures()} for one in rankings],
     }
-    tensors: dict[str, np.ndarray] = {
-        kind: np.stack([one.drift.distances[kind] for one in rankings]) for kind in last.drift.distances
-    }
+    tensors = {kind: np.stack([one.drift.distances[kind] for one in rankings]) for kind in last.drift.distances}
     tensors |= {name: np.stack([getattr(one.drift, name) for one in rankings]) for name in ("score", "rank")}
     tensors["chosen"] = last.flat
-    pictures = {
-        "ranks.png": drift_figures.ranks_by_layer(last),
-        "distances.png": drift_figures.distances_by_layer(last),
-    }
+    pictures = {"ranks.png": draw.drift_ranks(last), "distances.png": draw.drift_distances(last)}
     if len(rankings) > 1:
         names = short_names([one.drift.checkpoint for one in rankings])
-        pictures["timeline.png"] = drift_figures.timeline(names, [one.figures() for one in rankings])
+        pictures["timeline.png"] = draw.drift_timeline(names, [one.figures() for one in rankings])
     write_text_atomically(directory / "drift.json", json.dumps(record, indent=1) + "\n")
     write_atomically(directory / "drift.safetensors", lambda path: save_file(tensors, path))
     for name, content in pictures.items():
@@ -129,14 +110,10 @@ def timeline_summary(rankings: Sequence[Ranking]) -> str:
     """Markdown: mean rank and distances over several checkpoints."""
     figures = [one.figures() for one in rankings]
     names = short_names([one.drift.checkpoint for one in rankings])
+    shown = ("p", "up_median", "up_median_all", "down_median", "down_median_all")
     rows = [
-        [
-            name,
-            interval(one, "mean_rank"),
-            f"{one['p']:.3g}",
-            *(f"{one[f'{kind}_{which}']:.3g}" for kind in ("up", "down") for which in ("median", "median_all")),
-        ]
+        [name, interval(one, "mean_rank"), *(f"{one[key]:.3g}" for key in shown)]
         for name, one in zip(names, figures, strict=True)
     ]
     header = ["checkpoint", "mean rank (95 %)", "p (hardest kind)", "1 - cos, up", "of all", "1 - cos, down", "of all"]
-    return table(header, rows) + "\n\n" + picture(drift_figures.timeline(names, figures), "mean rank over checkpoints")
+    return table(header, rows) + "\n\n" + picture(draw.drift_timeline(names, figures), "mean rank over checkpoints")

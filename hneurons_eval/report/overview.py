@@ -5,14 +5,13 @@ failed. Grey: nothing to judge, as where no effect was seen.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from hneurons_eval.analysis.dose_response import LEVEL, series_of
+from hneurons_eval.report import drift_section, risk_section
 from hneurons_eval.report.detection import BASELINES, by_question_set, unbeaten, verdicts
-from hneurons_eval.report.primary import Primary
-from hneurons_eval.report.verdicts import VERDICTS, headlines_of, title_of, verdict
-from hneurons_eval.report.wording import Figures, Line, interval, line
+from hneurons_eval.report.verdicts import VERDICTS, Primary, headlines_of, title_of, verdict
+from hneurons_eval.report.wording import Figures, Line, StageFigures, interval, line
 
 FEW = 50
 """Questions in the smaller class below which a probe has little to learn from."""
@@ -20,51 +19,20 @@ UNPARSED = 0.05
 SPAN_COVERAGE = 0.95
 
 
-@dataclass(frozen=True)
-class StageFigures:
-    """One finished stage.
-
-    Attributes:
-        stage: name of its task.
-        figures: metrics by name.
-        location: its log.
-        facts: what else its log says: model, neuron file, probe, which neurons are scaled.
-        title: of the stage, with what it was run on where that matters; empty: its name.
-        sweep: whether it scales neurons by several factors.
-        status: how its log ended.
-        logs: of an external task, title and location of each.
-    """
-
-    stage: str
-    figures: Figures
-    location: str
-    facts: Mapping[str, str] = field(default_factory=dict)
-    title: str = ""
-    sweep: bool = False
-    status: str = "success"
-    logs: Sequence[tuple[str, str]] = ()
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return self.title or self.stage
-
-    @property
-    def scaled(self) -> str:
-        """Which neurons a sweep scales, in words; empty where its log does not say."""
-        return self.facts.get("scaled", "")
-
-
 def answer(stages: Sequence[StageFigures], primary: Sequence[Primary]) -> str:
     """What the stages show and what not, in one line; empty without detection and sweeps."""
     claims: list[tuple[str, bool]] = []
-    tried = [stage for stage in stages if stage.stage in ("probe", "detect") and verdicts(_first(stage))]
+    tried = [
+        (stage.stage, figures)
+        for stage in stages
+        for figures in list(by_question_set(stage.figures).values())[:1]
+        if stage.stage in ("probe", "detect") and verdicts(figures)
+    ]
     if tried:
-        on = "fresh answers" if tried[-1].stage == "detect" else "held-out questions"
-        figures = _first(tried[-1])
+        stage, figures = tried[-1]
         (status, _), *more = verdicts(figures)
-        auroc = interval(figures, "auroc")
-        claims.append((f"the probe detects hallucinations (AUROC {auroc}, {on})", status != "red"))
+        on = "fresh answers" if stage == "detect" else "held-out questions"
+        claims.append((f"the probe detects hallucinations (AUROC {interval(figures, 'auroc')}, {on})", status != "red"))
         if "added" in figures:
             claims.append(("it adds to log-probability, entropy and length", more.pop(0)[0] == "green"))
         if more:
@@ -73,13 +41,11 @@ def answer(stages: Sequence[StageFigures], primary: Sequence[Primary]) -> str:
         names = [one.task for one in primary if one.corrected <= LEVEL and one.verdict == "effect"]
         which = f": {', '.join(names)}" if names else ""
         claims.append((f"scaling them has an effect ({len(names)} of {len(sweeps)} sweeps{which})", bool(names)))
-    shown, not_shown = ("; ".join(claim for claim, is_shown in claims if is_shown is one) for one in (True, False))
-    parts = [f"Shown: {shown}." if shown else "", f"Not shown: {not_shown}." if not_shown else ""]
-    return " ".join(part for part in parts if part)
-
-
-def _first(stage: StageFigures) -> Figures:
-    return next(iter(by_question_set(stage.figures).values()))
+    parts = []
+    for word, wanted in (("Shown", True), ("Not shown", False)):
+        if told := "; ".join(claim for claim, is_shown in claims if is_shown is wanted):
+            parts.append(f"{word}: {told}.")
+    return " ".join(parts)
 
 
 def overview(stages: Sequence[StageFigures]) -> list[Line]:
@@ -88,6 +54,10 @@ def overview(stages: Sequence[StageFigures]) -> list[Line]:
     for stage in stages:
         if stage.sweep:
             found += _sweep(stage)
+        elif stage.stage == "risk":
+            found.append(risk_section.overview_line(stage))
+        elif stage.stage == "drift":
+            found.append(drift_section.overview_line(stage))
         elif not stage.figures:
             found.append(line("red", stage.name, "", f"Its log has no figures; its status is {stage.status}."))
         elif stage.stage == "collect":
@@ -106,7 +76,6 @@ def _questions(figures: Figures) -> Line:
     total, right, wrong = (int(figures.get(name, 0)) for name in ("questions", "right", "wrong"))
     unparsed, fewer = figures.get("unparsed", 0) / max(total, 1), min(right, wrong)
     rest = ", ".join(f"{int(figures.get(name, 0))} {name}" for name in ("mixed", "refused", "unparsed"))
-    said = f"{right} right, {wrong} wrong (in all samples of a question), {rest}"
     status, why = "green", ""
     if not fewer:
         status, why = "red", ": without both there is nothing to tell apart"
@@ -114,7 +83,8 @@ def _questions(figures: Figures) -> Line:
         status, why = "amber", f": {fewer} of the rarer class are few to learn from"
     elif unparsed > UNPARSED:
         status, why = "amber", f": {100 * unparsed:.0f} % could not be judged"
-    return line(status, "questions", f"{total}", f"{said}{why}.")
+    said = f"{right} right, {wrong} wrong (in all samples of a question), {rest}{why}."
+    return line(status, "questions", f"{total}", said)
 
 
 def _captured(figures: Figures) -> Line:
@@ -133,9 +103,8 @@ def _neurons(figures: Figures) -> Line:
         return line("grey", "neurons", "all", "The probe weighs all neurons and selects none (penalty l2).")
     found, positive = int(figures["neurons"]), int(figures.get("positive_neurons", 0))
     if not positive:
-        return line(
-            "red", "neurons", "0", "No neuron has a positive weight, so there is nothing to scale; try a larger C."
-        )
+        said = "No neuron has a positive weight, so there is nothing to scale; try a larger C."
+        return line("red", "neurons", "0", said)
     stable = int(figures.get("stable_neurons", 0))
     said = (
         f"{found} of {int(figures.get('total_neurons', 0)):,} neurons have a weight "
@@ -155,9 +124,9 @@ def _neurons(figures: Figures) -> Line:
             f"{_range(figures, 'resampled_auroc', 2)}; better than sd-matched sets (p <= .05) in "
             f"{int(figures['resampled_better'])}"
         )
-    if 2 * stable >= found:
-        return line("green", "neurons", f"{found}", f"{said}.")
-    return line("amber", "neurons", f"{found}", f"{said}. Which neurons are found depends on the questions.")
+    few = 2 * stable < found
+    said += ". Which neurons are found depends on the questions." if few else "."
+    return line("amber" if few else "green", "neurons", f"{found}", said)
 
 
 def _range(figures: Figures, name: str, digits: int = 0) -> str:
@@ -236,8 +205,8 @@ def _sweep(stage: StageFigures) -> list[Line]:
     for series, own in series_of(stage.figures).items():
         for outcome in headlines_of(own):
             kind, said = verdict(own, outcome, stage.scaled)
-            what = f"{stage.name}{f' ({series})' if series else ''}: {title_of(outcome)}"
             mark, status = VERDICTS[kind]
+            what = f"{stage.name}{f' ({series})' if series else ''}: {title_of(outcome)}"
             found.append(line(status, what, mark, f"{said[:1].upper()}{said[1:]}."))
     return found or [line("grey", stage.name, "", f"Its log has no figures; its status is {stage.status}.")]
 
@@ -247,14 +216,12 @@ MISSING = {
     "capture": "how many answers trained the probe is not known",
     "probe": "the search for neurons and detection on held-out questions cannot be shown",
     "detect": "detection has not been tried on fresh answers",
+    "a sweep": "what scaling the neurons does has not been tried",
 }
 """What a report lacks without the log of a stage."""
 
 
 def missing(stages: Sequence[StageFigures]) -> list[str]:
     """A sentence for each stage of which there is no log."""
-    names = {stage.stage for stage in stages}
-    found = [f"No log of {name}: {what}." for name, what in MISSING.items() if name not in names]
-    if not any(stage.sweep for stage in stages):
-        found.append("No log of a sweep: what scaling the neurons does has not been tried.")
-    return found
+    names = {name for stage in stages for name in (stage.stage, "a sweep" if stage.sweep else "")}
+    return [f"No log of {name}: {what}." for name, what in MISSING.items() if name not in names]

@@ -20,11 +20,7 @@ def search_summary(
 ) -> str:
     """The path over C, how well the probe tells, where its neurons sit and how stable they are.
 
-    Args:
-        identified: what was found.
-        labels: 1 = hallucinated, of each answer.
-        variation: how stable the neurons are.
-        directory: of the probe, from which the null of the histogram is read.
+    Labels are 1 for hallucinated answers. The null of the histogram is read from the probe's directory.
     """
     probe = identified.probe
     parts = [picture(figures.detection(labels, identified.probabilities), "ROC, reliability, probabilities")]

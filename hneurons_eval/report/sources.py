@@ -6,7 +6,7 @@ said = report_of(["logs"], whole=True)  # for `terminal.print_report` and `html_
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ from inspect_ai.log import EvalLog
 from hneurons_eval.analysis.dose_response import SweepError, arrange, corrected, dose_response
 from hneurons_eval.artifacts.external_sweep import external_sweep, first_scorer, scaling_of, values_of
 from hneurons_eval.artifacts.logs import figures_of, probe_summary, read_log, read_logs, stage_of
-from hneurons_eval.artifacts.references import located
+from hneurons_eval.artifacts.references import Reference, located
 from hneurons_eval.engine.risk_requests import DECISIONS
 from hneurons_eval.report.content import answers_in, content
-from hneurons_eval.report.drift_section import DriftLog, drift_log_of
-from hneurons_eval.report.found_neurons import FoundNeurons, found_neurons
-from hneurons_eval.report.overview import StageFigures
-from hneurons_eval.report.risk_section import RiskLog, risk_log_of, risk_score_in
-from hneurons_eval.report.wording import Line, line
+from hneurons_eval.report.drift_section import drift_log
+from hneurons_eval.report.found_neurons import found_neurons
+from hneurons_eval.report.risk_section import risk_log, risk_scores
+from hneurons_eval.report.wording import Line, StageFigures, line
 from hneurons_eval.util.errors import UsageError
 
 STAGES = ("collect", "capture", "probe", "detect")
@@ -33,11 +32,7 @@ RUN_ON = ("dataset", "prompt")
 
 
 def report_of(paths: Sequence[str], whole: bool) -> dict[str, Any]:
-    """What a report of logs says; see `content.content`.
-
-    Args:
-        paths: logs, or directories of them.
-        whole: read the answers and the neurons as well, for the page.
+    """What a report of logs, or directories of them, says; with `whole` also of answers and neurons, for the page.
 
     Raises:
         UsageError: a file that is not a log, or nothing that a report shows.
@@ -45,21 +40,20 @@ def report_of(paths: Sequence[str], whole: bool) -> dict[str, Any]:
     headers = list(read_logs(paths, header_only=True))
     ours = newest(headers)
     external, notes, lines = read_external(headers)
-    risks, drifts = read_risks(headers), read_drifts(headers)
-    if not (ours or external or lines or risks or drifts):
+    stages = [*map(stage_figures, ours), *external, *read_risks(headers), *read_drifts(headers)]
+    if not (stages or lines):
         raise UsageError(
             "; ".join(notes)
             or f"nothing to report in {', '.join(paths)}: report shows logs of {', '.join(STAGES)}, sweeps, drift, and "
             "of other tasks run with -M neurons=..., hallucination_risk or abstain_when_risky"
         )
-    stages = [stage_figures(log) for log in ours] + external
-    answers, neurons = read_answers(ours, stages) if whole else ({}, FoundNeurons())
-    return content(stages, answers, neurons, notes, risks, drifts, lines)
+    answers, neurons = read_answers(ours, stages) if whole else ({}, None)
+    return content(stages, answers, neurons, notes, lines)
 
 
 def summary_of(logs: Sequence[EvalLog]) -> dict[str, Any]:
     """What a report of the stages and sweeps among some logs says, without answers and neurons."""
-    return content([stage_figures(log) for log in newest(logs)], {}, FoundNeurons())
+    return content([stage_figures(log) for log in newest(logs)])
 
 
 def is_sweep(log: EvalLog) -> bool:
@@ -71,27 +65,26 @@ def is_sweep(log: EvalLog) -> bool:
 
 def newest(logs: Sequence[EvalLog]) -> list[EvalLog]:
     """Stages in the order of the pipeline, then sweeps: of each the newest with figures, else the newest."""
-    kept: dict[tuple[str, ...], EvalLog] = {}
-    for log in sorted(logs, key=_age):
-        stage = stage_of(log)
-        if stage in STAGES or is_sweep(log):
-            run_on = [str(log.eval.task_args.get(name, "")) for name in RUN_ON] if stage not in STAGES[:3] else []
-            kept[(stage, *run_on)] = log
+
+    def run_on(log: EvalLog) -> tuple[str, ...]:
+        args = log.eval.task_args if stage_of(log) not in STAGES[:3] else {}
+        return (stage_of(log), *(str(args.get(name, "")) for name in RUN_ON))
+
     order = {stage: place for place, stage in enumerate(STAGES)}
-    return sorted(kept.values(), key=lambda log: (order.get(stage_of(log), len(order)), log.eval.created))
+    kept = _newest_by(run_on, [log for log in logs if stage_of(log) in STAGES or is_sweep(log)])
+    return sorted(kept, key=lambda log: (order.get(stage_of(log), len(order)), log.eval.created))
 
 
-def _age(log: EvalLog) -> tuple[bool, str]:
-    return bool(log.results), log.eval.created
+def _newest_by(key: Callable[[EvalLog], Hashable], logs: Iterable[EvalLog]) -> list[EvalLog]:
+    return list({key(log): log for log in sorted(logs, key=lambda log: (bool(log.results), log.eval.created))}.values())
 
 
 def stage_figures(log: EvalLog) -> StageFigures:
     """What a report takes from a log."""
     facts = {"model": log.eval.model}
     metadata, stage = log.eval.metadata or {}, stage_of(log)
+    facts |= {"scaled": str(metadata["scaled"])} if metadata.get("scaled") else {}
     summary = probe_summary(log) if stage in ("probe", "detect") and log.results else {}
-    if metadata.get("scaled"):
-        facts["scaled"] = str(metadata["scaled"])
     named = {"neurons": metadata.get("neurons") or summary.get("neurons_file"), "probe": summary.get("directory")}
     for name, path in named.items():
         if path:  # as the reader finds it, who may be in another directory than the run was
@@ -109,7 +102,7 @@ def title_of(log: EvalLog) -> str:
 
 def read_answers(
     logs: Sequence[EvalLog], stages: Sequence[StageFigures]
-) -> tuple[dict[str, list[dict[str, Any]]], FoundNeurons]:
+) -> tuple[dict[str, list[dict[str, Any]]], Reference | None]:
     """The classified answers of logs of `probe` and `detect` by location, and the neurons that they are judged by."""
     answers: dict[str, list[dict[str, Any]]] = {}
     summary: dict[str, Any] = {}
@@ -118,13 +111,9 @@ def read_answers(
             whole = read_log(log.location)
             answers[log.location] = answers_in(whole)
             summary = summary or probe_summary(whole)
-    named = [stage.facts["neurons"] for stage in stages if "neurons" in stage.facts]
-    if not summary and named:
-        summary = {"neurons_file": named[-1]}
+    named = [{"neurons_file": stage.facts["neurons"]} for stage in stages if "neurons" in stage.facts]
+    summary = summary or (named[-1] if named else {})
     return answers, found_neurons(summary, [log.location for log in logs])
-
-
-# --- external tasks --------------------------------------------------------------------------------------
 
 
 def read_external(logs: Sequence[EvalLog]) -> tuple[list[StageFigures], list[str], list[Line]]:
@@ -186,24 +175,22 @@ def _single_lines(log: EvalLog, alone: bool) -> list[Line]:
     return found
 
 
-# --- risks and drift -------------------------------------------------------------------------------------
-
-
-def read_risks(logs: Sequence[EvalLog]) -> list[RiskLog]:
+def read_risks(logs: Sequence[EvalLog]) -> list[StageFigures]:
     """Of each task, model, data set and alpha the newest log that holds scores of `hallucination_risk`."""
-    kept: dict[tuple[str, ...], EvalLog] = {}
-    for log in sorted(logs, key=lambda log: log.eval.created):
-        if risk_score_in(log) is not None:
-            kept[log.eval.task, log.eval.model, str(log.eval.dataset.name), _at_alpha(log)] = log
-    found = [risk_log_of(read_log(log.location), f"{title_of(log)}{_at_alpha(log)}") for log in kept.values()]
-    return [one for one in found if one is not None]
+
+    def run_on(log: EvalLog) -> tuple[str, ...]:
+        return log.eval.task, log.eval.model, str(log.eval.dataset.name), _at_alpha(log)
+
+    kept = _newest_by(run_on, filter(risk_scores, logs))
+    return [risk_log(read_log(log.location), f"{title_of(log)}{_at_alpha(log)}") for log in kept]
 
 
-def read_drifts(logs: Sequence[EvalLog]) -> list[DriftLog]:
+def read_drifts(logs: Sequence[EvalLog]) -> list[StageFigures]:
     """The newest log of `drift` for each pair of base and checkpoints."""
-    kept: dict[tuple[str, str], EvalLog] = {}
-    for log in sorted(logs, key=_age):
-        if stage_of(log) == DRIFT:
-            about = log.eval.metadata or {}
-            kept[str(about.get("base")), str(about.get("checkpoints"))] = log
-    return [drift_log_of(read_log(log.location), f"drift: {log.eval.dataset.name or ''}") for log in kept.values()]
+
+    def run_on(log: EvalLog) -> tuple[str, ...]:
+        about = log.eval.metadata or {}
+        return str(about.get("base")), str(about.get("checkpoints"))
+
+    kept = _newest_by(run_on, [log for log in logs if stage_of(log) == DRIFT])
+    return [drift_log(read_log(log.location)) for log in kept]

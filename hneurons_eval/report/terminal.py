@@ -1,11 +1,12 @@
 """A report on the terminal, from what `report.content` says."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from hneurons_eval.report import detection, dose_response
 from hneurons_eval.report.wording import STATUSES, STYLES
@@ -13,28 +14,25 @@ from hneurons_eval.report.wording import STATUSES, STYLES
 
 def print_report(said: Mapping[str, Any], console: Console) -> None:
     """Print the answer, the overview, the tables, and where everything is."""
+    say = partial(console.print, markup=False, highlight=False)
     console.print()
     console.rule(escape(f"Hallucination neurons of {said['model']}"), align="left")
     if said["answer"]:
-        console.print(said["answer"], style="bold", markup=False, highlight=False)
-        console.print()
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column()
+        say(said["answer"], style="bold", end="\n\n")
+    grid = Table.grid(Column(no_wrap=True), Column(), padding=(0, 2))
     for line in said["overview"]:
         figure = f" ({line['figure']})" if line["figure"] else ""
         text = f"[bold]{escape(line['what'] + figure)}[/]: {escape(line['sentence'])}"
         grid.add_row(f"[{STYLES[line['status']]}]{STATUSES[line['status']]}[/]", text)
     console.print(grid)
     for note in said["notes"]:
-        console.print(note, style="yellow", markup=False, highlight=False)
+        say(note, style="yellow")
     shown = [one for one in said["detection"] if one["rows"]]
     for one in shown:
         print_table(one["title"], one["header"], one["rows"], console)
         if one["sets"][1]:
-            header, rows = one["sets"]
-            print_table("", header, rows, console)
-        console.print(one["note"], style="dim", markup=False, highlight=False)
+            print_table("", *one["sets"], console)
+        say(one["note"], style="dim")
     if shown:
         _print_glossary(detection.GLOSSARY, console)
     for sweep in said["sweeps"]:
@@ -45,9 +43,9 @@ def print_report(said: Mapping[str, Any], console: Console) -> None:
         _print_glossary(dose_response.GLOSSARY, console)
     console.print()
     for name, path in said["files"].items():
-        console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
+        say(f"{name}: {path}", soft_wrap=True)
     for log in said["logs"]:
-        console.print(f"log of {log['title']}: {log['location']}", soft_wrap=True, highlight=False, markup=False)
+        say(f"log of {log['title']}: {log['location']}", soft_wrap=True)
 
 
 def _print_sweep(sweep: Mapping[str, Any], console: Console) -> None:
@@ -69,9 +67,7 @@ def _print_sweep(sweep: Mapping[str, Any], console: Console) -> None:
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
     """A table without lines, after an empty line."""
-    table = Table(box=None, pad_edge=False)
-    for column in header:
-        table.add_column(escape(column), no_wrap=True)
+    table = Table(*(Column(escape(name), no_wrap=True) for name in header), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(escape, row))
     console.print()

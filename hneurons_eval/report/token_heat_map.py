@@ -30,13 +30,13 @@ class Cell(NamedTuple):
 
 
 def token_heat_map(text: str, tokens: Sequence[tuple[int, int, float]], span: Sequence[int] | None) -> bytes:
-    """A line of tokens from blue (faithful) over white to red (hallucinated), the answer's span underlined.
+    """Lines of tokens from blue (faithful) over white to red (hallucinated), the answer's span underlined.
 
     The colour of a token is the probability that its log-odds stand for.
 
     Args:
         text: the response.
-        tokens: of each token its characters `[start, end)` in the text and its log-odds; at least one.
+        tokens: of each token its characters `[start, end)` in the text and its log-odds.
         span: characters of the answer, or None.
     """
     from matplotlib import colormaps
@@ -83,11 +83,8 @@ def layout_cells(text: str, tokens: Sequence[tuple[int, int, float]], span: Sequ
         # Tokens that share a character (bytes of an emoji): it stands with the first of them.
         begin = max(begin, done)
         done = max(done, stop)
-        shown = _printable(text[begin:stop])
-        if first and place == 0:
-            shown = "…" + shown
-        if not shown:
-            continue
+        shown = "".join("↵" if c == "\n" else c if c.isprintable() else "·" for c in text[begin:stop])
+        shown = f"…{shown}" if first and place == 0 else shown
         inside = begin < end and stop > start
         for piece in (shown[at : at + COLUMNS] for at in range(0, len(shown), COLUMNS)):
             width = sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in piece)
@@ -98,7 +95,3 @@ def layout_cells(text: str, tokens: Sequence[tuple[int, int, float]], span: Sequ
         if "\n" in text[begin:stop]:
             line, column = line + 1, 0
     return cells or [Cell("∅", 0, 0, 1, 0.0, False)]
-
-
-def _printable(text: str) -> str:
-    return "".join("↵" if c == "\n" else c if c.isprintable() else "·" for c in text)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
 
 Figures = Mapping[str, float]
 Cells = tuple[list[str], list[list[str]]]
@@ -12,18 +14,55 @@ STATUSES = {"green": "ok", "amber": "caution", "red": "failed", "grey": "no verd
 """Word of each status."""
 STYLES = {"green": "bold green", "amber": "yellow", "red": "bold red", "grey": "dim"}
 """How each status is printed on a terminal."""
-KINDS = {
-    "uniform": "uniform",
-    "layer": "layer-matched",
-    "contribution": "contribution-matched",
-    "sd": "sd-matched",
-}
+KINDS = {"uniform": "uniform", "layer": "layer-matched", "contribution": "contribution-matched", "sd": "sd-matched"}
 """Kinds of random control sets; a kind that is not here goes by its own name."""
+
+
+@dataclass(frozen=True)
+class StageFigures:
+    """A stage or a sweep; also a log with risks (stage `risk`) or of the task `drift`.
+
+    Attributes:
+        stage: name of its task.
+        figures: metrics by name.
+        location: its log.
+        facts: what else its log says: model, neuron file, probe, which neurons are scaled; of drift the checkpoints.
+        title: of the stage, with what it was run on where that matters; empty: its name.
+        sweep: whether it scales neurons by several factors.
+        status: how its log ended.
+        logs: of an external task, title and location of each.
+        details: answers that have a risk (`ScoredAnswer`); of drift `[layer, mean rank of the neurons, of the others]`.
+    """
+
+    stage: str
+    figures: Figures
+    location: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    sweep: bool = False
+    status: str = "success"
+    logs: Sequence[tuple[str, str]] = ()
+    details: Sequence[Any] = ()
+
+    @property
+    def name(self) -> str:
+        """Title, else the name of the task."""
+        return self.title or self.stage
+
+    @property
+    def scaled(self) -> str:
+        """Which neurons a sweep scales, in words; empty where its log does not say."""
+        return self.facts.get("scaled", "")
 
 
 def line(status: str, what: str, figure: str, sentence: str) -> Line:
     """One line of the overview."""
     return {"status": status, "what": what, "figure": figure, "sentence": sentence}
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """An int or a float, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def interval(figures: Figures, name: str, scale: float = 1.0, digits: int = 3, sign: bool = False, at: str = "") -> str:

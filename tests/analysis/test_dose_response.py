@@ -25,8 +25,7 @@ from hneurons_eval.analysis.paired import mean_change, mean_level
 from hneurons_eval.analysis.tests import holm, mcnemar
 from hneurons_eval.report.dose_response import headline_cells, side_cells, summary
 from hneurons_eval.report.figures import dose_response as draw
-from hneurons_eval.report.primary import primaries, sentence
-from hneurons_eval.report.verdicts import headlines_of, outcomes_of, verdict
+from hneurons_eval.report.verdicts import headlines_of, outcomes_of, over_sweeps, primaries, verdict
 from hneurons_eval.report.wording import p_equals, p_value
 
 ALPHAS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -477,11 +476,11 @@ def test_the_first_headline_is_primary_and_holm_goes_over_the_rest():
     several = primaries([("one", found), ("two", found)])
     assert [one.outcome for one in several] == ["compliance (resist)"] * 2
     assert [one.corrected for one in several] == pytest.approx([0.05, 0.05])
-    assert "after Holm's correction 2 show an effect" in sentence(several)
-    short = sentence(primaries([(name, found) for name in ("one", "two", "three")]))
+    assert "after Holm's correction 2 show an effect" in over_sweeps(several)
+    short = over_sweeps(primaries([(name, found) for name in ("one", "two", "three")]))
     assert "after Holm's correction none show an effect" in short
     assert "controls=119" in short
-    assert sentence(several[:1]) == ""
+    assert over_sweeps(several[:1]) == ""
 
 
 def test_giving_in_is_doubtful_where_answers_change_as_much_without_a_doubt():

@@ -13,10 +13,8 @@ from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.report.content import content
-from hneurons_eval.report.found_neurons import FoundNeurons
-from hneurons_eval.report.overview import StageFigures
 from hneurons_eval.report.terminal import print_report
-from hneurons_eval.report.wording import interval
+from hneurons_eval.report.wording import StageFigures, interval
 
 LAYOUT = NeuronLayout((50, 50))
 
@@ -193,5 +191,5 @@ def test_a_summary_of_stages_that_found_nothing_has_no_figures():
     stages = [
         StageFigures(name, {}, f"{name}.eval") for name in ("collect", "capture", "probe", "detect", "closed_book")
     ]
-    print_report(content(stages, {}, FoundNeurons()), console)
+    print_report(content(stages), console)
     assert console.export_text().count("its status is success") == 5

@@ -104,7 +104,9 @@ def test_costs_are_what_the_pace_says():
     assert captured.passes == 300
     assert captured.disk == 300 * 3 * 1000 * 4 + 300 * run_plan.LOG_BYTES["capture"]
     assert cost(found["detect"], PACE, 1000).seconds == pytest.approx(70 * 0.2 * run_plan.CAPTURE_COST)
-    assert cost(found["probe"], PACE, 2000).seconds == pytest.approx(2 * cost(found["probe"], PACE, 1000).seconds)
+    assert cost(found["probe"], PACE, 2000).seconds == pytest.approx(
+        2 * (cost(found["probe"], PACE, 1000).seconds or 0.0)
+    )
 
 
 def test_answers_unlike_those_measured_are_reckoned_at_full_length():

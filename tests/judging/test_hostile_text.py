@@ -30,7 +30,7 @@ from hneurons_eval.judging.replies import parse_verdict
 from hneurons_eval.judging.rule import judge_by_rule
 from hneurons_eval.judging.spans import answer_span
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.report import content
+from hneurons_eval.report import found_neurons
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.markdown import quoted as fenced
 from hneurons_eval.util.markdown import table
@@ -205,7 +205,7 @@ def report_on(directory: Path, texts: list[str], named: str) -> tuple[str, str, 
 
 
 def test_nothing_in_answers_or_names_becomes_an_element_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(content, "MAX_ANSWERS", 1_000)
+    monkeypatch.setattr(found_neurons, "MAX_ANSWERS", 1_000)
     short = [text[:400] for text in CLAIMS]
     plain, _, _ = report_on(tmp_path / "plain", ["words " * 10] * len(short), "facts")
     expected = {element for element, _ in Tags(plain).elements}

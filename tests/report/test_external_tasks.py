@@ -187,7 +187,7 @@ def test_another_provider_and_bad_parameters_are_refused(tiny: Path, probe: str,
         hallucination_risk(probe=str(tmp_path / "nothing"))
     with pytest.raises(UsageError, match="span should be"):
         hallucination_risk(probe=probe, span="llm")
-    with pytest.raises(UsageError, match="give the directory"):
+    with pytest.raises(UsageError, match="nowhere does not exist; give a neuron file, a probe directory"):
         run(theirs(), tiny, tmp_path, {"risk": "nowhere"})
 
 

@@ -24,8 +24,9 @@ from hneurons_eval.report.content import LABELS, content, examples
 from hneurons_eval.report.detection import detection_cells, verdicts
 from hneurons_eval.report.figures import is_informative
 from hneurons_eval.report.found_neurons import found_neurons, strongest
-from hneurons_eval.report.html_page import page, split_at
-from hneurons_eval.report.overview import StageFigures, overview
+from hneurons_eval.report.html_page import page
+from hneurons_eval.report.overview import overview
+from hneurons_eval.report.wording import StageFigures
 
 HOSTILE = "<script>alert(1)</script> **bold** [x](javascript:alert(2)) <img src=x onerror=alert(3)> {{ 7*7 }} \u202egnp"
 WIDTHS = (40, 40)
@@ -236,13 +237,15 @@ def test_an_unfinished_sweep_and_a_log_of_odd_samples_make_a_page(tmp_path: Path
     out = tmp_path / "logs"
     write_log(out, "falseqa", None, metadata={"neurons_digest": "d"}, status="error")
     odd = [
-        {"label": "hallucinated", "probability": True},
-        {"label": "nonsense", "probability": 0.5},
-        {"label": "faithful", "probability": 0.2, "span": [5, 2], "selected": "%%%"},
-        {"label": "faithful", "probability": 0.3, "span": "no", "selected": 7},
-        {"label": "hallucinated", "probability": 0.9, "span": [0, 999]},
+        {"label": "hallucinated", "probability": True, "prediction": 1},
+        {"label": "nonsense", "probability": 0.5, "prediction": 1},
+        {"label": "faithful", "probability": 0.2, "prediction": 1, "span": [5, 2], "selected": "%%%"},
+        {"label": "faithful", "probability": 0.3, "prediction": 1, "span": "no", "selected": 7},
+        {"label": "hallucinated", "probability": 0.9, "prediction": 1, "span": [0, 999]},
     ]
-    samples = [scored(k, {"detected": Score(value="C", metadata=one)}) for k, one in enumerate(odd)]
+    samples = [
+        scored(k, {"detected": Score(value="C", metadata={"prediction": 1, **one})}) for k, one in enumerate(odd)
+    ]
     write_log(out, "detect", {"answers": 3.0, "hallucinated": 1.0, "auroc": float("nan")}, samples=samples)
     text, said = write(out, tmp_path)
     Page(text)
@@ -266,7 +269,7 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
     [
         ({}, "green", "The probe detects hallucinations"),
         ({}, "green", "It adds to log-probability, entropy and length (AUROC +0.050 [+0.010, +0.090])"),
-        ({}, "green", "The probe's neurons beat random sets of equal size, even the hardest kind"),
+        ({}, "green", "The probe's neurons beat random ones (AUROC 0.790, sd-matched sets"),
         ({"auroc_low": 0.49}, "red", "The probe is not shown to detect"),
         ({"auroc_p": 0.06}, "red", "The probe is not shown to detect"),
         ({"auroc_relations_low": 0.48, "auroc_relations_high": 1.0}, "amber", "for others it is not shown"),
@@ -274,8 +277,8 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path):
         ({"added_low": -0.01}, "amber", "It is not shown to add"),
         ({"added": -0.05, "added_low": -0.09, "added_high": -0.01}, "amber", "It makes log-probability"),
         ({"added_relations_low": -0.2, "added_relations_high": 0.3}, "amber", "over relations [-0.200, +0.300]"),
-        ({"probe_sd_p": 0.3}, "amber", "probe's neurons are not shown to beat random sets of equal size"),
-        ({"positive_sd_p": 0.3}, "amber", "positive neurons are not shown to beat random sets of equal size"),
+        ({"probe_sd_p": 0.3}, "amber", "probe's neurons are not shown to beat random ones"),
+        ({"positive_sd_p": 0.3}, "amber", "positive neurons are not shown to beat random ones"),
         (
             {"logprob_auroc": 0.9, "scalars_and_probe_auroc": 0.85},
             "amber",
@@ -412,20 +415,16 @@ def test_a_probe_is_found_beside_the_logs_whichever_directory_one_is_in(tmp_path
     make_probe(tmp_path / "run" / "artifacts" / "probes" / "aa")
     summary = {"directory": "artifacts/probes/aa/p", "neurons_file": "artifacts/probes/aa/p/neurons.json"}
     found = found_neurons(summary, [tmp_path / "run" / "logs" / "demo" / "x.eval"])
+    assert found is not None
     assert found.neurons is not None
     assert found.neurons.flat(NeuronLayout(WIDTHS)).tolist() == CHOSEN
     assert found.neurons.stability is not None
-    assert found_neurons(summary, [tmp_path / "elsewhere" / "x.eval"]).neurons is None
-    assert found_neurons({"directory": 7, "neurons_file": ""}, []).neurons is None
-
-
-def test_a_span_splits_a_text_without_losing_a_character():
-    assert split_at("abcdef", (2, 4)) == ("ab", "cd", "ef")
-    assert "".join(split_at("abc", None)) == "abc"
+    assert found_neurons(summary, [tmp_path / "elsewhere" / "x.eval"]) is None
+    assert found_neurons({"directory": 7, "neurons_file": ""}, []) is None
 
 
 def test_a_report_of_nothing_is_a_page():
-    said = content([], {}, found_neurons({}, []))
+    said = content([])
     assert said["overview"] == []
     assert len(said["missing"]) == 5
     assert "No log of a sweep" in Page(page(said)).text

@@ -25,8 +25,9 @@ from test_report_html import HOSTILE, Page
 from hneurons_eval.analysis.selective_prediction import ScoredAnswer, risk_figures
 from hneurons_eval.cli import main
 from hneurons_eval.report import drift_section, risk_section
-from hneurons_eval.report.drift_section import DriftLog
-from hneurons_eval.report.risk_section import RiskLog
+from hneurons_eval.report.content import content
+from hneurons_eval.report.html_page import pictures
+from hneurons_eval.report.wording import StageFigures
 
 THRESHOLD = 0.6
 
@@ -176,7 +177,7 @@ def test_risks_at_several_alphas_are_told_apart_by_alpha(tmp_path: Path):
 
 
 def line_of(**figures: float) -> dict[str, str]:
-    return risk_section.overview_line(RiskLog("t", "l", "success", "m", figures, ()))
+    return risk_section.overview_line(StageFigures("risk", figures, "l"))
 
 
 @pytest.mark.parametrize(
@@ -205,10 +206,9 @@ def test_answers_that_were_withheld_are_not_in_the_curve():
         ScoredAnswer("b", 0.2, 0.5, 1.0, done="kept"),
         ScoredAnswer("c", 0.3, 0.5, None, refused=True),
     )
-    said = risk_section.section(RiskLog("t", "l", "success", "m", {"answers": 3.0}, answers))
+    said = risk_section.section(StageFigures("risk", {"answers": 3.0}, "l", details=answers))
     assert (said["losses"], said["risks"]) == ([0.0], [0.2])
-    nothing = risk_section.section(RiskLog("t", "l", "success", "m", {"answers": 0.0}, ()))
-    assert risk_section.picture(nothing) is None
+    assert "risk-0" not in pictures(content([StageFigures("risk", {"answers": 0.0}, "l")]))
 
 
 def test_a_log_of_drift_has_a_section_and_is_no_sweep(tmp_path: Path):
@@ -238,7 +238,9 @@ def test_a_log_of_drift_has_a_section_and_is_no_sweep(tmp_path: Path):
     ],
 )
 def test_drift_has_the_status_that_its_figures_earn(changed: dict[str, float], status: str, words: str):
-    found = drift_section.overview_line(DriftLog("d", "l", "success", "m", "b", ("c",), DRIFT | changed, ()))
+    found = drift_section.overview_line(
+        StageFigures("drift", DRIFT | changed, "l", {"base": "b", "checkpoints": ["c"]})
+    )
     assert found["status"] == status
     assert words in found["sentence"]
 
@@ -246,14 +248,13 @@ def test_drift_has_the_status_that_its_figures_earn(changed: dict[str, float], s
 def test_drift_without_matched_sets_or_without_figures_is_said_to_be_so():
     for kind, why in (("layer", "depth"), ("contribution", "strength")):
         fewer = {name: value for name, value in DRIFT.items() if not name.startswith(f"{kind}_")}
-        found = drift_section.overview_line(DriftLog("d", "l", "success", "m", "b", (), fewer, ()))
+        found = drift_section.overview_line(StageFigures("drift", fewer, "l", {"base": "b", "checkpoints": []}))
         assert found["status"] == "amber"
         assert f"{kind}-matched sets could not be drawn, so {why} may be why" in found["sentence"]
-    nothing = DriftLog("d", "l", "error", "m", "b", (), {}, ())
+    nothing = StageFigures("drift", {}, "l", {"base": "b", "checkpoints": []}, status="error")
     assert "status is error" in drift_section.overview_line(nothing)["sentence"]
-    said = drift_section.section(nothing)
-    assert said["rows"] == []
-    assert drift_section.picture(said) is None
+    assert drift_section.section(nothing)["rows"] == []
+    assert pictures(content([nothing])) == {}
 
 
 def test_steps_of_a_run_stand_in_a_table(tmp_path: Path):
