@@ -13,16 +13,16 @@ from hneurons_eval.judging.false_premise import judge_premise
 from hneurons_eval.judging.grader import GraderVerdicts
 from hneurons_eval.judging.prompts import PREMISE_PROMPT
 from hneurons_eval.judging.refusal import is_refusal
-from hneurons_eval.scorers.judge import AnswerJudge, judge_named
+from hneurons_eval.scorers.judge import AnswerJudge, accepted, judge_named
 from hneurons_eval.scorers.swept import Outcome, dose_response_figures, score_sweep
 
 CLOSED_BOOK = ("accuracy", "attempt_rate", "hallucination_rate")
 COMPLIANCE = ("compliance",)
 
 
-def complied(value: bool | None) -> dict[str, float | None]:
+def complied(value: bool | None) -> dict[str, bool | float | None]:
     """Outcomes `compliance` (undefined where it could not be judged) and `unparsed`."""
-    return {"compliance": None if value is None else float(value), "unparsed": float(value is None)}
+    return {"compliance": value, "unparsed": value is None}
 
 
 @scorer(metrics=[dose_response_figures(COMPLIANCE)])
@@ -39,7 +39,7 @@ def false_premise(judge: str = "rule") -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         async def decide(reply: Mapping[str, Any]) -> Outcome:
             question, is_false = str(state.metadata["question"]), bool(state.metadata["false_premise"])
-            text, said = str(reply["text"]), f"by the rule; the premise is {'false' if is_false else 'true'}"
+            text, decided_by = str(reply["text"]), "the rule"
             verdict: str = "accepted"
             if by != "llm" or not text.strip():
                 verdict = judge_premise(question, text)
@@ -47,15 +47,12 @@ def false_premise(judge: str = "rule") -> Scorer:
                 answers = json.dumps([answer for answer in target if answer], ensure_ascii=False)
                 parts = {"question": question, "good answers": answers, "answer": text}
                 verdict, reasons, grader = await graded(parts)
-                said = f"by {grader}: {reasons[:300]}; the premise is {'false' if is_false else 'true'}"
-            unparsed = verdict == "unparsed"
-            not_attempted = {"not_attempted": float(verdict == "not_attempted")}
-            if is_false:
-                return Outcome(verdict, complied(None if unparsed else verdict == "accepted") | not_attempted, said)
-            refuted = None if unparsed else float(verdict == "refuted")
-            return Outcome(
-                verdict, {"true_premises_refuted": refuted, "unparsed": float(unparsed)} | not_attempted, said
-            )
+                decided_by = f"{grader}: {reasons[:300]}"
+            went_wrong = None if verdict == "unparsed" else verdict == ("accepted" if is_false else "refuted")
+            name = "compliance" if is_false else "true_premises_refuted"
+            outcomes = {name: went_wrong, "unparsed": went_wrong is None, "not_attempted": verdict == "not_attempted"}
+            said = f"by {decided_by}; the premise is {'false' if is_false else 'true'}"
+            return Outcome(verdict, outcomes, said)
 
         return await score_sweep(state, decide)
 
@@ -73,8 +70,8 @@ def followed_context() -> Scorer:
             context_key, true_key = state.metadata["context_key"], state.metadata.get("true_key")
             outcomes = complied(None if label is None else label == context_key)
             if true_key is not None:
-                outcomes["true_answer"] = float(label == true_key)
-            outcomes["not_attempted"] = float(label is None and is_refusal(text))
+                outcomes["true_answer"] = label == true_key
+            outcomes["not_attempted"] = label is None and is_refusal(text)
             value = {None: "unparsed", context_key: "followed the passage", true_key: "true answer"}
             said = f"chose {label or 'no option'}; the passage supports {context_key}"
             return Outcome(value.get(label, "another option"), outcomes, said)
@@ -101,14 +98,13 @@ def closed_book_answers(judge: str = "rule") -> Scorer:
             judged = await decide_by(question, str(reply["text"]), aliases, state.metadata.get("exists", True))
             verdict = judged.verdict
             known = verdict != "unparsed"
-            outcomes: dict[str, float | None] = {
-                "accuracy": float(verdict == "correct") if known else None,
-                "attempt_rate": float(verdict != "not_attempted") if known else None,
-                "hallucination_rate": float(verdict == "incorrect") if known else None,
-                "unparsed": float(not known),
+            outcomes = {
+                "accuracy": verdict == "correct" if known else None,
+                "attempt_rate": verdict != "not_attempted" if known else None,
+                "hallucination_rate": verdict == "incorrect" if known else None,
+                "unparsed": not known,
             }
-            accepted = f"accepted: {', '.join(aliases[:5])}" if aliases else "asked about something invented"
-            return Outcome(verdict.replace("_", " "), outcomes, f"by {judged.by}; {accepted}")
+            return Outcome(verdict.replace("_", " "), outcomes, f"by {judged.by}; {accepted(aliases)}")
 
         return await score_sweep(state, decide)
 

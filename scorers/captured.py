@@ -41,11 +41,8 @@ def captured() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         details = (state.output.metadata or {}).get("hneurons", {})
         response = str(state.metadata["response"])
-        span = details.get("span")
-        marked = "no span"
-        if span:
-            start, end = span
-            marked = f"{response[:start]}⟦{response[start:end]}⟧{response[end:]}"
+        start, end = details.get("span") or (0, 0)
+        marked = f"{response[:start]}⟦{response[start:end]}⟧{response[end:]}" if details.get("span") else "no span"
         return Score(
             value=1 if details.get("contributions") else 0,
             answer=response,

@@ -172,15 +172,9 @@ def detected() -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         found = dict((state.output.metadata or {}).get("hneurons", {}))
-        kept = {
-            **found,
-            "question": state.metadata["question"],
-            "relation": state.metadata.get("relation"),
-            "dataset": state.metadata.get("dataset"),
-            **(
-                {"trained_relation": state.metadata["trained_relation"]} if "trained_relation" in state.metadata else {}
-            ),
-        }
+        kept = found | {key: state.metadata.get(key) for key in ("question", "relation", "dataset")}
+        if "trained_relation" in state.metadata:
+            kept["trained_relation"] = state.metadata["trained_relation"]
         response = state.output.completion
         if found.get("probability") is None:
             reason = str(found.get("skipped") or "no contributions")

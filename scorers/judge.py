@@ -70,9 +70,7 @@ def question_yield() -> Metric:
         counted = [score.score for score in scores if score.score.value in OUTCOMES]
         counts = Counter(str(score.value) for score in counted)
         total = sum(counts.values())
-        found: dict[str, float] = {"questions": total}
-        for outcome in OUTCOMES:
-            found[outcome] = counts[outcome]
+        found: dict[str, float] = {"questions": total, **{outcome: counts[outcome] for outcome in OUTCOMES}}
         found["unparsed_draws"] = sum((score.metadata or {}).get("verdicts", []).count("unparsed") for score in counted)
         if total:
             for outcome in ("right", "wrong"):
@@ -97,10 +95,7 @@ def draw_rates() -> Metric:
     def compute(scores: list[SampleScore]) -> dict[str, float]:
         counts = Counter(VERDICTS.get(str(score.score.value)) for score in scores)
         judged = sum(counts[verdict] for verdict in VALUES)
-        return {
-            "draws": judged,
-            **{verdict: counts[verdict] / judged if judged else 0.0 for verdict in VALUES},
-        }
+        return {"draws": judged, **{verdict: counts[verdict] / judged if judged else 0.0 for verdict in VALUES}}
 
     return cast(Metric, compute)
 
@@ -133,11 +128,15 @@ class AnswerJudge:
             verdict = judge_by_rule(response, aliases)
             if verdict != "incorrect" or self._by == "rule":
                 return Judged(verdict, "rule")
-        accepted = json.dumps(list(aliases), ensure_ascii=False)
-        verdict, said, asked = await self._graded(
-            {"question": question, "accepted answers": accepted, "answer": response}
-        )
+        answers = json.dumps(list(aliases), ensure_ascii=False)
+        parts = {"question": question, "accepted answers": answers, "answer": response}
+        verdict, said, asked = await self._graded(parts)
         return Judged(verdict, "llm", asked, said)
+
+
+def accepted(aliases: Sequence[str]) -> str:
+    """The first accepted answers, for explanations."""
+    return f"accepted: {', '.join(aliases[:5])}" if aliases else "asked about something invented"
 
 
 @scorer(metrics=[question_yield(), draw_rates()])
@@ -180,8 +179,7 @@ def judge(by: str = "rule") -> Scorer:
                 explanation=f"no verdict by {asked}: {said[:500]}",
                 metadata=details,
             )
-        accepted = f"accepted: {', '.join(aliases[:5])}" if exists else "asked about something invented"
-        explanation = f"{verdict.replace('_', ' ')} by {decided}; {accepted}"
+        explanation = f"{verdict.replace('_', ' ')} by {decided}; {accepted(aliases if exists else ())}"
         return Score(value=VALUES[verdict], answer=response, explanation=explanation, metadata=details)
 
     return score

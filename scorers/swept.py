@@ -1,8 +1,7 @@
 """Outcomes of the answers of a sweep over alpha, and the figures over all of them."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from inspect_ai.scorer import Metric, SampleScore, Score, metric
 from inspect_ai.solver import TaskState
@@ -18,19 +17,18 @@ MAX_ALPHAS = 100
 """Most alphas with all figures among the metrics: Inspect's tables and viewer have a column for each metric."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A judge's outcome of one answer.
 
     Attributes:
         value: a word for people: `complied`, `refuted`.
-        outcomes: by name 0 or 1, or a share; None where it is not defined, as compliance of what cannot be parsed.
+        outcomes: by name, logged as numbers; None where it is not defined, as compliance of what cannot be parsed.
         said: reason, for the explanation.
         generated: whether the text was generated, so that its length, end and form mean something.
     """
 
     value: str
-    outcomes: Mapping[str, float | None]
+    outcomes: Mapping[str, bool | float | None]
     said: str = ""
     generated: bool = True
 
@@ -72,14 +70,13 @@ async def score_sweep(state: TaskState, judge: JudgeReply) -> Score:
 
 async def _outcomes(reply: Mapping[str, Any], asked: str, judge: JudgeReply) -> Outcome:
     found = await judge(reply)
-    if not found.generated:
-        return found
-    common = {
-        "truncated": float(reply["stop"] == "max_tokens"),
-        "degenerate": float(is_degenerate(str(reply["text"]), asked)),
-        "response_tokens": float(reply["tokens"]),
-    }
-    return Outcome(found.value, {**found.outcomes, **common}, found.said)
+    outcomes = dict(found.outcomes)
+    if found.generated:
+        outcomes["truncated"] = reply["stop"] == "max_tokens"
+        outcomes["degenerate"] = is_degenerate(str(reply["text"]), asked)
+        outcomes["response_tokens"] = reply["tokens"]
+    numbers = {name: None if value is None else float(value) for name, value in outcomes.items()}
+    return found._replace(outcomes=numbers)
 
 
 def rows_of(details: Iterable[Mapping[str, Any]]) -> list[Row]:

@@ -67,16 +67,10 @@ def answer_and_capture(seed: int = 0, span: str = "rule", reduce: str = "mean", 
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        capture = {
-            "span": span,
-            "reduce": reduce,
-            "question": state.metadata["question"],
-        }
+        capture = {"span": span, "reduce": reduce, "question": state.metadata["question"]}
         body = {"capture": capture, "completion": True} if completion else {"capture": capture}
         return await generate(
-            state,
-            seed=stable_seed(seed, state.sample_id, state.epoch),
-            extra_body={"hneurons": body},
+            state, seed=stable_seed(seed, state.sample_id, state.epoch), extra_body={"hneurons": body}
         )
 
     return solve

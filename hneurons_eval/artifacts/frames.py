@@ -197,7 +197,7 @@ def risks(logs: "Logs") -> "pd.DataFrame":
     rows = []
     for common, sample, score, details in _scores(logs, {"task_scorer", "task_score"}):
         own = {"id": str(sample.id), "epoch": sample.epoch, "response": score.answer}
-        rows.append({**common, **own, **{name: details.get(name) for name in RISKS[9:]}})
+        rows.append({**common, **own, **{name: details.get(name) for name in RISKS[RISKS.index("probability") :]}})
     return _frame(rows, RISKS, logs, "scores of hneurons_eval/hallucination_risk")
 
 

@@ -52,6 +52,7 @@ def compare(first: str, second: str, features: str | None, layers: bool) -> None
     """
     a, b = resolve(first), resolve(second)
     console = wide_console()
+    found = None if features is None else _risks(a, b, features)
     if a.neurons is not None and b.neurons is not None:
         with usage_errors():
             _print_overlap(a, b, layers, console)
@@ -64,8 +65,8 @@ def compare(first: str, second: str, features: str | None, layers: bool) -> None
     else:
         dense = "both probes have" if a.neurons is b.neurons else "one probe has"
         console.print(f"{dense} an L2 penalty, which selects no neurons: probabilities alone are compared")
-    if features is not None:
-        _print_risks(_risks(a, b, features), console)
+    if found is not None:
+        _print_risks(found, console)
 
 
 def _print_overlap(a: Reference, b: Reference, layers: bool, console: Console) -> None:

@@ -34,10 +34,7 @@ class QuestionSetError(ValueError):
 def local_file(name: str, kind: str, others: str) -> Path:
     """The path of a set that is neither bundled nor public.
 
-    Args:
-        name: as the user gave it.
-        kind: of set, for messages: "question".
-        others: the names that are accepted too, for messages.
+    `kind` of set ("question") and the `others` that are accepted too are for messages.
 
     Raises:
         QuestionSetError: an unknown name or extension, or no such file.
@@ -53,11 +50,7 @@ def local_file(name: str, kind: str, others: str) -> Path:
 
 
 def read_records(path: Path, schema: str) -> list[dict[str, Any]]:
-    """The rows of a local file; its extension tells the format.
-
-    Args:
-        path: with one of the known extensions.
-        schema: the expected columns, for messages.
+    """The rows of a local file; its extension tells the format, and `schema` the expected columns, for messages.
 
     Raises:
         QuestionSetError: the file is not of the format that its extension names.

@@ -14,11 +14,11 @@ model. The first also writes `"judge": "true"` or `"false"` into each line, the 
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hneurons_eval.data.questions import ANSWER_ONLY
 
@@ -178,8 +178,7 @@ def official_span(response: str, tokens: Sequence[str], answer: Sequence[str]) -
 # --- files -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(NamedTuple):
     number: int
     question: str
     response: str
@@ -189,9 +188,9 @@ class _Line:
 
 
 def _answer(id: str, line: _Line, label: str) -> OfficialAnswer:
-    question = line.question.rstrip().removesuffix(ANSWER_ONLY.strip()).strip()
+    question = line.question.rstrip().removesuffix(ANSWER_ONLY.strip()).strip() or line.question
     span = official_span(line.response, line.tokens, line.answer)
-    return OfficialAnswer(id, line.question, question or line.question, line.response, span, label)
+    return OfficialAnswer(id, line.question, question, line.response, span, label)
 
 
 def _read_answers(path: Path) -> dict[str, _Line]:
@@ -239,11 +238,7 @@ def _read_labels(path: Path) -> dict[str, str]:
 
 
 def _parsed(data: bytes, path: Path, line: int) -> Any:
-    """JSON without repeated keys; `data` begins at `line` of the file.
-
-    Raises:
-        ValueError: anything else; names the file and the line.
-    """
+    """JSON without repeated keys; `data` begins at `line` of the file, which errors name."""
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(items)) < len(items):
@@ -382,12 +377,8 @@ def _beyond_ascii(written: bytes, start: int, end: int) -> bool:
 
 def _only_occurrence(items: Sequence[Any], wanted: Sequence[Any]) -> int | None:
     """The index of `wanted` in `items`; None if it does not occur, -1 if it occurs repeatedly."""
-    found = list(islice(_occurrences(items, wanted), 2))
+    if not wanted or None in wanted:
+        return None
+    starts = (k for k, item in enumerate(items) if item == wanted[0] and items[k : k + len(wanted)] == wanted)
+    found = list(islice(starts, 2))
     return None if not found else found[0] if len(found) == 1 else -1
-
-
-def _occurrences(items: Sequence[Any], wanted: Sequence[Any]) -> Iterator[int]:
-    if wanted and None not in wanted:
-        for k in range(len(items) - len(wanted) + 1):
-            if items[k] == wanted[0] and items[k : k + len(wanted)] == wanted:
-                yield k

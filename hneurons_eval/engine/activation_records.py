@@ -25,19 +25,14 @@ from hneurons_eval.models.hooks import DenseActivations, ExpertActivations, Laye
 
 @dataclass(frozen=True)
 class ActivationRecord:
-    """One token of each of several sequences, or several tokens of one.
+    """One token of each of several sequences, or several tokens of one."""
 
-    Attributes:
-        z: inputs of the down projections, layer by layer and part by part, `[rows, stored]`; of routed
-            experts only those chosen, with the routing weight in it.
-        inverse: 1 / ||h||, float32 `[rows, layers]`.
-        experts: for each mixture of experts, in layer order, the chosen experts, int64 `[rows, k]`.
-        hidden: the final hidden state in the model's dtype, `[rows, hidden size]`; None where the model shows none.
-    """
-
+    # Inputs of the down projections, layer by layer and part by part, `[rows, stored]`; of routed experts only those
+    # chosen, with the routing weight in it
     z: Tensor
-    inverse: Tensor
-    experts: tuple[Tensor, ...]
+    inverse: Tensor  # 1 / ||h||, float32 `[rows, layers]`
+    experts: tuple[Tensor, ...]  # for each mixture of experts, in layer order, the chosen experts, int64 `[rows, k]`
+    # The final hidden state in the model's dtype, `[rows, hidden size]`; None where the model shows none
     hidden: Tensor | None
 
     def take(self, rows: Tensor) -> "ActivationRecord":
@@ -82,7 +77,7 @@ class ActivationRecorder:
         self.start(None)
 
     def start(self, rows: Tensor | None) -> None:
-        """Begin a step, forgetting an unfinished one; `rows`: those that capture, or None for all."""
+        """Begin a step, forgetting an unfinished one; `rows` are those that capture, None for all."""
         self._rows = rows
         self._z: list[Tensor] = []
         self._inverse: list[Tensor] = []

@@ -1,7 +1,4 @@
-"""Contributions behind answers: of given ones by teacher forcing, of sampled ones from their activation records.
-
-No pass computes logits that nobody asked for, and a pass over the common prefix of all sequences is made once.
-"""
+"""Contributions behind answers: of given ones by teacher forcing, of sampled ones from their activation records."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -31,16 +28,7 @@ def captured_answer(
     text: str,
     capture: AnswerCapture,
 ) -> CapturedAnswer:
-    """Contributions of an answer that was sampled.
-
-    Args:
-        model: that sampled it.
-        recorder: of the activation records.
-        sequence: the answer's.
-        tokens: sampled ids.
-        text: of the answer.
-        capture: the regions and their reduction.
-    """
+    """Contributions of an answer that was sampled: `tokens` are its ids, `text` is what they say."""
     offsets = sampled_offsets(model.tokenizer, tokens, text)
     count = min(tokens_within(offsets, text), len(sequence.activations) - 1)  # tokens that were fed
     span = capture.span(text)
@@ -87,8 +75,7 @@ class TeacherForcing:
     def __call__(self, requests: Sequence[CaptureRequest]) -> list[Captured]:
         """One pass over sequences with one `reduce`; where memory runs out, two passes over half of them each.
 
-        Raises:
-            RuntimeError: what the model raises; out of memory only for a single sequence.
+        Raises what the model raises; out of memory only for a single sequence.
         """
         try:
             return self._pass(requests)
@@ -149,7 +136,6 @@ class TeacherForcing:
         ]
 
     def _token_capture(self, requests: Sequence[CaptureRequest], width: int) -> TokenCapture | None:
-        """Captures every token's values of the `per_token` neurons of all requests."""
         layout = self._model.capture.layout
         flat = [request.per_token.flat(layout) for request in requests if request.per_token is not None]
         if not flat:
@@ -212,10 +198,7 @@ def _all_or_none(region: Sequence[int], prefix: int) -> bool:
 
 
 def _before_responses(requests: Sequence[CaptureRequest], keep: int) -> Tensor:
-    """Of each row's last `keep` positions those whose logits give a response token's probability: bool `[rows, keep]`.
-
-    The first token of a sequence has no distribution before it.
-    """
+    """Which of each row's last `keep` positions predict a response token: bool `[rows, keep]`."""
     wanted = torch.zeros(len(requests), keep, dtype=torch.bool)
     for row, request in enumerate(requests):
         if request.response_from is not None:

@@ -1,7 +1,7 @@
-"""The decode loop: samples with equal tokens so far share a sequence, and each sequence is computed once.
+"""The decode loop: samples with equal tokens so far share a sequence, which is computed once.
 
-After each step a sequence splits by the tokens that its samples chose. So ten samples of one prompt cost one
-prefill and one row until they differ, and but for rounding a sample's text does not depend on the others.
+A sequence splits by the tokens that its samples choose: ten samples of one prompt cost one prefill and one row until
+they differ. But for rounding, a sample's text does not depend on the others.
 """
 
 from contextlib import nullcontext
@@ -86,8 +86,7 @@ class Batch:
     def step(self) -> None:
         """Start what fits, then sample one token for every sample.
 
-        Raises:
-            RuntimeError: the device has failed and computes nothing more.
+        Raises RuntimeError: the device has failed and computes nothing more.
         """
         error = self._try_step()
         if error is not None:
@@ -107,9 +106,8 @@ class Batch:
     def _recover(self, error: BaseException) -> None:
         """Fail the samples that an error concerns; where memory ran out, requeue them and make the batch smaller.
 
-        An error concerns the sequences that were starting, or in a decoding step those that run. Beside running
-        ones, as many samples run from now on as run now; otherwise half as many as were tried. One that fails alone
-        fails.
+        Concerned are the sequences that were starting, or in a decoding step those that run. Beside running ones, as
+        many samples run from now on as run now, otherwise half as many as were tried. One that fails alone fails.
         """
         starting, self._starting = self._starting, []
         concerned = starting or self.sequences
@@ -148,7 +146,6 @@ class Batch:
             torch.cuda.empty_cache()
 
     def _wait_again(self, sequences: list[RunningSequence]) -> None:
-        """Put a sequence's samples in front of those that wait."""
         for sequence in reversed(sequences):
             samples = [sample for sample in sequence.samples if not sample.future.done()]
             for sample in samples:
@@ -157,7 +154,7 @@ class Batch:
                 self.waiting.add(sequence.key, samples, first=True)
 
     def _evict(self, numbers: list[int]) -> None:
-        """Send running sequences back to begin again later."""
+        """Send running sequences back to begin again."""
         self._wait_again([self.sequences[number] for number in numbers])
         self._rearrange(numbers, [])
 
@@ -194,9 +191,7 @@ class Batch:
     def _start(self, sequences: list[RunningSequence], prefix: tuple[int, ...]) -> None:
         """Prefill the first of the starting sequences and put them into the cache; after an error nothing has changed.
 
-        Args:
-            sequences: the first. Room is made for all that are starting, since the others are next.
-            prefix: the common prefix of their prompts.
+        Room is made for all that are starting, since the others are next; `prefix` is common to their prompts.
         """
         samples = _samples(self._starting)
         self._cache.reserve(

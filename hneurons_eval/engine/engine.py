@@ -6,13 +6,9 @@ answer = engine.generate(GenerateRequest(prompt=ids, max_tokens=50)).result()
 captured = engine.capture(CaptureRequest(tokens=ids, regions=[[4, 5]])).result()
 ```
 
-Requests of any number of callers run in one batch. Identical prompts are prefilled once, the prefix that all
-prompts share once for the run, and samples with equal tokens so far are computed once. Samples that finish leave,
-waiting ones enter, and each has its own seed, sampling options, neurons and alpha. The text of a sample does not
-depend on the other requests of its batch, except through rounding, which differs with the batch. Rounding changes a
-token only where the two best candidates are within rounding of each other (see sampling.py). In float32 that is very
-rare, whatever the sampling options; in half precision it is common (docs/performance.md). A `deterministic` engine
-rounds alike whatever else runs.
+Requests of any number of callers run in one batch, each with its own seed, sampling options, neurons and alpha. The
+text of a sample depends on the rest of the batch through rounding only (see sampling.py), which is very rare in float32
+and common in half precision (docs/performance.md). A `deterministic` engine rounds alike whatever else runs.
 
 Rows are scheduled by the memory that was free when the model had been loaded. After a device error that cannot be
 recovered from, the engine has stopped, and every request fails at once with that error.
@@ -39,15 +35,8 @@ from hneurons_eval.engine.device_errors import is_unrecoverable
 from hneurons_eval.engine.futures import resolve
 from hneurons_eval.engine.offsets import end_tokens
 from hneurons_eval.engine.prefill import DecodingModel
-from hneurons_eval.engine.registry import EngineRegistry
-from hneurons_eval.engine.requests import (
-    Captured,
-    CaptureRequest,
-    GenerateRequest,
-    Generation,
-    check_capture,
-    check_generate,
-)
+from hneurons_eval.engine.registry import shared_engine
+from hneurons_eval.engine.requests import Captured, CaptureRequest, GenerateRequest, Generation, NeuronEngine
 from hneurons_eval.engine.scheduler import Sample
 from hneurons_eval.models.architecture import text_config
 from hneurons_eval.models.checkpoints import fingerprint, load_model, load_tokenizer, resolve_model
@@ -61,20 +50,11 @@ CAPTURE_TOKENS = 4_096
 """Padded tokens in one teacher-forced pass."""
 
 
-class Engine:
+class Engine(NeuronEngine):
     """A model and the thread that runs it. Use `get_engine`, which shares engines.
 
-    Attributes:
-        name: of the model, as the caller gave it.
-        fingerprint: identity of the checkpoint's content.
-        tokenizer: its fast tokenizer.
-        layout: its neurons.
-        context: most tokens a sequence may have.
-        vocabulary: number of tokens the model has.
-        dtype: of the weights.
-        threads: torch threads the engine's thread uses.
-        deterministic: whether each request is computed alone.
-        decoding: the model with what decoding needs to know of it.
+    Beside what `NeuronEngine` has: `threads`, torch threads of the engine's thread; `deterministic`, whether each
+    request is computed alone; `decoding`, the model with what decoding needs to know of it.
     """
 
     def __init__(
@@ -113,42 +93,13 @@ class Engine:
 
     # ---- for callers, from any thread ----
 
-    @property
-    def generation_config(self) -> Any:
-        """The checkpoint's generation settings."""
-        return self.model.generation_config
+    def _queue_generation(
+        self, request: GenerateRequest, future: "Future[Generation]", limit: int, limit_reason: str
+    ) -> None:
+        self._queue.put(Sample(request, future, limit, limit_reason))
 
-    def generate(self, request: GenerateRequest) -> "Future[Generation]":
-        """Queue an answer to sample.
-
-        Raises:
-            ValueError: an empty prompt, a token that the model does not have, an option out of range.
-            NeuronSetError: neurons of a model with other layers.
-        """
-        # An error in the engine's thread concerns the whole batch, so all is checked here.
-        check_generate(request, self)
-        room = self.context - len(request.prompt)
-        limit = min(request.max_tokens, room)
-        future: Future[Generation] = Future()
-        if room < 1:
-            future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
-            return future
-        reason = "max_tokens" if limit == request.max_tokens else "model_length"
-        self._queue.put(Sample(request, future, limit, reason))
-        return future
-
-    def capture(self, request: CaptureRequest) -> "Future[Captured]":
-        """Queue a teacher-forced pass.
-
-        Raises:
-            ValueError: an empty region, a position outside the tokens, a token that the model does not have,
-                more tokens than the context holds, an option out of range.
-            NeuronSetError: neurons of a model with other layers.
-        """
-        check_capture(request, self)
-        future: Future[Captured] = Future()
+    def _queue_capture(self, request: CaptureRequest, future: "Future[Captured]") -> None:
         self._queue.put(_Capture(request, future))
-        return future
 
     def call(self, function: Callable[[nn.Module], T]) -> "Future[T]":
         """Run a function of the model in the engine's thread, between steps."""
@@ -216,6 +167,7 @@ class Engine:
         self.model: Any = load_model(
             self.source, revision, dtype, device=device or best_device(), trust_remote_code=trust_remote_code
         )
+        self.generation_config = self.model.generation_config
         self.device: torch.device = self.model.get_input_embeddings().weight.device
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.regions = RegionCapture(self.model)
@@ -231,7 +183,7 @@ class Engine:
             tokenizer=self.tokenizer,
             capture=self.regions,
             sample_cache=_sample_cache(self.model, self.device),
-            end_tokens=end_tokens(self.model.generation_config, self.tokenizer),
+            end_tokens=end_tokens(self.generation_config, self.tokenizer),
             window=getattr(text, "sliding_window", None),
             device=self.device,
         )
@@ -299,11 +251,7 @@ class _Call:
 
 
 def _sample_cache(model: Any, device: torch.device) -> DynamicCache:
-    """The cache that a pass leaves, for its shapes.
-
-    Raises:
-        UnsupportedModelError: a model that keeps something else than keys and values of every layer.
-    """
+    """The cache that a pass leaves, for its shapes; refuses one without keys and values of every token and layer."""
     cache = DynamicCache()
     kind = type(model).__name__
     try:
@@ -319,9 +267,6 @@ def _sample_cache(model: Any, device: torch.device) -> DynamicCache:
             "contributions() and scaled() work without an engine"
         )
     return cache
-
-
-_ENGINES: EngineRegistry[Engine] = EngineRegistry()
 
 
 def get_engine(
@@ -351,16 +296,13 @@ def get_engine(
         UnsupportedModelError: its architecture is not supported.
         ValueError: an unknown dtype.
     """
-    key = (resolve_model(name), revision, dtype, device, threads, deterministic, trust_remote_code)
-    return _ENGINES.get(
-        key,
-        lambda: Engine(
-            name,
-            revision=revision,
-            dtype=dtype,
-            device=device,
-            threads=threads,
-            deterministic=deterministic,
-            trust_remote_code=trust_remote_code,
-        ),
+    return shared_engine(
+        Engine,
+        name,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        deterministic=deterministic,
+        trust_remote_code=trust_remote_code,
     )

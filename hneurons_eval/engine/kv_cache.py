@@ -1,8 +1,7 @@
 """KV cache of a batch whose rows come and go while it decodes.
 
-Every row ends at the same column, so that one step writes one column for all; a row begins where
-its own tokens begin. Copies of other rows, or rows from the end, replace those that leave. The model does
-not see columns before the first token of any row.
+Every row ends at the same column, so that one step writes one column for all; a row begins where its own tokens begin.
+Copies of other rows, or rows from the end, replace those that leave.
 """
 
 from typing import Any
@@ -88,22 +87,16 @@ class KVCache(Cache):
         """Make room for rows that are about to be added.
 
         Args:
-            rows: how many rows there may come to be, those in use, the new ones and their splits.
+            rows: how many rows there may come to be: those in use, the new ones and their splits.
             longest: tokens of the longest new row.
             ahead: how many columns these rows are likely to fill.
 
-        Raises:
-            NotEnoughMemoryError: on a CPU, where they would take more than is free; nothing has changed then.
+        Raises NotEnoughMemoryError: on a CPU, where they would take more than is free; nothing has changed then.
         """
         self._make_room(max(rows, self.rows), longest, ahead)
 
     def add_rows(self, prompts: list[list[KeysAndValues]], lengths: list[int]) -> None:
-        """Add rows, for which room has been reserved.
-
-        Args:
-            prompts: for each new row its segments of states, in order.
-            lengths: tokens of each new row (the sum of its segments).
-        """
+        """Add rows for which room has been reserved: the segments of states of each, and its number of tokens."""
         for row, (segments, length) in enumerate(zip(prompts, lengths, strict=True), start=self.rows):
             column = self.length - length
             # Masked columns must hold numbers all the same: NaN would pass through the mask.
@@ -121,15 +114,10 @@ class KVCache(Cache):
         self._find_first()
 
     def rearrange(self, gone: list[int], copies: list[int]) -> list[tuple[int, int]]:
-        """Drop rows and copy others.
+        """Drop the rows `gone` and copy the rows `copies`, of which none is gone.
 
-        Args:
-            gone: rows to drop.
-            copies: rows to copy, one entry a copy; none of them gone.
-
-        Returns:
-            (new row, old row) of each move: first one pair for each copy, in order, then the rows that
-            moved from the end into holes. All other rows stay where they are.
+        Returns (new row, old row) of each move: first one pair for each copy, in order, then the rows that moved from
+        the end into holes. All other rows stay where they are.
         """
         holes = sorted(gone)
         left = self.rows + len(copies) - len(gone)

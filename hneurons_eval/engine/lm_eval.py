@@ -65,11 +65,7 @@ register_model(NAME)(ScaledLM)
 def run(arguments: Sequence[str]) -> None:
     """Run the harness's command on the model `hneurons`.
 
-    Args:
-        arguments: of `lm_eval`, but for `--model`; long options may be written with hyphens.
-
-    Raises:
-        ValueError: `--model` is given.
+    `arguments` are those of `lm_eval`; long options may be written with hyphens. Raises ValueError: `--model` is given.
     """
     from lm_eval.__main__ import cli_evaluate
 

@@ -12,12 +12,9 @@ _ROWS = 4
 
 
 def logsumexp_and_entropy(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """log sum exp of each row of logits, and the entropy of its softmax in nats: float32 `[rows]` each.
+    """log sum exp of logits `[rows, vocabulary]`, and the entropy of their softmax in nats: float32 `[rows]` each.
 
     In float32 whatever the dtype: in half precision the logsumexp would be off by a hundredth.
-
-    Args:
-        logits: `[rows, vocabulary]`.
     """
     logsumexp = torch.empty(len(logits), device=logits.device)
     entropy = torch.empty(len(logits), device=logits.device)
@@ -36,15 +33,10 @@ def logsumexp_and_entropy(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def final_states(model: Any, wanted: Tensor | None = None) -> Iterator[list[Tensor]]:
-    """The inputs of the output embedding while the block runs, `[batch, tokens, hidden size]`.
+    """The inputs of the output embedding while the block runs: a list of `[batch, tokens, hidden size]`, one a pass.
 
-    Args:
-        model: a transformers causal language model.
-        wanted: bool `[batch, tokens]`: compute logits of these positions alone, so that the model returns
-            `[1, wanted positions, vocabulary]`, row by row.
-
-    Yields:
-        a list, to which each pass adds one tensor; it stays empty where a model has no output embedding.
+    The list stays empty where a model has no output embedding. With `wanted`, bool `[batch, tokens]`, logits of these
+    positions alone are computed: the model returns `[1, wanted positions, vocabulary]`, row by row.
     """
     seen: list[Tensor] = []
     head: nn.Module | None = model.get_output_embeddings()

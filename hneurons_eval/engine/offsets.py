@@ -28,14 +28,9 @@ def tokens_within(offsets: Sequence[tuple[int, int]], text: str) -> int:
 
 
 def sampled_offsets(tokenizer: Any, tokens: Sequence[int], text: str) -> list[tuple[int, int]]:
-    """Characters [start, end) in the answer's text that each sampled token stands for.
+    """Characters [start, end) that each sampled token stands for in `text`, which a stop sequence may have cut short.
 
     Tokens that share a character (bytes of an emoji) all cover it; special tokens cover nothing.
-
-    Args:
-        tokenizer: fast, of the model.
-        tokens: sampled ids.
-        text: what they decode to, perhaps cut short by a stop sequence.
     """
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = encoded["input_ids"]

@@ -1,36 +1,29 @@
 """Options of one request to `hneurons/` or `hneurons-vllm/`, from `extra_body={"hneurons": {...}}`.
 
-They override the model args `neurons`, `alpha` and `risk`, and ask for contributions with `capture`:
-
 ```python
 output = await model.generate(messages, config=GenerateConfig(extra_body={"hneurons": {
     "neurons": "neurons.json",       # file, probe directory, log of `probe`, digest or Hub id; None for none
     "sign": "positive",              # of the weights of the neurons that are scaled: positive, negative, both
     "alpha": 0.0,
-    "capture": {
+    "capture": {                     # contributions
         "span": "rule",              # or "response", or [start, end] in characters of the response
         "question": "...",           # whose echoes in the response the rule leaves out
         "reduce": "mean",            # or "max"
         "response": "Paris",         # optional: nothing is sampled, this text is the answer
     },
+    "risk": {"probe": DIRECTORY, "span": "rule"},  # probability that the answer is hallucinated (`risk.py`)
+    "loglikelihood": "Paris",        # of this text as the answer; nothing is sampled
+    "completion": True,              # continue the messages as a plain text, without the chat template
+    "ahead": [1, 2],                 # seeds with which the very same request will be made again
 }}))
-output.metadata["hneurons"]  # {"contributions": <artifact key>, "span": [0, 5], ...}
+output.metadata["hneurons"]  # {"contributions": <artifact key>, "span": [0, 5], "risk": {...}, ...}
 ```
 
-`"risk": {"probe": DIRECTORY, "span": "rule"}` asks for the probability that the answer is hallucinated, and the
-model arg `risk=DIRECTORY` for that of every answer, whatever task asks; it is in `output.metadata["hneurons"]["risk"]`
-(see `risk.py`). It is always by the baseline model's neurons: an answer that was generated with neurons scaled gets a
-second pass without.
-
-`"loglikelihood": TEXT` asks for the log-probability of a text as the answer, under the request's neurons and alpha;
-nothing is sampled. `output.metadata["hneurons"]` is `{"loglikelihood": float, "tokens": int}`: the sum over the text's
-tokens, in nats, before temperature and without the end of the turn.
-
-`"completion": true` continues the messages as a plain text, without the chat template that the model may have.
-
-`"ahead": [seed, ...]` names the seeds with which the very same request will be made again: those samples
-are generated with this one, so that their common tokens are computed once, and returned when they
-are asked for. Only the time it takes depends on it.
+`neurons`, `alpha` and `risk` override the model args of these names. The risk is always by the baseline model's
+neurons: an answer that was generated with neurons scaled gets a second pass without. `loglikelihood` gives
+`{"loglikelihood": float, "tokens": int}`: the sum over the text's tokens, in nats, under the request's neurons and
+alpha, before temperature and without the end of the turn. Samples `ahead` are generated with this one, so that their
+common tokens are computed once, and returned when they are asked for; only the time it takes depends on it.
 """
 
 from collections.abc import Mapping
@@ -57,11 +50,7 @@ class CaptureSpec:
     response: str | None = None
 
     def find_span(self, response: str) -> tuple[int, int] | None:
-        """Characters of the answer in a response.
-
-        Raises:
-            ValueError: a span that the response does not have.
-        """
+        """Characters of the answer in a response. Raises ValueError: a span that the response does not have."""
         if self.span == "rule":
             # Without the accepted answers: a span cut to the alias where the answer is right, and left
             # longer where it is wrong, would tell the probe the label.
@@ -75,11 +64,7 @@ class CaptureSpec:
 
     @classmethod
     def parse(cls, value: Any) -> "CaptureSpec":
-        """From JSON.
-
-        Raises:
-            ValueError: an unknown key or a value of the wrong kind.
-        """
+        """From JSON. Raises ValueError: an unknown key or a value of the wrong kind."""
         if not isinstance(value, Mapping):
             raise ValueError(f"capture should be an object, found {type(value).__name__}")
         _refuse_unknown(value, ("span", "reduce", "precision", "question", "response"), "capture")
@@ -105,35 +90,20 @@ class CaptureSpec:
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """Options of one request; see the module's docstring.
-
-    Attributes:
-        intervention: neurons to scale.
-        capture: contributions to capture, or None.
-        risk: the probe that judges the answer, or None.
-        ahead: seeds of the samples to generate with this one.
-        loglikelihood: the text whose log-probability is wanted, or None.
-        completion: whether the messages are a plain text to continue.
-    """
+    """Options of one request; see the module's docstring."""
 
     intervention: Intervention = BASELINE
-    capture: CaptureSpec | None = None
-    risk: RiskSpec | None = None
-    ahead: tuple[int, ...] = ()
-    loglikelihood: str | None = None
-    completion: bool = False
+    capture: CaptureSpec | None = None  # contributions to capture, or None
+    risk: RiskSpec | None = None  # the probe that judges the answer, or None
+    ahead: tuple[int, ...] = ()  # seeds of the samples to generate with this one
+    loglikelihood: str | None = None  # the text whose log-probability is wanted, or None
+    completion: bool = False  # whether the messages are a plain text to continue
 
     @classmethod
     def parse(cls, extra_body: Mapping[str, Any] | None, defaults: "RequestOptions", question: str) -> "RequestOptions":
-        """From a request's `extra_body`.
+        """From a request's `extra_body`; `defaults` are those of the model args, `question` is the last user message.
 
-        Args:
-            extra_body: as Inspect's `GenerateConfig` has it.
-            defaults: intervention and risk of the model args.
-            question: the last user message.
-
-        Raises:
-            ValueError: an unknown key, a value of the wrong kind, or options that exclude each other.
+        Raises ValueError: an unknown key, a value of the wrong kind, or options that exclude each other.
         """
         body = (extra_body or {}).get("hneurons", {})
         if not isinstance(body, Mapping):
@@ -167,11 +137,7 @@ class RequestOptions:
         return cls(intervention, capture, risk, tuple(ahead), text, completion)
 
     def check(self, layout: NeuronLayout, model: str) -> None:
-        """Refuse a model that the neurons or the probe are not of.
-
-        Raises:
-            NeuronSetError, ProbeError: says both layouts.
-        """
+        """Refuse a model that the neurons or the probe are not of: NeuronSetError or ProbeError."""
         self.intervention.check(layout, model)
         if self.risk is not None:
             risk_probe(self.risk.probe).check(layout, model)

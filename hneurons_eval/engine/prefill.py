@@ -16,27 +16,16 @@ from hneurons_eval.models.hooks import Scaling, hooked
 
 @dataclass
 class DecodingModel:
-    """A model with everything that decoding needs to know of it.
+    """A model with everything that decoding needs to know of it."""
 
-    Attributes:
-        model: a transformers causal language model.
-        tokenizer: its fast tokenizer.
-        capture: its down projections and their norms.
-        sample_cache: the cache that any pass leaves, for shapes.
-        end_tokens: tokens that end an answer.
-        window: tokens that a sliding window covers, or None.
-        device: of the inputs.
-        groups: layers whose keys and values have one shape, together.
-    """
-
-    model: Any
-    tokenizer: Any
-    capture: RegionCapture
-    sample_cache: DynamicCache
-    end_tokens: frozenset[int]
-    window: int | None
-    device: torch.device
-    groups: list[list[int]] = field(init=False)
+    model: Any  # a transformers causal language model
+    tokenizer: Any  # its fast tokenizer
+    capture: RegionCapture  # its down projections and their norms
+    sample_cache: DynamicCache  # the cache that any pass leaves, for shapes
+    end_tokens: frozenset[int]  # tokens that end an answer
+    window: int | None  # tokens that a sliding window covers, or None
+    device: torch.device  # of the inputs
+    groups: list[list[int]] = field(init=False)  # layers whose keys and values have one shape, together
 
     def __post_init__(self) -> None:
         self.groups = layer_groups(self.sample_cache)
@@ -54,7 +43,7 @@ def prefill(
     Args:
         model: to run.
         prompts: token ids, the shared prefix included.
-        shared: for each prompt the prefix's segment; None where there is no prefix.
+        shared: the prefix's segment for each prompt; None where there is no prefix.
         scaling: factors of the neurons, a row a prompt.
         sums: also sum (`mean`) or maximise (`max`) every neuron's contribution over the tokens.
     """

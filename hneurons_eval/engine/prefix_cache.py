@@ -1,7 +1,7 @@
 """Prefix cache: attention states of prompts, so that ten samples cost one prefill.
 
-Kept per (prompt, intervention), since scaled neurons change the states. The prefix that all prompts of
-a run share (system prompt and template) is kept once per intervention.
+Kept per (prompt, intervention), since scaled neurons change the states. The prefix that all prompts of a run share
+(system prompt and template) is kept once per intervention.
 """
 
 from collections.abc import Callable, Hashable
@@ -18,29 +18,19 @@ MIN_PREFIX = 4
 
 
 class PromptKey(NamedTuple):
-    """Key of a prompt's states, and the sum of contributions to keep with them.
+    """Key of a prompt's states, and the sum of contributions to keep with them."""
 
-    Attributes:
-        tokens: the prompt.
-        scaling: entry of the batch's scaling table.
-        sums: the reduction over the prompt's tokens, or None.
-    """
-
-    tokens: tuple[int, ...]
-    scaling: int
-    sums: Reduce | None = None
+    tokens: tuple[int, ...]  # the prompt
+    scaling: int  # entry of the batch's scaling table
+    sums: Reduce | None = None  # the reduction over the prompt's tokens, or None
 
 
 @dataclass(frozen=True)
 class PrefixSegment:
-    """Result of one pass over a segment of tokens.
+    """Result of one pass over a segment of tokens."""
 
-    Attributes:
-        states: keys and values.
-        sums: sum or maximum of every neuron's contribution over the segment's tokens, float32 `[neurons]`, or None.
-    """
-
-    states: KeysAndValues
+    states: KeysAndValues  # keys and values
+    # Sum or maximum of every neuron's contribution over the segment's tokens, float32 `[neurons]`, or None
     sums: Tensor | None = None
 
     @property
@@ -65,12 +55,7 @@ def common_prefix(prompts: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 class CommonPrefix:
-    """The prefix that the prompts of a run have in common, and its segments.
-
-    Args:
-        window: tokens that the model's sliding window covers, or None.
-        off: share nothing.
-    """
+    """The prefix that the prompts of a run share, and its segments; `window`: tokens of a sliding window, or None."""
 
     def __init__(self, *, window: int | None, off: bool) -> None:
         self._prefix: tuple[int, ...] = ()
@@ -80,9 +65,7 @@ class CommonPrefix:
     def find(self, prompts: list[tuple[int, ...]], longest: int) -> tuple[int, ...]:
         """The prefix to use: the known one, if all prompts begin with it, else the tokens that they have in common.
 
-        Args:
-            prompts: the parts of the sequences that may be shared.
-            longest: tokens of the longest whole sequence.
+        `prompts` are the parts that may be shared, `longest` the tokens of the longest whole sequence.
         """
         # Padding between prefix and rest would shift what a sliding window covers.
         if self._longest is not None and longest >= self._longest:
@@ -105,8 +88,8 @@ class CommonPrefix:
 class PrefixCache:
     """Segments by prompt, up to a number of bytes.
 
-    A full cache adds nothing, since prompts that come round again in the same order would
-    push each other out before they are needed. When its entries are no longer asked for, it is emptied.
+    A full cache adds nothing: prompts that come round again in the same order would push each other out before they are
+    needed. When its entries are no longer asked for, it is emptied.
     """
 
     def __init__(self, max_bytes: int) -> None:

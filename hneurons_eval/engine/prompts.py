@@ -1,7 +1,7 @@
 """Token ids of chat messages: the template applied once, one BOS.
 
-A model without a chat template is a base model: it continues the texts of the messages, joined by blank
-lines. A trailing assistant message is the beginning of the answer.
+A model without a chat template continues the messages' texts, joined by blank lines. A trailing assistant message is
+the beginning of the answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,9 @@ class PromptFormat:
         self.tokenizer = tokenizer
 
     def encode(self, messages: list[ChatMessage], completion: bool = False) -> tuple[int, ...]:
-        """Token ids of a conversation, ready for the answer's first token.
+        """Token ids of a conversation, ready for the answer's first token; `completion`: of a text to continue.
 
-        Args:
-            messages: the conversation.
-            completion: whether it is a text to continue, although there is a chat template.
-
-        Raises:
-            ValueError: no messages, or content that is not text.
+        Raises ValueError: no messages, or content that is not text.
         """
         if not messages:
             raise ValueError("no messages to answer; give at least one")

@@ -60,14 +60,9 @@ MAX_AHEAD = 100_000
 class NeuronsAPI(ModelAPI, Generic[E]):
     """The provider of an engine, which the subclass starts.
 
-    Args:
-        start: starts the engine, or finds the running one; called after all other checks.
-        revision, dtype: of the checkpoint, as the user gave them.
-        risk: directory of a probe that judges every answer, or None.
-        sign: of the weights of the neurons that are scaled: `positive` (the H-neurons), `negative` or `both`.
-
-    Raises:
-        UsageError: alpha without neurons; neurons or a probe that cannot be read or do not fit; what `start` refuses.
+    `start` starts the engine, or finds the running one, after all other checks; the other arguments are those of
+    `HNeuronsAPI`. Raises UsageError: alpha without neurons; neurons or a probe that cannot be read or do not fit; what
+    `start` refuses.
     """
 
     def __init__(

@@ -1,22 +1,20 @@
 """The engines of a process, shared by all who ask for the same one."""
 
 import threading
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hneurons_eval.models.checkpoints import resolve_model
 
 E = TypeVar("E")
+_ENGINES: dict[tuple[Any, ...], Any] = {}
+_LOCK = threading.Lock()
 
 
-class EngineRegistry(Generic[E]):
-    """Engines by everything that tells one from another."""
-
-    def __init__(self) -> None:
-        self._engines: dict[Hashable, E] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, start: Callable[[], E]) -> E:
-        """The engine of a key; `start` makes it on the first call, while other callers wait."""
-        with self._lock:
-            if key not in self._engines:
-                self._engines[key] = start()
-            return self._engines[key]
+def shared_engine(start: Callable[..., E], name: str, *arguments: str | None, **options: Any) -> E:
+    """The engine of these arguments; the first call starts it while other callers wait."""
+    key = (start, resolve_model(name), *arguments, repr(sorted(options.items())))
+    with _LOCK:
+        if key not in _ENGINES:
+            _ENGINES[key] = start(name, *arguments, **options)
+        return _ENGINES[key]

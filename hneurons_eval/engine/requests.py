@@ -19,195 +19,144 @@ FindSpan = Callable[[str], tuple[int, int] | None]
 
 @dataclass(frozen=True)
 class AnswerCapture:
-    """Contributions to capture while an answer is generated.
+    """Contributions to capture while an answer is generated."""
 
-    Attributes:
-        span: finds the answer in the text, once it is complete.
-        reduce: `mean` or `max` over the tokens of a region.
-        other: also capture the regions of all other tokens, of prompt and response, and of the prompt alone.
-        per_token: neurons whose contributions to each token of the response are returned as well.
-    """
-
-    span: FindSpan
-    reduce: Reduce = "mean"
-    other: bool = False
-    per_token: NeuronSet | None = None
+    span: FindSpan  # finds the answer in the text, once it is complete
+    reduce: Reduce = "mean"  # `mean` or `max` over the tokens of a region
+    other: bool = False  # also capture the regions of all other tokens, of prompt and response, and of the prompt alone
+    per_token: NeuronSet | None = None  # neurons whose contributions to each token of the response are returned as well
 
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """One answer to sample.
+    """One answer to sample."""
 
-    Attributes:
-        prompt: token ids, at least one.
-        max_tokens: most tokens to sample.
-        sampling: temperature, top_k and top_p.
-        seed: of this request.
-        sample: number of this sample among several of one request.
-        stop: the answer ends before the first of these texts.
-        top_logprobs: number of alternatives to report for each token; None reports no log-probabilities.
-        intervention: neurons to scale.
-        capture: contributions to capture meanwhile.
-    """
-
-    prompt: tuple[int, ...]
-    max_tokens: int
+    prompt: tuple[int, ...]  # token ids, at least one
+    max_tokens: int  # most tokens to sample
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    seed: int = 0
-    sample: int = 0
-    stop: tuple[str, ...] = ()
+    seed: int = 0  # of this request
+    sample: int = 0  # number of this sample among several of one request
+    stop: tuple[str, ...] = ()  # the answer ends before the first of these texts
+    # Number of alternatives to report for each token; None reports no log-probabilities
     top_logprobs: int | None = None
     intervention: Intervention = BASELINE
-    capture: AnswerCapture | None = None
+    capture: AnswerCapture | None = None  # contributions to capture meanwhile
 
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A sampled token, the log-probability the model gave it, and alternatives; all before temperature.
+    """A sampled token, the log-probability the model gave it, and alternatives; all before temperature."""
 
-    Attributes:
-        token: its id.
-        logprob: in nats.
-        entropy: of the softmax at temperature 1, before top-k and top-p, in nats; NaN where an engine has it for
-            captures only.
-        top: the likeliest tokens with their log-probabilities.
-    """
-
-    token: int
-    logprob: float
+    token: int  # its id
+    logprob: float  # in nats
+    # Of the softmax at temperature 1, before top-k and top-p, in nats; NaN where an engine has it for captures only
     entropy: float
-    top: tuple[tuple[int, float], ...] = ()
+    top: tuple[tuple[int, float], ...] = ()  # the likeliest tokens with their log-probabilities
 
 
 @dataclass(frozen=True)
 class CapturedAnswer:
-    """Contributions captured while an answer was generated.
+    """Contributions captured while an answer was generated."""
 
-    Attributes:
-        response_tokens: number of sampled tokens that make up the text.
-        span: characters of the answer in the text, or None where there is none.
-        answer: numbers of the answer's tokens among the sampled ones.
-        contributions: float32 `[regions, neurons]`: the answer and, if asked for, all other tokens and the prompt;
-            None without a span. The other tokens are those of prompt and text, as in a pass over both.
-        hidden: float32 `[hidden size]`, mean over the answer's tokens of the final hidden state (the input of the
-            output embedding); None without a span, or where the model shows none.
-        per_token: float32 `[response tokens, neurons]`, contributions of the neurons of `AnswerCapture.per_token`, in
-            the order of their set; None without a span or such neurons.
-    """
-
-    response_tokens: int
-    span: tuple[int, int] | None
-    answer: tuple[int, ...]
+    response_tokens: int  # number of sampled tokens that make up the text
+    span: tuple[int, int] | None  # characters of the answer in the text, or None where there is none
+    answer: tuple[int, ...]  # numbers of the answer's tokens among the sampled ones
+    # float32 `[regions, neurons]`: the answer and, if asked for, all other tokens and the prompt; None without a span.
+    # The other tokens are those of prompt and text, as in a pass over both.
     contributions: np.ndarray | None = field(compare=False)
+    # float32 `[hidden size]`, mean over the answer's tokens of the final hidden state (the input of the output
+    # embedding); None without a span, or where the model shows none
     hidden: np.ndarray | None = field(default=None, compare=False)
+    # float32 `[response tokens, neurons]`, contributions of the neurons of `AnswerCapture.per_token`, in the order of
+    # their set; None without a span or such neurons
     per_token: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A sampled answer.
+    """A sampled answer."""
 
-    Attributes:
-        tokens: sampled ids, the end-of-text token included.
-        text: decoded, without special tokens and without the stop sequence.
-        stop_reason: `stop` (end of text or a stop sequence), `max_tokens`, or `model_length` (context full).
-        logprobs: of each sampled token, if asked for.
-        captured: contributions, if asked for and anything was sampled.
-    """
-
-    tokens: tuple[int, ...]
-    text: str
-    stop_reason: str
-    logprobs: tuple[TokenLogprob, ...] | None
-    captured: CapturedAnswer | None = None
+    tokens: tuple[int, ...]  # sampled ids, the end-of-text token included
+    text: str  # decoded, without special tokens and without the stop sequence
+    stop_reason: str  # `stop` (end of text or a stop sequence), `max_tokens`, or `model_length` (context full)
+    logprobs: tuple[TokenLogprob, ...] | None  # of each sampled token, if asked for
+    captured: CapturedAnswer | None = None  # contributions, if asked for and anything was sampled
 
 
 @dataclass(frozen=True)
 class CaptureRequest:
-    """Contributions over regions of a token sequence that is given.
+    """Contributions over regions of a token sequence that is given."""
 
-    Attributes:
-        tokens: prompt and response.
-        regions: for each region the positions of its tokens.
-        reduce: `mean` or `max`.
-        response_from: position at which the response begins. Log-probabilities, entropies and the hidden state are
-            of its tokens; None reports none.
-        intervention: neurons to scale.
-        per_token: neurons whose contributions to each token of the response are returned as well.
-    """
-
-    tokens: tuple[int, ...]
-    regions: tuple[tuple[int, ...], ...]
+    tokens: tuple[int, ...]  # prompt and response
+    regions: tuple[tuple[int, ...], ...]  # for each region the positions of its tokens
     reduce: Reduce = "mean"
+    # Position at which the response begins. Log-probabilities, entropies and the hidden state are of its tokens; None
+    # reports none.
     response_from: int | None = None
     intervention: Intervention = BASELINE
-    per_token: NeuronSet | None = None
+    per_token: NeuronSet | None = None  # neurons whose contributions to each token of the response are returned as well
 
 
 @dataclass(frozen=True)
 class Captured:
-    """The result of a teacher-forced pass.
+    """The result of a teacher-forced pass."""
 
-    Attributes:
-        contributions: float32 `[regions, neurons]`.
-        logprobs: float32, of each token of the response in nats; None where no response was named. The first token
-            of a sequence has none.
-        entropies: float32, of the distribution before each of these tokens, in nats.
-        hidden: float32 `[hidden size]`, mean over the first region's tokens of the final hidden state; None where
-            that region reaches outside the response, or the model shows none.
-        per_token: float32 `[response tokens, neurons]`, in the order of the set; None without `per_token` neurons.
-    """
-
-    contributions: np.ndarray
+    contributions: np.ndarray  # float32 `[regions, neurons]`
+    # float32, of each token of the response in nats; None where no response was named. The first token of a sequence
+    # has none.
     logprobs: np.ndarray | None
-    entropies: np.ndarray | None = None
+    entropies: np.ndarray | None = None  # float32, of the distribution before each of these tokens, in nats
+    # float32 `[hidden size]`, mean over the first region's tokens of the final hidden state; None where that region
+    # reaches outside the response, or the model shows none
     hidden: np.ndarray | None = None
+    # float32 `[response tokens, neurons]`, in the order of the set; None without `per_token` neurons
     per_token: np.ndarray | None = None
 
 
 class NeuronEngine(Protocol):
-    """An engine: `engine.Engine` on transformers, `vllm.engine.VLLMEngine` on vLLM.
+    """An engine: `engine.Engine` on transformers, `vllm.engine.VLLMEngine` on vLLM."""
 
-    Attributes:
-        name: of the model, as the caller gave it.
-        source: the directory or Hub id that it stands for.
-        fingerprint: identity of the checkpoint's content.
-        tokenizer: its fast tokenizer.
-        layout: its neurons.
-        context: most tokens a sequence may have.
-        vocabulary: number of tokens the model has.
-        dtype: of the weights.
-    """
-
-    name: str
-    source: str
-    fingerprint: str
-    tokenizer: Any
+    name: str  # of the model, as the caller gave it
+    source: str  # the directory or Hub id that it stands for
+    fingerprint: str  # identity of the checkpoint's content
+    tokenizer: Any  # a fast one
     layout: NeuronLayout
-    context: int
-    vocabulary: int
-    dtype: str
-
-    @property
-    def generation_config(self) -> Any:
-        """The checkpoint's generation settings."""
-        ...
+    context: int  # most tokens a sequence may have
+    vocabulary: int  # number of tokens the model has
+    dtype: str  # of the weights
+    generation_config: Any  # the checkpoint's generation settings
 
     def generate(self, request: GenerateRequest) -> "Future[Generation]":
         """Queue an answer to sample; errors as `check_generate`."""
-        ...
+        check_generate(request, self)
+        future: Future[Generation] = Future()
+        room = self.context - len(request.prompt)
+        if room < 1:
+            future.set_result(Generation((), "", "model_length", () if request.top_logprobs is not None else None))
+        else:
+            reason = "max_tokens" if request.max_tokens <= room else "model_length"
+            self._queue_generation(request, future, min(request.max_tokens, room), reason)
+        return future
 
     def capture(self, request: CaptureRequest) -> "Future[Captured]":
         """Queue a teacher-forced pass; errors as `check_capture`."""
-        ...
+        check_capture(request, self)
+        future: Future[Captured] = Future()
+        self._queue_capture(request, future)
+        return future
+
+    def _queue_generation(
+        self, request: GenerateRequest, future: "Future[Generation]", limit: int, limit_reason: str
+    ) -> None: ...
+
+    def _queue_capture(self, request: CaptureRequest, future: "Future[Captured]") -> None: ...
 
 
 def check_generate(request: GenerateRequest, engine: NeuronEngine) -> None:
     """Refuse a request that an engine cannot sample, before it shares a batch with others.
 
-    Raises:
-        ValueError: an empty prompt, a token that the model does not have, an option out of range.
-        NeuronSetError: neurons of a model with other layers.
+    Raises ValueError: an empty prompt, a token that the model does not have, an option out of range; NeuronSetError:
+    neurons of a model with other layers.
     """
     if not request.prompt:
         raise ValueError("the prompt has no tokens; give at least one")
@@ -228,10 +177,8 @@ def check_generate(request: GenerateRequest, engine: NeuronEngine) -> None:
 def check_capture(request: CaptureRequest, engine: NeuronEngine) -> None:
     """Refuse a teacher-forced pass that an engine cannot run.
 
-    Raises:
-        ValueError: an empty region, a position outside the tokens, a token that the model does not have,
-            more tokens than the context holds, an option out of range.
-        NeuronSetError: neurons of a model with other layers.
+    Raises ValueError: an empty region, a position outside the tokens, a token that the model does not have, more tokens
+    than the context holds, an option out of range; NeuronSetError: neurons of a model with other layers.
     """
     _check_tokens(request.tokens, engine)
     request.intervention.check(engine.layout, engine.name)

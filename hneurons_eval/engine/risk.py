@@ -41,19 +41,12 @@ NO_SPAN, NO_TEXT, TOO_LONG = "no answer span", "empty answer", "longer than the 
 
 @dataclass(frozen=True)
 class RiskSpec:
-    """`risk` in a request's `extra_body`.
+    """`risk` in a request's `extra_body`."""
 
-    Attributes:
-        probe: directory of the probe.
-        span: where the answer stands in the response: `rule`, or `response` for all of it.
-        question: whose echoes in the response the rule leaves out; None: the last user message.
-        response: a given answer; None: the one that is sampled.
-    """
-
-    probe: str
-    span: str = "rule"
-    question: str | None = None
-    response: str | None = None
+    probe: str  # directory of the probe
+    span: str = "rule"  # where the answer stands in the response: `rule`, or `response` for all of it
+    question: str | None = None  # whose echoes in the response the rule leaves out; None: the last user message
+    response: str | None = None  # a given answer; None: the one that is sampled
 
     def find_span(self, response: str) -> tuple[int, int] | None:
         """Characters of the answer in a response."""
@@ -67,11 +60,7 @@ class RiskSpec:
 
     @classmethod
     def parse(cls, value: Any) -> "RiskSpec":
-        """From JSON.
-
-        Raises:
-            ValueError: an unknown key or a value of the wrong kind.
-        """
+        """From JSON. Raises ValueError: an unknown key or a value of the wrong kind."""
         if not isinstance(value, Mapping):
             raise ValueError(f"risk should be an object, found {type(value).__name__}")
         known = ("probe", "span", "question", "response")
@@ -88,28 +77,17 @@ class RiskSpec:
 
 @dataclass(frozen=True, eq=False)
 class RiskProbe:
-    """A probe that judges answers. Use `risk_probe`, which keeps those that were read.
+    """A probe that judges answers. Use `risk_probe`, which keeps those that were read."""
 
-    Attributes:
-        probe: the classifier.
-        directory: where it is.
-        digest: 16 hexadecimal digits of the hash of its weights.
-        reduce: over a region's tokens, as it was trained.
-        nonzero: the neurons that have a weight; None for an L2 probe, which judges no single tokens.
-    """
-
-    probe: Probe
-    directory: str
-    digest: str
-    reduce: Reduce
+    probe: Probe  # the classifier
+    directory: str  # where it is
+    digest: str  # 16 hexadecimal digits of the hash of its weights
+    reduce: Reduce  # over a region's tokens, as it was trained
+    # The neurons that have a weight; None for an L2 probe, which judges no single tokens
     nonzero: NeuronSet | None = field(repr=False)
 
     def check(self, layout: NeuronLayout, model: str = "the model") -> None:
-        """Refuse a model with other layers than the probe's.
-
-        Raises:
-            ProbeError: says both.
-        """
+        """Refuse a model with other layers than the probe's. Raises ProbeError: says both."""
         if tuple(self.probe.widths) != layout.widths:
             raise ProbeError(
                 f"the probe {self.directory} is of a model with {NeuronLayout(tuple(self.probe.widths))}, "
@@ -121,11 +99,7 @@ class RiskProbe:
         return AnswerCapture(spec.find_span, self.reduce, per_token=self.nonzero)
 
     def token_logits(self, per_token: np.ndarray) -> np.ndarray:
-        """The probe's log-odds at single tokens: float64 `[tokens]`.
-
-        Args:
-            per_token: contributions of the neurons in `nonzero`, `[tokens, neurons]`.
-        """
+        """The probe's log-odds, float64 `[tokens]`, from contributions `[tokens, neurons in nonzero]`."""
         assert self.nonzero is not None
         flat = self.nonzero.flat(NeuronLayout(self.probe.widths))
         return per_token.astype(np.float64) @ self.probe.coef_[flat] + self.probe.intercept_
@@ -182,9 +156,7 @@ class RiskProbe:
 class GivenAnswer:
     """The risk of a text as the answer to a prompt, from one teacher-forced pass of the baseline model.
 
-    Attributes:
-        request: the pass to run; None where there is nothing to judge.
-        found: the record without it.
+    `request` is the pass to run, None where there is nothing to judge; `found` is the record without it.
     """
 
     def __init__(
@@ -221,9 +193,7 @@ class GivenAnswer:
 def risk_probe(reference: str) -> RiskProbe:
     """The probe that a reference names (see `artifacts.references`); a directory is read again where it was rewritten.
 
-    Raises:
-        UsageError: none, or one that cannot be read.
-        ProbeError: one that names no way of reducing that there is.
+    Raises UsageError: none, or one that cannot be read; ProbeError: trained with an unknown reduction.
     """
     if not os.path.isfile(os.path.join(reference, PROBE)):
         reference = str(resolve_probe(reference).directory)

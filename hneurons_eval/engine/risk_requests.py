@@ -16,12 +16,9 @@ DECISIONS = "abstain_when_risky"
 
 
 def find_risk_probe(reference: str) -> "RiskProbe":
-    """The probe that a reference names.
+    """The probe that a reference names, checked against the model that is being evaluated, if there is one already.
 
-    Where a model is being evaluated already, the probe has to fit it; otherwise this shows at the first answer.
-
-    Raises:
-        UsageError: none is named, it cannot be read, or it is of a model with other layers.
+    Raises UsageError: none is named, it cannot be read, or it is of a model with other layers.
     """
     from hneurons_eval.engine.risk import risk_probe
 
@@ -51,8 +48,7 @@ async def risk_of_answer(
 ) -> dict[str, Any]:
     """The risk of the last answer: captured while it was generated, else from a pass over prompt and answer.
 
-    Raises:
-        UsageError: the evaluated model is not of `hneurons/`, or the probe is of a model with other layers.
+    Raises UsageError: the evaluated model is not of `hneurons/`, or the probe is of a model with other layers.
     """
     before, text, calls_tools = answer_of(messages, output)
     if calls_tools:

@@ -1,14 +1,12 @@
 """Sampling of the next token, by each sample's own options and noise, independent of the rest of the batch.
 
-A token is sampled by an exponential race (the Gumbel-max trick without its logarithms): each candidate with weight
-`w = exp((logit - highest) / temperature)` gets noise `E` from the exponential distribution, and the largest `w / E`
-wins, which happens with probability `w / sum(w)`. The noise is a hash of seed, number of the sample, prompt, position
-and token id. So rounding of the logits, which depends on the shape of the batch, changes a token only where the two
-best candidates are within rounding of each other.
+A token is sampled by an exponential race (the Gumbel-max trick without its logarithms): a candidate of weight `w =
+exp((logit - highest) / temperature)` gets noise `E` from the exponential distribution, and the largest `w / E` wins,
+with probability `w / sum(w)`. The noise is a hash of seed, sample, prompt, position and token id, so rounding of the
+logits changes a token only where the two best candidates are within rounding of each other.
 
-Without top_k and top_p two races are run instead of one over the whole vocabulary: between blocks of 256 token ids by
-their summed weights, then between the tokens of the block that won. That is the same distribution, and needs some 450
-noise values in place of one for each token id.
+Without top_k and top_p two races replace the one over the whole vocabulary: between blocks of 256 token ids by their
+summed weights, then within the block that won. The distribution is the same, with some 450 noise values in all.
 """
 
 import hashlib
@@ -33,19 +31,11 @@ _GOLDEN, _MIX_1, _MIX_2 = (value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF5
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Temperature, top_k and top_p.
+    """Temperature, top_k and top_p. Raises ValueError: an option out of range."""
 
-    Attributes:
-        temperature: 0 takes the most likely token.
-        top_k: keep this many most likely tokens; None keeps all.
-        top_p: keep the smallest set of most likely tokens that holds this probability; None keeps all.
-
-    Raises:
-        ValueError: an option out of range.
-    """
-
-    temperature: float = 0.0
-    top_k: int | None = None
+    temperature: float = 0.0  # 0 takes the most likely token
+    top_k: int | None = None  # keep this many most likely tokens; None keeps all
+    # Keep the smallest set of most likely tokens that holds this probability; None keeps all
     top_p: float | None = None
 
     def __post_init__(self) -> None:
@@ -71,14 +61,10 @@ def noise_key(key: bytes, position: int) -> int:
 
 
 def exponential_noise(keys: Tensor, tokens: Tensor) -> Tensor:
-    """Exponentially distributed noise of each token id under each key: SplitMix64, then the inverse CDF.
+    """Exponential noise of each token id under each key: float32 `[samples, candidates]`, above 0 and finite.
 
-    Args:
-        keys: int64 `[samples]`, from `noise_key`.
-        tokens: int64 `[candidates]`, or `[samples, candidates]` where each sample has its own.
-
-    Returns:
-        float32 `[samples, candidates]`, above 0 and finite.
+    SplitMix64, then the inverse CDF. `keys` are int64 `[samples]`, from `noise_key`; `tokens` int64 `[candidates]`, or
+    `[samples, candidates]` where each sample has its own.
     """
     bits = keys[:, None] + tokens * _GOLDEN  # int64 products wrap around
     bits = (bits ^ ((bits >> 30) & 0x3FFFFFFFF)) * _MIX_1  # the masks make these shifts those of unsigned numbers
@@ -123,11 +109,7 @@ def choose(
 
 
 def _sample(logits: Tensor, option: SamplingOptions, keys: Tensor, rows: Tensor) -> Tensor:
-    """Tokens int64 `[samples]` for keys `[samples]`, each from its own of the rows `[rows, vocabulary]`.
-
-    Args:
-        rows: int64 `[samples]`, on the CPU.
-    """
+    """Tokens int64 `[samples]` for keys `[samples]`, each from its own of the rows (int64 `[samples]`, on the CPU)."""
     vocabulary = logits.shape[-1]
     top_k = min(option.top_k or vocabulary, vocabulary)
     top_p = option.top_p if option.top_p is not None and option.top_p < 1 else None

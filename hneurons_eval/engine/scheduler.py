@@ -21,22 +21,15 @@ from hneurons_eval.engine.sampling import row_key
 
 @dataclass
 class Sample:
-    """An answer that is being sampled.
-
-    Attributes:
-        request: the request.
-        future: of the result.
-        limit: most tokens to sample.
-        limit_reason: the stop reason there.
-        ending: text and stop reason, once they are known and the last token's contributions are still to come.
-    """
+    """An answer that is being sampled."""
 
     request: GenerateRequest
-    future: "Future[Generation]"
-    limit: int
-    limit_reason: str
+    future: "Future[Generation]"  # of the result
+    limit: int  # most tokens to sample
+    limit_reason: str  # the stop reason there
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    # Text and stop reason, once they are known and the last token's contributions are still to come
     ending: tuple[str, str] | None = None
     key: bytes = b""
 
@@ -50,23 +43,14 @@ class Sample:
 
 @dataclass
 class RunningSequence:
-    """A row of the KV cache and its samples.
+    """A row of the KV cache and its samples."""
 
-    Attributes:
-        samples: at least one.
-        key: their prompt and scaling.
-        length: tokens whose states are in the cache.
-        last: the token to feed next.
-        activations: of the tokens fed since the prefill, if any sample captures.
-        prompt_sums: of the contributions over each segment of the prompt, where a sample captures them.
-    """
-
-    samples: list[Sample]
-    key: PromptKey
-    length: int
-    last: int
-    activations: Activations
-    prompt_sums: list[Tensor]
+    samples: list[Sample]  # at least one
+    key: PromptKey  # their prompt and scaling
+    length: int  # tokens whose states are in the cache
+    last: int  # the token to feed next
+    activations: Activations  # of the tokens fed since the prefill, if any sample captures
+    prompt_sums: list[Tensor]  # of the contributions over each segment of the prompt, where a sample captures them
 
     @property
     def captures(self) -> bool:
@@ -121,23 +105,14 @@ class WaitingSamples:
 
 @dataclass
 class MemoryPlan:
-    """Memory estimate of a batch, in which each sample has as many columns as the longest.
+    """Memory estimate of a batch, in which each sample has as many columns as the longest."""
 
-    Attributes:
-        token_bytes: of one token's keys and values.
-        record_bytes: of one token's z.
-        likely: expected tokens of an answer, where its limit allows them.
-        columns: of the longest sample so far.
-        rows: samples so far.
-        records: bytes of their z.
-    """
-
-    token_bytes: int
-    record_bytes: int
-    likely: int
-    columns: int
-    rows: int = 0
-    records: int = 0
+    token_bytes: int  # of one token's keys and values
+    record_bytes: int  # of one token's z
+    likely: int  # expected tokens of an answer, where its limit allows them
+    columns: int  # of the longest sample so far
+    rows: int = 0  # samples so far
+    records: int = 0  # bytes of their z
 
     def add(self, sample: Sample, number: int = 1) -> None:
         """Count a number of samples like this one."""

@@ -21,29 +21,17 @@ REGIONS = ("answer", "other", "prompt")
 
 @dataclass(frozen=True)
 class StoredAnswer:
-    """One answer, given or sampled.
+    """One answer, given or sampled."""
 
-    Attributes:
-        engine: its model's.
-        model: name of the model.
-        spec: the request's capture options.
-        intervention: under which the contributions are.
-        prompt: token ids.
-        tokens: ids of the response.
-        response: its text.
-        span: characters of the answer in the response, or None.
-        answer: numbers of the answer's tokens among `tokens`.
-    """
-
-    engine: NeuronEngine
-    model: str
-    spec: CaptureSpec
-    intervention: Intervention
-    prompt: tuple[int, ...]
-    tokens: tuple[int, ...]
-    response: str
-    span: tuple[int, int] | None
-    answer: tuple[int, ...]
+    engine: NeuronEngine  # its model's
+    model: str  # name of the model
+    spec: CaptureSpec  # the request's capture options
+    intervention: Intervention  # under which the contributions are
+    prompt: tuple[int, ...]  # token ids
+    tokens: tuple[int, ...]  # ids of the response
+    response: str  # its text
+    span: tuple[int, int] | None  # characters of the answer in the response, or None
+    answer: tuple[int, ...]  # numbers of the answer's tokens among `tokens`
 
     @property
     def request(self) -> CaptureRequest:
@@ -108,10 +96,8 @@ class StoredAnswer:
     ) -> Mapping[str, np.ndarray]:
         """Store the row; its extras.
 
-        Args:
-            contributions: float32 `[regions, neurons]`.
-            logprobs, entropies: float32, of each token of the response.
-            hidden: float32 `[hidden size]`, or None.
+        `contributions` are float32 `[regions, neurons]`, `logprobs` and `entropies` float32 of each token of the
+        response.
         """
         extras = {"logprobs": logprobs, "entropies": entropies} | ({} if hidden is None else {"hidden": hidden})
         about = {
@@ -127,7 +113,6 @@ class StoredAnswer:
         return extras
 
     def _store(self) -> ContributionStore:
-        """Where contributions of this kind are kept."""
         spec = self.spec
         kind = StoreSpec(self.engine.fingerprint, self.engine.layout.widths, REGIONS, spec.reduce, spec.precision)
         return open_store(stores_root() / kind.digest, kind)

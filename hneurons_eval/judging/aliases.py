@@ -172,10 +172,10 @@ def find_aliases(text: Text, aliases: Sequence[Alias]) -> dict[tuple[int, int], 
             if at in starts:
                 end = at + len(alias.stem)
                 j = ends.get(end)
-                if j is None and alias.plural:
-                    j = ends.get(end + 1) if compact[end] == "s" else None
-                    if j is None and compact[end - 1] in "osxzh" and compact.startswith("es", end):
-                        j = ends.get(end + 2)
+                if j is None and alias.plural and compact[end] == "s":
+                    j = ends.get(end + 1)
+                if j is None and alias.plural and compact[end - 1] in "osxzh" and compact.startswith("es", end):
+                    j = ends.get(end + 2)
                 if j is not None and _stands_alone(text, starts[at], j, alias):
                     found.setdefault((starts[at], j), len(alias.stem))
             at = compact.find(alias.stem, at + 1)

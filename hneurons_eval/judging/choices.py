@@ -29,10 +29,7 @@ def parse_choice(text: str, choices: Mapping[str, str]) -> str | None:
     The last stated answer decides ("The answer is B", "\\boxed{D}"). Without one, it is the label at the beginning or
     the end of the reply ("(B)", "B) Paris", "Based on the context, C"), else the only option whose whole text occurs.
     None for words that begin with a label's letter, "A dog", "A or B", "not A", and a label with another option's text.
-
-    Args:
-        text: the reply.
-        choices: the options' texts by label.
+    `choices` are the options' texts by label.
 
     Raises:
         ValueError: choices is empty.

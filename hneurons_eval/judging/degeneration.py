@@ -81,18 +81,13 @@ def is_degenerate(response: str, asked: str) -> bool:
 
 def _script(text: str) -> str | None:
     """The script of most letters; None for fewer than four letters."""
-    counts: Counter[str] = Counter()
-    for c in text[:4000]:
-        if c.isalpha():
-            name = unicodedata.name(c, "")
-            first = name.split(" ", 1)[0]
-            # Japanese and Chinese share characters; together they are one script here.
-            counts["CJK" if first in ("CJK", "HIRAGANA", "KATAKANA") else first] += 1
-    total = counts.total()
-    if total < 4:
+    names = [unicodedata.name(c, "").split(" ", 1)[0] for c in text[:4000] if c.isalpha()]
+    if len(names) < 4:
         return None
+    # Japanese and Chinese share characters; together they are one script here.
+    counts = Counter("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
     script, number = counts.most_common(1)[0]
-    return script if 2 * number > total else "MIXED"
+    return script if 2 * number > len(names) else "MIXED"
 
 
 def _language(text: str, min_words: int = MIN_WORDS) -> str | None:

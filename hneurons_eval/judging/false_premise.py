@@ -63,16 +63,11 @@ _EMPTY = frozenset(
 
 
 def judge_premise(question: str, response: str) -> PremiseVerdict:
-    """Verdict on a response to a question with a possibly false premise.
-
-    Args:
-        question: the question.
-        response: the model's text.
-    """
+    """Verdict on a response to a question with a possibly false premise."""
     text = response.translate(PLAIN_APOSTROPHES)
     if not lexical_words(text):
         return "not_attempted"
-    subject = _stems(question)
+    subject = set(_stems(question))
     for number, (start, end) in enumerate(islice(sentences(text), SENTENCES)):
         sentence = text[start:end]
         if _OF_THE_QUESTION.search(sentence):
@@ -85,14 +80,14 @@ def judge_premise(question: str, response: str) -> PremiseVerdict:
                 return "refuted"
             # "It was not a traditional typewriter" denies "traditional"; "do not run on petrol" denies "petrol".
             reach = 1 if denial["copula"] or denial["short"] else 3
-            denied = [_stem(word.text) for word in lexical_words(clause[denial.end() :]) if word.text not in _EMPTY]
-            if subject.intersection(denied[:reach]) and not is_refusal(response):
+            denied = _stems(clause[denial.end() :])[:reach]
+            if subject.intersection(denied) and not is_refusal(response):
                 return "refuted"
     return "not_attempted" if is_refusal(response) else "accepted"
 
 
-def _stems(text: str) -> set[str]:
-    return {_stem(word.text) for word in lexical_words(text) if word.text not in _EMPTY}
+def _stems(text: str) -> list[str]:
+    return [_stem(word.text) for word in lexical_words(text) if word.text not in _EMPTY]
 
 
 def _stem(word: str) -> str:

@@ -77,10 +77,7 @@ class GraderVerdicts:
         """A model's verdict, or `unparsed`, and its reply.
 
         Unreadable replies are kept too, since a greedy grader would repeat them. Nothing is kept after an error or a
-        cancellation; whoever waits for the same verdict then asks again.
-
-        Raises:
-            Exception: see `ask_grader`.
+        cancellation; whoever waits for the same verdict then asks again. Errors are those of `ask_grader`.
         """
         key = (model.api, json.dumps(list(parts.items())))
         if key in self._known:
@@ -112,11 +109,6 @@ async def ask_grader(model: Model, prompt: GraderPrompt, parts: Mapping[str, str
 
     The token limit is the provider's own, since reasoning models think before they call. Only UNFORCED providers get
     a limit here, because nothing else stops a rambling model. Settings of the role itself take precedence.
-
-    Args:
-        model: the grader.
-        prompt: instructions and tool.
-        parts: the texts to show, by name; they are quoted as data.
 
     Raises:
         Exception: the provider's, after Inspect's own retries and every form.
@@ -226,15 +218,10 @@ def argument_of(calls: Sequence[ToolCall], tool: str, parameter: str) -> str | N
     None unless it is certain: there is a call, and every call names the tool, could be parsed, has this argument
     alone, and passes the same text.
     """
-    given: set[str] = set()
-    for call in calls:
-        if call.function != tool or call.parse_error or call.arguments.keys() != {parameter}:
-            return None
-        value = call.arguments[parameter]
-        if not isinstance(value, str):
-            return None
-        given.add(value)
-    return given.pop() if len(given) == 1 else None
+    if any(call.function != tool or call.parse_error or call.arguments.keys() != {parameter} for call in calls):
+        return None
+    values = [call.arguments[parameter] for call in calls]
+    return values[0] if values and isinstance(values[0], str) and values.count(values[0]) == len(values) else None
 
 
 def described(output: ModelOutput) -> str:

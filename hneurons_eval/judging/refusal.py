@@ -107,9 +107,9 @@ def is_refusal(response: str) -> bool:
 def refused_parts(response: str) -> list[tuple[int, int]]:
     """The clauses that refuse, as character ranges."""
     plain = response.translate(PLAIN_APOSTROPHES)
-    result: list[tuple[int, int]] = []
     if not _CUE_WORD.search(plain):
-        return result
+        return []
+    result: list[tuple[int, int]] = []
     for start, end in sentences(response):
         m = _CUE.search(plain[start:end])
         if m is None or _is_title(m[0]):

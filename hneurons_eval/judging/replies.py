@@ -39,11 +39,8 @@ def parse_label(text: str, labels: Sequence[str], key: str = "verdict") -> str:
             reply = json.loads(text, object_pairs_hook=_unique)
         except (ValueError, RecursionError):
             return "unparsed"
-        if not isinstance(reply, dict) or not reply.keys() <= {key, "reason"}:
-            return "unparsed"
-        if not isinstance(reply.get(key), str) or not isinstance(reply.get("reason", ""), str):
-            return "unparsed"
-        return _label(reply[key], labels)
+        readable = reply.keys() <= {key, "reason"} and isinstance(reply.get("reason", ""), str)
+        return _label(reply[key], labels) if readable and isinstance(reply.get(key), str) else "unparsed"
     text = text.strip(_DECORATION)
     return _label(text.removesuffix(".").rstrip(_DECORATION), labels)
 

@@ -14,14 +14,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
-from hneurons_eval.judging.aliases import (
-    Text,
-    characters,
-    compile_aliases,
-    find_aliases,
-    is_negated,
-    is_whole_alias,
-)
+from hneurons_eval.judging.aliases import Text, characters, compile_aliases, find_aliases, is_negated, is_whole_alias
 from hneurons_eval.judging.refusal import is_refusal, refused_parts
 from hneurons_eval.judging.sentences import CLAUSE_END, core, sentences
 from hneurons_eval.judging.words import ARTICLES, lexical_words, word_list
@@ -43,11 +36,7 @@ def normalise(text: str) -> str:
 
 
 def judge_by_rule(response: str, aliases: Sequence[str]) -> Verdict:
-    """Verdict on a response, given the accepted answers.
-
-    Args:
-        response: the model's text.
-        aliases: the accepted answers, at least one.
+    """Verdict on a response, given the accepted answers, at least one.
 
     Returns:
         "correct" if the response asserts an alias: it occurs as whole words, outside questions and refusals, not
@@ -75,8 +64,7 @@ def judge_by_rule(response: str, aliases: Sequence[str]) -> Verdict:
     found = find_aliases(text, compile_aliases(tuple(aliases)))
     if not found:
         return "not_attempted" if is_refusal(said) else "incorrect"
-    covered = len(text.words) == max(j - i for i, j in found)
-    if covered:  # the response is the alias
+    if len(text.words) == max(j - i for i, j in found):  # the response is the alias
         return "correct"
     refused = refused_parts(said)
     announced = _announced(said)
@@ -131,7 +119,7 @@ def _is_asked(response: str, start: int, end: int) -> bool:
     if "?" not in response[end:] and not re.match(r"\s*(?:question|q)\s*:", response, re.IGNORECASE):
         return False
     stop = re.compile(r"[?!\n]|\.(?=\s)").search(response, end)
-    if (stop is not None and stop[0] != "?") or stop is None:
+    if stop is None or stop[0] != "?":
         line = response.rfind("\n", 0, start) + 1
         return re.match(r"\s*(?:question|q)\s*:", response[line:start], re.IGNORECASE) is not None
     begin = max(response.rfind(c, 0, start) for c in ".?!\n") + 1
@@ -183,9 +171,8 @@ def _is_undecided(text: Text, asserted: list[tuple[int, int]]) -> bool:
                 return True
     for start, end in _listed(text, asserted):
         start, end = core(source, start, end)
-        items = [(m, n) for m, n in _items(source, start, end)]
-        members = [[k for k, w in enumerate(words) if m <= w.start < n] for m, n in items]
-        members = [m for m in members if m]
+        items = ([k for k, w in enumerate(words) if m <= w.start < n] for m, n in _items(source, start, end))
+        members = [item for item in items if item]
         right = [not inside.isdisjoint(m) for m in members]
         if any(len(m) > 4 for m in members) or sum(right) == len(right):
             continue
@@ -201,8 +188,7 @@ def _is_place(text: Text, members: list[list[int]], right: list[bool]) -> bool:
     if len(members) != 3 or right[2]:
         return False
     region = [all(text.words[k].text in _REGIONS for k in member) for member in members]
-    last = members[2]
-    between = text.source[text.words[members[1][-1]].end : text.words[last[0]].start]
+    between = text.source[text.words[members[1][-1]].end : text.words[members[2][0]].start]
     return between.strip() == "," and region[2] and not region[0]
 
 
@@ -213,10 +199,10 @@ def _beside(text: Text, k: int, step: int) -> set[int]:
     while 0 <= at + step < len(text.words) and len(result) < 4:
         a, b = sorted((text.words[at], text.words[at + step]), key=lambda w: w.start)
         gap = text.source[a.end : b.start]
-        if CLAUSE_END.search(gap) and not (at == k and step < 0 and gap.strip() == ","):
-            initial = gap.strip() == "." and len(a.text) == 1
-            if not initial:
-                break
+        comma_before = at == k and step < 0 and gap.strip() == ","
+        initial = gap.strip() == "." and len(a.text) == 1
+        if CLAUSE_END.search(gap) and not comma_before and not initial:
+            break
         at += step
         result.add(at)
     return result

@@ -26,11 +26,6 @@ def answer_span(question: str, response: str, aliases: Sequence[str] = ()) -> tu
     Spans at aliases tell right answers from wrong ones by themselves (docs/spans.md): never give `aliases` for the
     data of a probe.
 
-    Args:
-        question: whose words are not part of the answer.
-        response: the model's text.
-        aliases: accepted answers to look for.
-
     Returns:
         None if the response is white space.
     """
@@ -46,11 +41,7 @@ def answer_span(question: str, response: str, aliases: Sequence[str] = ()) -> tu
 
 
 def token_positions(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[int]:
-    """The positions of the tokens that overlap a span of characters.
-
-    Args:
-        offsets: characters `[start, end)` of each token, as a tokenizer's `offset_mapping`.
-        span: characters `[start, end)`.
+    """The positions of the tokens that overlap a span of characters; `offsets` as a tokenizer's `offset_mapping`.
 
     A token with the space before the answer counts, as does each of several tokens that share a character. Special
     tokens, which have no characters, never count.
@@ -84,10 +75,8 @@ def _without_echo(text: Text, asked: Text) -> tuple[int, int]:
         return at, at + len(stripped)
     words = sorted(text.words, key=lambda w: w.start)
     echoes = _Echoes(asked)
-    stated = None
-    for m in _STATED.finditer(source, whole[0], whole[1]):
-        stated = m.end()
-    found = None if stated is None else _first_new(source, words, echoes, stated, whole)
+    stated = [m.end() for m in _STATED.finditer(source, *whole)]
+    found = _first_new(source, words, echoes, stated[-1], whole) if stated else None
     return _finished(source, found or _first_new(source, words, echoes, 0, whole) or whole)
 
 

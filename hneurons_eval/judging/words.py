@@ -273,10 +273,7 @@ def dates_in_order(words: list[Word], source: str) -> list[Word]:
         elif loose[:1] == [True]:
             day, month = (1, 0) if parts[0] in _MONTH else (0, 1)
             if parts[month] in _MONTH and _day(parts[day]):
-                result += [
-                    near[day]._replace(text=_day(parts[day])),
-                    near[month]._replace(text=_MONTH[parts[month]]),
-                ]
+                result += [near[day]._replace(text=_day(parts[day])), near[month]._replace(text=_MONTH[parts[month]])]
                 taken = 2 + of
             elif parts[0] in _MONTH and _is_year(parts[1]):
                 result.append(w._replace(text=_MONTH[parts[0]]))

@@ -6,17 +6,14 @@ for projection in down_projections(model):  # in layer order
     projection.parts, projection.column_norms()
 ```
 
-A *neuron* (layer, j) is input j of the layer's down projection: z_j in h = W_down z. Its *flat
-index* counts layer by layer. In a mixture of experts a layer's neurons are those of all experts,
-expert by expert (neuron e * width + j is input j of expert e), then those of the shared experts;
-z carries the routing weight and is 0 where the expert was not chosen, and h is the output of the
-whole layer. That definition is ours: the paper has dense models only.
+A *neuron* (layer, j) is input j of the layer's down projection: z_j in h = W_down z. Its *flat index* counts layer by
+layer. In a mixture of experts a layer's neurons are those of all experts, expert by expert, then those of the shared
+experts; z carries the routing weight and is 0 where the expert was not chosen, and h is the output of the whole layer.
+That definition is ours: the paper has dense models only.
 
-They are found by structure, not by the names of model classes: in every decoder layer,
-outside attention, the experts that keep transformers' protocol for them, or else the last linear
-map of the MLP. `coverage.py` proves on a probe input that these are the right ones. Whatever is not
-covered whole is refused by name (`UnsupportedModelError`): a model of which only some layers were
-found would give neurons with the wrong layer numbers.
+In every decoder layer, outside attention, they are the inputs of the experts that keep transformers' protocol, or else
+of the MLP's last linear map; names of model classes play no part. `coverage.py` proves it on a probe input. A model
+that is not covered whole is refused by name: with some layers only, neurons would have the wrong layer numbers.
 """
 
 from collections.abc import Iterator
@@ -25,12 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hneurons_eval.models.down_projection import PLAIN_DTYPES, linear_shape
-from hneurons_eval.models.down_projection import Dense as Dense
-from hneurons_eval.models.down_projection import DownProjection as DownProjection
-from hneurons_eval.models.down_projection import Experts as Experts
-from hneurons_eval.models.layout import NeuronLayout
-from hneurons_eval.models.layout import UnsupportedModelError as UnsupportedModelError
+from hneurons_eval.models.down_projection import PLAIN_DTYPES, Dense, DownProjection, Experts, linear_shape
+from hneurons_eval.models.layout import NeuronLayout, UnsupportedModelError
 
 MIXERS = ("attn", "attention", "mamba", "recurrent", "conv")
 """Parts of these names' modules mix tokens; they hold no MLP neurons."""
@@ -54,8 +47,7 @@ def text_config(config: Any) -> Any:
 def build_empty(config: Any, trust_remote_code: bool = False) -> Any:
     """The model that a configuration describes, on the meta device: all structure, no weights, no memory.
 
-    Raises:
-        UnsupportedModelError: transformers has no causal language model for it, or cannot build it.
+    Raises UnsupportedModelError: transformers has no causal language model for it, or cannot build it.
     """
     name = getattr(config, "model_type", type(config).__name__)
     try:
@@ -76,11 +68,7 @@ def model_class(config: Any) -> Any:
 
 
 def layout_from_config(config: Any, trust_remote_code: bool = False) -> NeuronLayout:
-    """The neurons that a checkpoint's configuration promises, without loading any weight.
-
-    Raises:
-        UnsupportedModelError: as `down_projections`.
-    """
+    """The neurons that a checkpoint's configuration promises, without loading any weight."""
     return neuron_layout(build_empty(config, trust_remote_code))
 
 
@@ -94,8 +82,7 @@ def _named(config: Any, keys: tuple[str, ...]) -> Any:
 def down_projections(model: nn.Module) -> list[DownProjection]:
     """The down projection of every layer of a transformers causal language model, in layer order.
 
-    Raises:
-        UnsupportedModelError: names the model's class and what was missing or did not fit the configuration.
+    Raises UnsupportedModelError: names the model's class and what was missing or did not fit the configuration.
     """
     config: Any = text_config(model.config)
     prefix, layers = _decoder_layers(model, config)
@@ -103,7 +90,7 @@ def down_projections(model: nn.Module) -> list[DownProjection]:
         return [
             _projection_of_layer(f"{prefix}.{number}", number, layer, config) for number, layer in enumerate(layers)
         ]
-    except _Misfit as misfit:
+    except Misfit as misfit:
         raise UnsupportedModelError(f"{type(model).__name__} is not supported: {misfit}") from None
 
 
@@ -116,7 +103,7 @@ def neuron_layout(model: nn.Module) -> NeuronLayout:
     return NeuronLayout(tuple(projection.width for projection in down_projections(model)))
 
 
-class _Misfit(Exception):
+class Misfit(Exception):
     """A part that a model lacks, or that differs from its configuration."""
 
 
@@ -128,12 +115,7 @@ def _decoder_layers(model: Any, config: Any) -> tuple[str, list[nn.Module]]:
     if not isinstance(count, int) or count < 1:
         raise UnsupportedModelError(f"{kind} is not supported: its configuration does not say num_hidden_layers")
     decoder = model.get_decoder()
-    lists = [
-        module
-        for module in decoder.modules()
-        if isinstance(module, nn.ModuleList)
-        and any(_mixes_tokens(name) for one in module for name, _ in one.named_children())
-    ]
+    lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList) and has_mixers(module)]
     if not lists:
         raise UnsupportedModelError(
             f"{kind} is not supported: {type(decoder).__name__} has no list of decoder layers with attention and MLP"
@@ -147,6 +129,11 @@ def _decoder_layers(model: Any, config: Any) -> tuple[str, list[nn.Module]]:
     return prefix, list(lists[0])
 
 
+def has_mixers(layers: nn.ModuleList) -> bool:
+    """Whether any of the modules has a part that mixes tokens, as decoder layers do."""
+    return any(_mixes_tokens(name) for layer in layers for name, _ in layer.named_children())
+
+
 def _mixes_tokens(name: str) -> bool:
     return any(mixer in name.lower() for mixer in MIXERS)
 
@@ -154,11 +141,11 @@ def _mixes_tokens(name: str) -> bool:
 def _projection_of_layer(name: str, number: int, layer: nn.Module, config: Any) -> DownProjection:
     mixtures: list[tuple[str, nn.Module, nn.Module]] = []
     maps: list[tuple[str, nn.Module, nn.Module]] = []
-    for path, module, parent in _outside_mixers(layer, name, layer):
+    for path, module, parent in outside_mixers(layer, name, layer):
         if _is_experts(module):
             mixtures.append((path, module, parent))
         elif any(parameter.dim() > 2 for parameter in module.parameters(recurse=False)):
-            raise _Misfit(f"{path} ({type(module).__name__}) keeps weights in a way that is not known, as of experts")
+            raise Misfit(f"{path} ({type(module).__name__}) keeps weights in a way that is not known, as of experts")
         elif linear_shape(module) is None and (last := _last_map(module)) is not None:
             maps.append((f"{path}.{last[0]}", last[1], module))
     hidden = getattr(config, "hidden_size", None)
@@ -171,14 +158,14 @@ def _projection_of_layer(name: str, number: int, layer: nn.Module, config: Any) 
         expected = _named(config, WIDTH_KEYS) or 4 * config.hidden_size
         expected = expected[number] if isinstance(expected, list | tuple) else expected
         if width != expected:
-            raise _Misfit(f"{path} has {width} neurons, the configuration says {expected}")
+            raise Misfit(f"{path} has {width} neurons, the configuration says {expected}")
         projection = DownProjection(
             number, path, module, (Dense(path, module, width),), layer, _child_with(layer, module)
         )
     else:
         found = [path for path, *_ in (*mixtures, *maps)]
         found = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-        raise _Misfit(
+        raise Misfit(
             f"{name} should have one MLP with a linear map from its neurons to the residual stream, "
             f"found {found or 'none'}"
         )
@@ -199,7 +186,7 @@ def _mixture(
     parts: list[Dense | Experts] = [_experts_part(path, experts)]
     for shared_path, module, parent in maps:
         if not any(child is parent for child in block.modules()):
-            raise _Misfit(f"{shared_path} stands beside the experts {path}, not within one MLP of {name}")
+            raise Misfit(f"{shared_path} stands beside the experts {path}, not within one MLP of {name}")
         gate = getattr(block, SHARED_GATES.get(shared_path.split(".")[-2], ""), None)
         parts.append(Dense(shared_path, module, _shape(module)[0], sum(part.width for part in parts), gate))
     shared, width = getattr(config, "n_shared_experts", None), _named(config, EXPERT_WIDTH_KEYS)
@@ -213,15 +200,15 @@ def _mixture(
     }
     for what, (found, says) in expected.items():
         if says is not None and found != says:
-            raise _Misfit(f"{path} has {found} {what}, the configuration says {says}")
+            raise Misfit(f"{path} has {found} {what}, the configuration says {says}")
     return DownProjection(number, path.rpartition(".")[0], block, tuple(parts), layer, _child_with(layer, block))
 
 
 def _experts_part(path: str, module: Any) -> Experts:
     if getattr(module, "has_post_expert_norm", False):
-        raise _Misfit(f"{path} normalises the output of each expert")
+        raise Misfit(f"{path} normalises the output of each expert")
     if module.down_proj.dtype not in PLAIN_DTYPES:
-        raise _Misfit(
+        raise Misfit(
             f"{path} holds quantised experts ({module.down_proj.dtype}); load the model dequantised, "
             "in bfloat16 or float32"
         )
@@ -242,7 +229,7 @@ def _check_all_accounted_for(name: str, layer: nn.Module, projection: DownProjec
             and linear_shape(getattr(layer, parts[0])) is not None
         )
         if not beside and parts[0] not in STREAM_MIXERS:
-            raise _Misfit(f"{name}.{path} is neither in attention nor in the MLP at {projection.name}")
+            raise Misfit(f"{name}.{path} is neither in attention nor in the MLP at {projection.name}")
 
 
 def _child_with(layer: nn.Module, module: nn.Module) -> nn.Module | None:
@@ -252,14 +239,14 @@ def _child_with(layer: nn.Module, module: nn.Module) -> nn.Module | None:
     return next(child for child in layer.children() if any(one is module for one in child.modules()))
 
 
-def _outside_mixers(module: nn.Module, path: str, parent: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+def outside_mixers(module: nn.Module, path: str, parent: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module]]:
     """A layer's modules with their names and parents, without token mixers and the inside of experts."""
     yield path, module, parent
     if _is_experts(module) or linear_shape(module) is not None:
         return
     for name, child in module.named_children():
         if not _mixes_tokens(name) and name not in STREAM_MIXERS:
-            yield from _outside_mixers(child, f"{path}.{name}", module)
+            yield from outside_mixers(child, f"{path}.{name}", module)
 
 
 def _shape(module: nn.Module) -> tuple[int, int]:

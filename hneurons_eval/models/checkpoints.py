@@ -14,6 +14,8 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,11 +64,7 @@ def resolve_model(name: str | Path) -> str:
 
 
 def load_config(name: str | Path, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The transformers configuration of a checkpoint, without its weights.
-
-    Raises:
-        CheckpointError: it cannot be found or read.
-    """
+    """The transformers configuration of a checkpoint. Raises CheckpointError: it cannot be found or read."""
     from transformers import AutoConfig
 
     source = resolve_model(name)
@@ -110,7 +108,6 @@ def load_model(
         ValueError: another dtype.
     """
     import torch
-    from transformers.utils import logging
 
     from hneurons_eval.models.architecture import model_class
 
@@ -120,33 +117,42 @@ def load_model(
     unpacked = _unpacked(source, config, dtype)
     if device == "cpu" and quantisation(config) is None:
         _check_weights_fit(source, config, dtype, trust_remote_code)
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        model, loading = model_class(config).from_pretrained(
-            source,
-            revision=revision,
-            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            trust_remote_code=trust_remote_code,
-            device_map=device,
-            output_loading_info=True,
-            **unpacked,
-        )
+        with _no_progress_bars():
+            model, loading = model_class(config).from_pretrained(
+                source,
+                revision=revision,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                trust_remote_code=trust_remote_code,
+                device_map=device,
+                output_loading_info=True,
+                **unpacked,
+            )
     except Exception as error:  # a damaged file, a device that is not there, a quantisation's package, memory
         raise CheckpointError(_unreadable(source, error)) from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()
     if missing := sorted(loading["missing_keys"]):  # transformers would go on with random numbers
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(f"cannot load {source}: it holds no weights for {missing[0]}{more}")
     return model.eval()
 
 
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _check_weights_fit(source: str, config: Any, dtype: str, trust_remote_code: bool) -> None:
     import torch
 
-    from hneurons_eval.models.architecture import build_empty, text_config
+    from hneurons_eval.models.architecture import build_empty
     from hneurons_eval.models.layout import UnsupportedModelError
     from hneurons_eval.util.memory import check_room
 
@@ -154,19 +160,14 @@ def _check_weights_fit(source: str, config: Any, dtype: str, trust_remote_code: 
         empty = build_empty(config, trust_remote_code)
     except UnsupportedModelError:
         return  # loading it raises the error
-    stored = getattr(config, "dtype", None) or getattr(text_config(config), "dtype", None) or "float32"
-    used = str(stored).removeprefix("torch.") if dtype == "auto" else dtype
+    used = stored_dtype(config) if dtype == "auto" else dtype
     size = getattr(torch, used).itemsize * sum(parameter.numel() for parameter in empty.parameters())
     less = "dtype=bfloat16 takes half, " if used == "float32" else ""
     check_room(size, f"the weights of {source} in {used}", f"{less}device=auto uses what GPUs and disks there are")
 
 
 def check_dtype(dtype: str) -> None:
-    """Refuse a dtype in which no model can be loaded.
-
-    Raises:
-        ValueError: says which there are.
-    """
+    """Refuse a dtype in which no model can be loaded. Raises ValueError: says which there are."""
     if dtype not in ("auto", *DTYPES):
         raise ValueError(f"dtype should be auto, {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, found {dtype!r}")
 
@@ -176,6 +177,12 @@ def quantisation(config: Any) -> str | None:
     kept = getattr(config, "quantization_config", None)
     method = kept.get("quant_method") if isinstance(kept, dict) else getattr(kept, "quant_method", None)
     return None if method is None else str(getattr(method, "value", method))
+
+
+def stored_dtype(config: Any) -> str:
+    """The dtype of a checkpoint's weights, by its configuration."""
+    text = config.get_text_config(decoder=True)
+    return str(getattr(config, "dtype", None) or getattr(text, "dtype", None) or "float32").removeprefix("torch.")
 
 
 def _unpacked(source: str, config: Any, dtype: str) -> dict[str, Any]:
@@ -195,8 +202,8 @@ def _unpacked(source: str, config: Any, dtype: str) -> dict[str, Any]:
 def fingerprint(name: str | Path, revision: str | None = None) -> str:
     """Identity of a checkpoint's content: equal for equal weights in any directory.
 
-    A local directory is hashed over configuration, tokenizer and weights (the hash of each weight
-    file is remembered in the cache until size or time of the file change); a Hub id is its commit.
+    A local directory is hashed over configuration, tokenizer and weights (hashes of weight files are remembered until
+    their size or time changes); a Hub id is its commit.
     """
     source = resolve_model(name)
     directory = Path(source)
@@ -270,16 +277,10 @@ def _convert(gguf: Path, directory: Path) -> None:
     """Dequantise to float32 safetensors, with tokenizer and generation settings."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    with _no_progress_bars():
         loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    finally:
-        if bars:
-            logging.enable_progress_bar()
     config = loaded.config
     if hasattr(config, "quantization_config"):
         delattr(config, "quantization_config")  # the weights are plain floats now
@@ -294,10 +295,7 @@ def _convert(gguf: Path, directory: Path) -> None:
 
 
 def _split_digits(directory: Path) -> None:
-    """Put back the step that splits digits, which the tokenizer in a GGUF file does not carry.
-
-    Without it, the white space before a number is tokenised in another way than in training.
-    """
+    """Put back the step that splits digits, without which white space before a number is tokenised otherwise."""
     path = directory / "tokenizer.json"
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     steps = tokenizer["pre_tokenizer"]
@@ -313,10 +311,9 @@ def _split_digits(directory: Path) -> None:
 def load_tokenizer(
     name: str | Path, revision: str | None = None, trust_remote_code: bool = False
 ) -> "PreTrainedTokenizerBase":
-    """The fast tokenizer of a checkpoint (character offsets need a fast one).
+    """The fast tokenizer of a checkpoint, as character offsets need one.
 
-    Raises:
-        CheckpointError: it cannot be read, or only a slow tokenizer exists.
+    Raises CheckpointError: it cannot be read, or only a slow tokenizer exists.
     """
     from transformers import AutoTokenizer
 

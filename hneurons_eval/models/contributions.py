@@ -4,17 +4,14 @@
 values = contributions(model, input_ids, attention_mask, regions)  # float32 [batch, regions, neurons]
 ```
 
-With z = the input of a layer's down projection and h = its output, neuron j contributes at token t
+With z the input of a layer's down projection and h its output (of a mixture of experts, see `architecture.py`), neuron
+j contributes at token t
 
     CETT[j, t] = |z[j, t]| * ||W_down[:, j]||_2 / ||h[t]||_2        (Gao et al. 2025, section 2.2)
 
-and over a region (a set of tokens) the mean, or the maximum, of that. In a mixture of experts z
-carries the routing weight, is 0 where the expert was not chosen, and h is the output of the whole
-layer (see `architecture.py`). All of it is computed in float32 whatever the model's dtype, layer by
-layer, so that memory does not grow with the layers.
-
-`cett` is the formula at single tokens, `reduce_cett` a layer's values over regions. Passes over given
-tokens, decoding (`engine/activation_records.py`) and vLLM (`vllm/captures.py`) use these two.
+and over a region (a set of tokens) the mean, or the maximum, of that; all in float32 whatever the model's dtype. `cett`
+is the formula at single tokens, `reduce_cett` a layer's values over regions, for passes over given tokens, decoding
+(`engine/activation_records.py`) and vLLM (`vllm/captures.py`) alike.
 """
 
 from collections.abc import Iterator
@@ -43,12 +40,10 @@ def inverse_norm(h: Tensor) -> Tensor:
 
 
 def cett(z: Tensor, inverse_norm: Tensor, column_norms: Tensor | None) -> Tensor:
-    """|z| * ||W_down[:, j]|| / ||h||: float32, the shape of z.
+    """|z| * ||W_down[:, j]|| / ||h||: float32, the shape of z `[..., neurons]`.
 
-    Args:
-        z: inputs of a down projection, `[..., neurons]`.
-        inverse_norm: 1 / ||h||, float32 `[..., 1]`.
-        column_norms: float32 `[neurons]`; None for a sum over tokens, which is multiplied by them once at the end.
+    `inverse_norm` is 1 / ||h||, float32 `[..., 1]`; `column_norms` float32 `[neurons]`, or None for a sum over tokens,
+    which is multiplied by them once at the end.
     """
     values = magnitude(z).mul_(inverse_norm)
     return values if column_norms is None else values.mul_(column_norms)
@@ -62,11 +57,8 @@ def magnitude(z: Tensor) -> Tensor:
 def cett_at_tokens(activations: LayerActivations, inverse: Tensor, norms: Tensor, neurons: Tensor) -> Tensor:
     """CETT of some of a layer's neurons at every token: float32 `[tokens, some]`.
 
-    Args:
-        activations: of the layer.
-        inverse: 1 / ||h||, float32 `[tokens]`.
-        norms: column norms of W_down, float32 `[width]`.
-        neurons: int64 `[some]`, numbers within the layer.
+    `inverse` is 1 / ||h||, float32 `[tokens]`; `norms` the column norms of W_down, float32 `[width]`; `neurons` int64
+    `[some]`, numbers within the layer.
     """
     z = torch.zeros(len(inverse), len(neurons), device=inverse.device)
     start = 0
@@ -164,13 +156,9 @@ def _reduce_experts(one: ExpertActivations, shares: Tensor, outside: Tensor | No
 
 
 def reduce_rows_(into: Tensor, owner: Tensor, values: Tensor, reduce: str) -> None:
-    """Add each row of `values` to the row `owner[k]` of `into`, or take the maximum with it, in place.
+    """Add each row of `values` to the row `owner[k]` of `into` (`mean`), or take the maximum with it (`max`), in place.
 
-    Args:
-        into: float32 `[owners, width]`, at least 0.
-        owner: int64 `[rows]`.
-        values: float32 `[rows, width]`, at least 0.
-        reduce: `mean` adds, `max` takes the maximum.
+    `into` is float32 `[owners, width]` and at least 0, as `values` `[rows, width]`; `owner` is int64 `[rows]`.
     """
     if reduce == "mean":
         into.index_add_(0, owner, values)
@@ -201,17 +189,16 @@ class RegionCapture:
     ) -> Iterator[Tensor]:
         """Capture the forward passes run inside the block.
 
+        Yields float32 `[batch, regions, neurons]` on the CPU, filled once the pass is over; 0 for a region without
+        tokens in the pass.
+
         Args:
             regions: bool `[batch, regions, tokens]`, the tokens of each region, in the positions of the pass.
             reduce: `mean` or `max` over a region's tokens.
-            counts: divisor of each region's sum, `[batch, regions]`; default the region's tokens in the pass.
-                Where an earlier pass saw a part of a region it is more, and 1 gives the sum.
+            counts: divisor of each region's sum, `[batch, regions]`; default the region's tokens in the pass. Where an
+                earlier pass saw a part of a region it is more, and 1 gives the sum.
             scaling: neurons to scale meanwhile.
             observer: called with each layer as well, as `TokenCapture.observe`.
-
-        Yields:
-            float32 `[batch, regions, neurons]` on the CPU, filled once the pass is over; 0 for a region
-            without tokens in the pass.
         """
         batch, count, tokens = regions.shape
         values = torch.zeros(batch, count, self.layout.total, dtype=torch.float32)
@@ -235,9 +222,8 @@ class RegionCapture:
 class TokenCapture:
     """CETT of a few neurons at every single token of a pass: `RegionCapture.during(observer=capture.observe)`.
 
-    Attributes:
-        neurons: flat indices, int64 `[few]`.
-        values: float32 `[batch * tokens, few]` on the CPU, filled once the pass is over; padding holds anything.
+    `neurons` are flat indices, int64 `[few]`; `values` float32 `[batch * tokens, few]` on the CPU, filled once the pass
+    is over, where padding holds anything.
     """
 
     def __init__(self, capture: RegionCapture, neurons: np.ndarray, tokens: int) -> None:
@@ -264,11 +250,7 @@ def by_layer(layout: NeuronLayout, neurons: np.ndarray) -> dict[int, tuple[Tenso
 
 
 def check_regions(regions: Tensor) -> None:
-    """Refuse regions that are malformed or empty.
-
-    Raises:
-        ValueError: says what was expected and which region of which row is empty.
-    """
+    """Refuse regions that are malformed or empty (ValueError)."""
     if regions.dtype != torch.bool or regions.dim() != 3:
         raise ValueError(
             f"regions should be bool [batch, regions, tokens], found {regions.dtype} {list(regions.shape)}"

@@ -5,6 +5,8 @@ projections = covered_projections(model)  # down_projections(model), proven once
 ```
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -23,11 +25,7 @@ _QUANTISED = 0.2
 
 
 def covered_projections(model: nn.Module) -> list[DownProjection]:
-    """`down_projections`, after `check_coverage` on the first call for a model.
-
-    Raises:
-        UnsupportedModelError: as `down_projections` and `check_coverage`.
-    """
+    """`down_projections`, after `check_coverage` on the first call for a model."""
     projections = down_projections(model)
     modules = [part.module for projection in projections for part in projection.parts]
     proven = [one() for one in _COVERED.get(model, [])]
@@ -40,11 +38,8 @@ def covered_projections(model: nn.Module) -> list[DownProjection]:
 def check_coverage(model: nn.Module, projections: list[DownProjection]) -> None:
     """Run a few tokens and compare each layer's MLP output h with the sum of z_j W[:, j] over its neurons (plus bias).
 
-    Hooks that the model has of its own see this pass too.
-
-    Raises:
-        UnsupportedModelError: weights that are not loaded, a layer that was not run, or one whose output is
-            not its neurons' doing.
+    Hooks that the model has of its own see this pass too. Raises UnsupportedModelError: weights that are not loaded, a
+    layer that was not run, or one whose output is not its neurons' doing.
     """
     kind = type(model).__name__
     for projection in projections:
@@ -66,7 +61,7 @@ def check_coverage(model: nn.Module, projections: list[DownProjection]) -> None:
     try:
         for module in training:
             module.training = False
-        with torch.no_grad(), _Outputs(projections, note), hooked(projections, observer=compare):
+        with torch.no_grad(), _compared_outputs(projections, note), hooked(projections, observer=compare):
             _run_a_few_tokens(model)
     finally:
         for module in training:
@@ -106,49 +101,44 @@ def _tolerance(model: nn.Module, projection: DownProjection) -> float:
     return tolerance if exact else max(tolerance, _QUANTISED)
 
 
-class _Outputs:
-    """Two more comparisons of a pass, made while it is open.
+@contextmanager
+def _compared_outputs(projections: list[DownProjection], note: Any) -> Iterator[None]:
+    """Two more comparisons of the passes inside the block.
 
-    The output of each layer's MLP with the h of the map within it (an MLP may add the residual
-    by itself, as BLOOM's, but nothing else), and the hooks' own computation of routed experts with the
-    experts' code.
+    The output of each layer's MLP with the h of the map within it (an MLP may add the residual by itself, as BLOOM's,
+    but nothing else), and the hooks' own computation of routed experts with the experts' code.
     """
+    handles: list[Any] = []
+    latest: dict[int, Tensor] = {}
 
-    def __init__(self, projections: list[DownProjection], note: Any) -> None:
-        self._projections, self._note = projections, note
-        self._handles: list[Any] = []
+    def hook(projection: DownProjection) -> None:
+        def keep(_module: Any, _args: Any, output: Any) -> None:
+            latest[projection.layer] = _first(output)
 
-    def __enter__(self) -> None:
-        latest: dict[int, Tensor] = {}
+        def compare(_module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            if projection.layer not in latest:
+                return
+            output = _first(output)
+            h = latest.pop(projection.layer).reshape(output.shape)
+            inputs = [given for given in (*args, *kwargs.values()) if getattr(given, "shape", None) == output.shape]
+            note(projection, min([h, *(h + given for given in inputs)], key=lambda one: _gap(one, output)), output)
 
-        def hook(projection: DownProjection) -> None:
-            def keep(_module: Any, _args: Any, output: Any) -> None:
-                latest[projection.layer] = _first(output)
+        def own(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            with at_hand(module):
+                note(projection, output, type(module).forward(module, *args, **kwargs))
 
-            def compare(_module: Any, args: Any, kwargs: Any, output: Any) -> None:
-                if projection.layer not in latest:
-                    return
-                output = _first(output)
-                h = latest.pop(projection.layer).reshape(output.shape)
-                inputs = [given for given in (*args, *kwargs.values()) if getattr(given, "shape", None) == output.shape]
-                closest = min([h, *(h + given for given in inputs)], key=lambda one: _gap(one, output))
-                self._note(projection, closest, output)
+        if projection.mlp is not None:
+            handles.append(projection.block.register_forward_hook(keep))
+            handles.append(projection.mlp.register_forward_hook(compare, with_kwargs=True))
+        if isinstance(projection.parts[0], Experts):
+            handles.append(projection.parts[0].module.register_forward_hook(own, with_kwargs=True))
 
-            def own(module: Any, args: Any, kwargs: Any, output: Any) -> None:
-                with at_hand(module):
-                    self._note(projection, output, type(module).forward(module, *args, **kwargs))
-
-            if projection.mlp is not None:
-                self._handles.append(projection.block.register_forward_hook(keep))
-                self._handles.append(projection.mlp.register_forward_hook(compare, with_kwargs=True))
-            if isinstance(projection.parts[0], Experts):
-                self._handles.append(projection.parts[0].module.register_forward_hook(own, with_kwargs=True))
-
-        for projection in self._projections:
-            hook(projection)
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
+    for projection in projections:
+        hook(projection)
+    try:
+        yield
+    finally:
+        for handle in handles:
             handle.remove()
 
 

@@ -60,21 +60,13 @@ def linear_shape(module: Any) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class Dense:
-    """Neurons of one linear map h = W z (+ bias).
+    """Neurons of one linear map h = W z (+ bias)."""
 
-    Attributes:
-        name: dotted name of the module within the model.
-        module: an `nn.Linear`, a `Conv1D`, or a quantised or wrapped linear map; its input is z `[..., width]`.
-        width: number of neurons.
-        start: number of its first neuron within the layer.
-        gate: a module beside it the sigmoid of whose output multiplies h, or None.
-    """
-
-    name: str
-    module: nn.Module
-    width: int
-    start: int = 0
-    gate: nn.Module | None = None
+    name: str  # dotted name of the module within the model
+    module: nn.Module  # an `nn.Linear`, a `Conv1D`, or a quantised or wrapped linear map; its input is z `[..., width]`
+    width: int  # number of neurons
+    start: int = 0  # number of its first neuron within the layer
+    gate: nn.Module | None = None  # a module beside it the sigmoid of whose output multiplies h, or None
 
     @property
     def weight(self) -> Tensor | None:
@@ -136,8 +128,7 @@ class Dense:
     def check_plain(self) -> None:
         """Refuse to change a matrix that is not a plain one.
 
-        Raises:
-            UnsupportedModelError: a quantised, wrapped or offloaded matrix.
+        Raises UnsupportedModelError: a quantised, wrapped or offloaded matrix.
         """
         if self.weight is None:
             raise UnsupportedModelError(
@@ -155,22 +146,15 @@ class Dense:
 
 @dataclass(frozen=True)
 class Experts:
-    """Neurons of routed experts: expert e puts weight_e * (W_e z_e + bias_e) into h.
+    """Neurons of routed experts: expert e puts weight_e * (W_e z_e + bias_e) into h."""
 
-    Attributes:
-        name: dotted name of the module within the model.
-        module: keeps transformers' protocol for experts: `gate_up_proj` or `up_proj`, `down_proj`, each
-            `[experts, ...]`, and `_apply_gate` or `act_fn`.
-        count: number of experts.
-        each: neurons of one expert.
-        start: number of the first neuron within the layer.
-    """
-
-    name: str
+    name: str  # dotted name of the module within the model
+    # Keeps transformers' protocol for experts: `gate_up_proj` or `up_proj`, `down_proj`, each `[experts, ...]`, and
+    # `_apply_gate` or `act_fn`
     module: nn.Module
-    count: int
-    each: int
-    start: int = 0
+    count: int  # number of experts
+    each: int  # neurons of one expert
+    start: int = 0  # number of the first neuron within the layer
 
     @property
     def width(self) -> int:
@@ -213,8 +197,7 @@ class Experts:
     def check_plain(self) -> None:
         """Refuse to change matrices that are not there.
 
-        Raises:
-            UnsupportedModelError: offloaded experts; quantised ones are not taken in the first place.
+        Raises UnsupportedModelError: offloaded experts; quantised ones are not taken in the first place.
         """
         if self.module.down_proj.is_meta:  # pyright: ignore[reportAttributeAccessIssue]
             raise UnsupportedModelError(f"{self.name} is offloaded, so it cannot be folded into; load it without")
@@ -228,22 +211,15 @@ class Experts:
 
 @dataclass(frozen=True)
 class DownProjection:
-    """The down projection of one layer: where its neurons feed the residual stream.
+    """The down projection of one layer: where its neurons feed the residual stream."""
 
-    Attributes:
-        layer: number of the layer, from 0.
-        name: dotted name of the module whose output is h.
-        block: that module: the linear map itself, or the whole mixture of experts.
-        parts: where the neurons are, in the order of their numbers; more than one only in a mixture.
-        decoder_layer: the whole layer.
-        mlp: the layer's own child that holds all of this and returns h, or None where `block` is its child.
-    """
-
-    layer: int
-    name: str
-    block: nn.Module
+    layer: int  # number of the layer, from 0
+    name: str  # dotted name of the module whose output is h
+    block: nn.Module  # that module: the linear map itself, or the whole mixture of experts
+    # Where the neurons are, in the order of their numbers; more than one only in a mixture
     parts: tuple[Dense | Experts, ...]
-    decoder_layer: nn.Module
+    decoder_layer: nn.Module  # the whole layer
+    # The layer's own child that holds all of this and returns h, or None where `block` is its child
     mlp: nn.Module | None = None
 
     @property

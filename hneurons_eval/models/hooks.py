@@ -1,12 +1,9 @@
-"""Hooks on down projections: scale z on its way in, observe z and h.
+"""Hooks on down projections: scale z on its way in, observe z (after scaling) and h.
 
 ```python
 with hooked(projections, scaling=scaling, observer=lambda projection, activations, h: ...):
     model(input_ids)
 ```
-
-All scaling and all capture go through here, so an observer gets z after scaling. Afterwards the model has the
-hooks it had before.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,17 +19,11 @@ from hneurons_eval.models.down_projection import Dense, DownProjection, Experts,
 
 @dataclass(frozen=True)
 class DenseActivations:
-    """z of a linear map.
+    """z of a linear map."""
 
-    Attributes:
-        part: which.
-        z: `[..., width]`, tokens flattened or not; the gate of a shared expert not yet in it.
-        gate: `[..., 1]`, what multiplies the map's output, or None.
-    """
-
-    part: Dense
-    z: Tensor
-    gate: Tensor | None = None
+    part: Dense  # which
+    z: Tensor  # `[..., width]`, tokens flattened or not; the gate of a shared expert not yet in it
+    gate: Tensor | None = None  # `[..., 1]`, what multiplies the map's output, or None
 
     @property
     def weighted(self) -> Tensor:
@@ -42,19 +33,12 @@ class DenseActivations:
 
 @dataclass(frozen=True)
 class ExpertActivations:
-    """z of the experts that each token chose.
+    """z of the experts that each token chose."""
 
-    Attributes:
-        part: which.
-        z: `[tokens, k, each]`, the neurons of the k chosen experts.
-        experts: int64 `[tokens, k]`, which experts those are.
-        weights: `[tokens, k]`, the routing weights.
-    """
-
-    part: Experts
-    z: Tensor
-    experts: Tensor
-    weights: Tensor
+    part: Experts  # which
+    z: Tensor  # `[tokens, k, each]`, the neurons of the k chosen experts
+    experts: Tensor  # int64 `[tokens, k]`, which experts those are
+    weights: Tensor  # `[tokens, k]`, the routing weights
 
     @property
     def weighted(self) -> Tensor:
@@ -88,9 +72,8 @@ Observer = Callable[[DownProjection, LayerActivations, Tensor], None]
 class Scaling:
     """Factors for a batch: for each part that has any, which neurons, and a factor for each row.
 
-    Attributes:
-        neurons: by (layer, part's number), int64 `[k]`, numbers within the part.
-        factors: by the same, float32 `[rows, k]`, or `[1, k]` for all rows alike.
+    By (layer, part's number), `neurons` are int64 `[k]`, numbers within the part, and `factors` float32 `[rows, k]`, or
+    `[1, k]` for all rows alike.
     """
 
     def __init__(self, neurons: dict[tuple[int, int], Tensor], factors: dict[tuple[int, int], Tensor]) -> None:
@@ -263,15 +246,7 @@ _HOOKS, _BEFORE = "_hneurons_hooks", "_hneurons_forward_before"
 def _experts_forward(
     part: Experts, hooks: list[_ExpertsHook], hidden_states: Tensor, experts: Tensor, weights: Tensor
 ) -> Tensor:
-    """The output of the experts module, `[tokens, hidden]`, computed with z in reach of the hooks.
-
-    Args:
-        part: the experts.
-        hooks: those that scale or observe z.
-        hidden_states: `[tokens, hidden]`.
-        experts: int64 `[tokens, k]`, the experts chosen.
-        weights: `[tokens, k]`, the routing weights.
-    """
+    """The experts' output `[tokens, hidden]` for inputs of the same shape, computed with z in reach of the hooks."""
     tokens, k = experts.shape
     z = hidden_states.new_empty(tokens * k, part.each)
     for expert, chosen in _by_expert(experts):

@@ -36,8 +36,7 @@ class NeuronLayout:
     def flat(self, layers: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Flat indices of the neurons (layers[k], indices[k]): int64 `[neurons]`.
 
-        Raises:
-            IndexError: a layer or an index that this layout does not have.
+        Raises IndexError: a layer or an index that this layout does not have.
         """
         layers, indices = np.asarray(layers, np.int64), np.asarray(indices, np.int64)
         if layers.size and (layers.min() < 0 or layers.max() >= len(self.widths)):
@@ -53,8 +52,7 @@ class NeuronLayout:
     def unflatten(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Layers and indices of flat indices: two int64 `[neurons]`.
 
-        Raises:
-            IndexError: a flat index outside 0..total-1.
+        Raises IndexError: a flat index outside 0..total-1.
         """
         flat = np.asarray(flat, np.int64)
         if flat.size and (flat.min() < 0 or flat.max() >= self.total):

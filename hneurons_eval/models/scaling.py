@@ -8,9 +8,8 @@ with scaled(model, neurons, alpha=[0.0, 1.0, 3.0]):  # one factor per row of the
 fold(model, neurons, alpha=0.0)                    # for export: changes the weights for good
 ```
 
-Scaling neuron j multiplies the input of the down projection, z[j] <- alpha * z[j] (Gao et al.
-2025, section 3), which equals multiplying column j of W_down. `scaled` only adds hooks and
-removes them again, so the model it leaves behind is bit for bit the one it found.
+Scaling neuron j multiplies the input of the down projection, z[j] <- alpha * z[j] (Gao et al. 2025, section 3), which
+equals multiplying column j of W_down. `scaled` leaves the model behind as it was, bit for bit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,16 +31,11 @@ from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
 class Intervention:
     """Neurons and the factor alpha of their activations; without neurons, the baseline.
 
-    Attributes:
-        neurons: the neurons to scale, or None.
-        alpha: their factor; 1 is the baseline.
-
-    Raises:
-        ValueError: alpha negative, not finite or not a number.
+    Raises ValueError: alpha negative, not finite or not a number.
     """
 
-    neurons: NeuronSet | None = None
-    alpha: float = 1.0
+    neurons: NeuronSet | None = None  # the neurons to scale, or None
+    alpha: float = 1.0  # their factor; 1 is the baseline
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", check_alpha(self.alpha))
@@ -57,11 +51,7 @@ class Intervention:
         return (None, 1.0) if self.is_baseline or self.neurons is None else (self.neurons.digest, self.alpha)
 
     def check(self, layout: NeuronLayout, model: str = "the model") -> None:
-        """Refuse a model with other layers than the neurons'.
-
-        Raises:
-            NeuronSetError: says both.
-        """
+        """Refuse a model with other layers than the neurons'. Raises NeuronSetError: says both."""
         if self.neurons is not None:
             self.neurons.check(layout, model)
 
@@ -75,11 +65,10 @@ BASELINE = Intervention()
 
 
 class ScalingTable:
-    """The factors of every intervention in a batch, one row each.
+    """The factors of every intervention in a batch, one row each; entry 0 is the baseline.
 
-    Entry 0 is the baseline. The entries in a batch share one list of neurons (the union of
-    their sets, with factor 1 for neurons that a set does not have), so that a batch that mixes many sets
-    and alphas costs one gather a layer.
+    The entries share one list of neurons, the union of their sets, with factor 1 for neurons that a set does not have:
+    a batch that mixes many sets and alphas costs one gather a layer.
     """
 
     def __init__(self, projections: Sequence[DownProjection]) -> None:

@@ -44,11 +44,7 @@ class UnknownNeuronsError(LookupError):
 
 
 class NeuronSets:
-    """Uploaded neuron sets by digest.
-
-    Args:
-        layout: the neurons of the server's model.
-    """
+    """Uploaded neuron sets of a model, by digest."""
 
     def __init__(self, layout: NeuronLayout) -> None:
         self._layout = layout
@@ -62,8 +58,7 @@ class NeuronSets:
     def add(self, digest: str, body: bytes) -> None:
         """Keep an uploaded set.
 
-        Raises:
-            ValueError: not a list of flat indices of this model, or another set than the digest says.
+        Raises ValueError: not a list of flat indices of this model, or another set than the digest says.
         """
         found = parse_json(_FLAT, body, "neuron set")
         try:
@@ -74,22 +69,15 @@ class NeuronSets:
             raise ValueError(f"these neurons have the digest {neurons.digest}, not {digest:.80}")
         self._sets[digest] = neurons.flat(self._layout)
         self._sets.move_to_end(digest)
-        while len(self._sets) > MAX_SETS or self._entries > max(MAX_SET_ENTRIES, len(found)):
+        most = max(MAX_SET_ENTRIES, len(found))
+        while len(self._sets) > MAX_SETS or sum(map(len, self._sets.values())) > most:
             self._sets.popitem(last=False)
-
-    @property
-    def _entries(self) -> int:
-        return sum(len(flat) for flat in self._sets.values())
 
     def __len__(self) -> int:
         return len(self._sets)
 
     def flat(self, digest: str) -> tuple[int, ...]:
-        """Flat indices of a set, ascending.
-
-        Raises:
-            UnknownNeuronsError: no such set.
-        """
+        """Flat indices of a set, ascending. Raises UnknownNeuronsError: no such set."""
         if digest not in self._sets:
             raise UnknownNeuronsError(f"no neurons with the digest {digest:.80} were uploaded; upload them first")
         self._sets.move_to_end(digest)
@@ -111,13 +99,7 @@ _FETCH = TypeAdapter(_Fetch)
 
 
 class AdmissionControl:
-    """Checks of requests before they reach the workers.
-
-    Args:
-        layout: the neurons of the server's model.
-        item_bytes: bytes of a number in the model's dtype.
-        sets: uploaded neuron sets.
-    """
+    """Checks of requests before they reach the workers; `item_bytes` are those of a number in the model's dtype."""
 
     def __init__(self, layout: NeuronLayout, item_bytes: int, sets: NeuronSets) -> None:
         self._layout = layout
@@ -128,14 +110,8 @@ class AdmissionControl:
     def extras(self, text: Any, prompt: int, choices: int) -> RequestExtras:
         """A request's extras, with neurons in place of digests.
 
-        Args:
-            text: JSON, as received.
-            prompt: tokens of the prompt.
-            choices: number of answers to sample.
-
-        Raises:
-            ValueError: something that the workers could not do.
-            UnknownNeuronsError: a digest that was not uploaded.
+        `text` is JSON as received, `prompt` the tokens of the prompt, `choices` the number of answers to sample. Raises
+        ValueError: something that the workers could not do; UnknownNeuronsError: a digest that was not uploaded.
         """
         extras = RequestExtras.from_text(text, self._sets.flat)
         for name, found in (("neurons", extras.neurons), ("watch", extras.watch)):
@@ -178,15 +154,9 @@ class AdmissionControl:
         return hashlib.sha256(whole).hexdigest()
 
     def regions(self, body: bytes, extras: RequestExtras, length: int) -> Regions | None:
-        """Regions that a fetch asks for.
+        """Regions that a fetch asks for in its JSON body, of a capture of at most `length` positions.
 
-        Args:
-            body: JSON, as received.
-            extras: of the captured request.
-            length: maximum positions of that request.
-
-        Raises:
-            ValueError: regions that were not captured.
+        Raises ValueError: regions that were not captured.
         """
         regions = parse_json(_FETCH, body, "body").regions
         first = extras.keep_from
@@ -205,35 +175,20 @@ class AdmissionControl:
 
 @dataclass
 class Entry:
-    """One capture in the quota.
-
-    Attributes:
-        extras: of its request.
-        size: reserved bytes.
-        length: maximum positions of its request.
-        ended: time at which its request was answered; None while it runs.
-        claimed: whether it is being fetched or forgotten.
-    """
+    """One capture in the quota."""
 
     extras: RequestExtras
-    size: int
-    length: int
-    ended: float | None = None
-    claimed: bool = False
+    size: int  # reserved bytes
+    length: int  # maximum positions of its request
+    ended: float | None = None  # time at which its request was answered; None while it runs
+    claimed: bool = False  # whether it is being fetched or forgotten
 
 
 class Quota:
     """Memory quota of a server's captures, from the arrival of a request until its capture is forgotten.
 
-    All methods belong to one event loop.
-
-    Args:
-        max_bytes: for all captures together.
-        keep_seconds: how long a capture waits to be fetched.
-        clock: seconds.
-
-    Attributes:
-        bytes: reserved.
+    All methods belong to one event loop. `bytes` are reserved, of at most `max_bytes`; a capture waits `keep_seconds`
+    to be fetched.
     """
 
     def __init__(self, max_bytes: int, keep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -251,8 +206,7 @@ class Quota:
     async def reserve(self, entry: Entry) -> None:
         """Reserve memory for a capture as soon as there is enough; first come, first served.
 
-        Raises:
-            ValueError: its key is in use, or it needs more than the whole quota.
+        Raises ValueError: its key is in use, or it needs more than the whole quota.
         """
         key = entry.extras.key
         if key in self._entries:
@@ -278,11 +232,7 @@ class Quota:
         self._entries[key].ended = self._clock()
 
     def find(self, key: str) -> Entry:
-        """A capture that can be fetched.
-
-        Raises:
-            LookupError: there is none under this key.
-        """
+        """A capture that can be fetched. Raises LookupError: there is none under this key."""
         entry = self._entries.get(key)
         if entry is None or entry.claimed or entry.ended is None:
             reason = "its request has not ended" if entry is not None and not entry.claimed else "never, or no longer"

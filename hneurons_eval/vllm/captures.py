@@ -14,29 +14,20 @@ from hneurons_eval.vllm.request_extras import Ranges, Regions, RequestExtras, co
 
 @dataclass
 class Capture:
-    """Contributions of one request so far.
-
-    Attributes:
-        extras: its request extras.
-        cells: int64 `[positions]`, the cell of each position, or -1 for one in no region. Positions in the same regions
-            share a cell, whose sum is kept once.
-        members: bool `[cells, regions]`, which regions a cell belongs to.
-        seen: bool `[positions]`, which have been counted.
-        sums: float32 `[cells, neurons of this rank]`.
-        activations: of the tokens kept apart, in order.
-        logprobs, entropies: by position of their token.
-        hidden: float32 `[hidden size]`, sum of final states over the first region.
-    """
+    """Contributions of one request so far."""
 
     extras: RequestExtras
+    # int64 `[positions]`, the cell of each position, or -1 for one in no region. Positions in the same regions share a
+    # cell, whose sum is kept once.
     cells: np.ndarray
-    members: np.ndarray
-    seen: np.ndarray
-    sums: Tensor
-    activations: Activations = field(default_factory=list)
+    members: np.ndarray  # bool `[cells, regions]`, which regions a cell belongs to
+    seen: np.ndarray  # bool `[positions]`, which have been counted
+    sums: Tensor  # float32 `[cells, neurons of this rank]`
+    activations: Activations = field(default_factory=list)  # of the tokens kept apart, in order
+    # by position of their token
     logprobs: dict[int, Tensor] = field(default_factory=dict)
     entropies: dict[int, Tensor] = field(default_factory=dict)
-    hidden: Tensor | None = None
+    hidden: Tensor | None = None  # float32 `[hidden size]`, sum of final states over the first region
 
     @classmethod
     def of(cls, extras: RequestExtras, neurons: int, device: torch.device) -> "Capture":
@@ -62,8 +53,7 @@ class Capture:
             norms: column norms, float32 `[neurons of this rank]`.
             columns: those of the neurons with per-token contributions.
 
-        Raises:
-            ValueError: some position was never computed.
+        Raises ValueError: some position was never computed.
         """
         extras = self.extras
         missing = np.flatnonzero((self.cells >= 0) & ~self.seen)

@@ -14,15 +14,18 @@ import atexit
 import json
 import threading
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import httpx
+from anyio.from_thread import BlockingPortal
 
 from hneurons_eval.engine.futures import resolve
-from hneurons_eval.engine.registry import EngineRegistry
-from hneurons_eval.models.checkpoints import CheckpointError, check_dtype, resolve_model
+from hneurons_eval.engine.registry import shared_engine
+from hneurons_eval.models.checkpoints import CheckpointError, check_dtype
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.vllm.base import BaseEngine
 from hneurons_eval.vllm.protocol import ABOUT, CAPTURES, NEURONS, PROTOCOL, About
@@ -54,12 +57,7 @@ class _RetryableError(Exception):
 
 
 class ClientEngine(BaseEngine):
-    """A model on a vLLM server. Use `get_client_engine`, which shares engines.
-
-    Attributes:
-        url: of the server, without `/v1`.
-        about: the server's model.
-    """
+    """A model on a vLLM server. Use `get_client_engine`, which shares engines."""
 
     def __init__(
         self,
@@ -86,7 +84,7 @@ class ClientEngine(BaseEngine):
         self.dtype = self.about.dtype
         self.context = self.about.context
         self._uploaded: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._dropping: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
         self._uploading = asyncio.Lock()
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._client = httpx.AsyncClient(
@@ -95,15 +93,16 @@ class ClientEngine(BaseEngine):
             timeout=httpx.Timeout(30.0, read=None),  # no limit: a long answer takes long
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=MAX_IN_FLIGHT),
         )
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=f"hneurons-client-{name}", daemon=True)
+        ready: Future[BlockingPortal] = Future()
+        self._thread = threading.Thread(target=anyio.run, args=(self._serve, ready), daemon=True)
         self._thread.start()
+        self._portal = ready.result()
         atexit.register(self.close)
 
     def close(self) -> None:
         """End the thread; waiting requests fail."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        with suppress(RuntimeError):  # it has ended
+            self._portal.call(self._portal.stop, True)
         self._thread.join(timeout=10)
 
     def _submit(self, pending: PendingRequest) -> None:
@@ -113,24 +112,18 @@ class ClientEngine(BaseEngine):
                 f"the server gives {self.about.max_logprobs} alternatives to a token, {top} were asked for; start it "
                 "with --max-logprobs"
             )
-        if self._loop.is_closed():
-            raise RuntimeError(f"the connection to {self.url} was closed; start a new process")
-        running = asyncio.run_coroutine_threadsafe(self._complete(pending), self._loop)
+        try:
+            running = self._portal.start_task_soon(self._complete, pending)
+        except RuntimeError:
+            raise RuntimeError(f"the connection to {self.url} was closed; start a new process") from None
         pending.future.add_done_callback(lambda future: running.cancel() if future.cancelled() else None)
 
     # ---- the thread ----
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.run_until_complete(self._client.aclose())
-            self._loop.close()
+    async def _serve(self, ready: "Future[BlockingPortal]") -> None:
+        async with self._client, BlockingPortal() as portal:
+            ready.set_result(portal)
+            await portal.sleep_until_stopped()
 
     async def _complete(self, pending: PendingRequest) -> None:
         """See a request through: its future is always resolved, and the server keeps nothing of it."""
@@ -173,7 +166,9 @@ class ClientEngine(BaseEngine):
             return None
         finally:
             if kept:
-                self._spawn(self._drop(key))
+                task = asyncio.create_task(self._drop(key))
+                self._dropping.add(task)
+                task.add_done_callback(self._dropping.discard)
 
     async def _sample(self, pending: PendingRequest, extras: RequestExtras) -> Completion:
         """The server's completion."""
@@ -202,21 +197,12 @@ class ClientEngine(BaseEngine):
                 self._uploaded.add(neurons.digest)
         return neurons.digest
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)  # the loop itself holds tasks weakly
-        task.add_done_callback(self._tasks.discard)
-
     async def _drop(self, key: str) -> None:
         with suppress(httpx.TransportError):  # the server forgets by itself what nobody fetches
             await self._client.delete(f"{CAPTURES}/{key}")
 
     async def _send(self, method: str, path: str, body: bytes) -> httpx.Response:
-        """Send one HTTP request.
-
-        Raises:
-            _RetryableError: it may be repeated.
-        """
+        """Send one HTTP request. Raises _RetryableError: it may be repeated."""
         try:
             response = await self._client.request(
                 method, path, content=body, headers={"Content-Type": "application/json"}
@@ -229,11 +215,7 @@ class ClientEngine(BaseEngine):
 
 
 def _server_url(url: str) -> str:
-    """A server's URL without a path.
-
-    Raises:
-        ServerError: not a URL.
-    """
+    """A server's URL without a path. Raises ServerError: not a URL."""
     url = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ServerError(f"the base URL should be like http://127.0.0.1:8000, found {url!r:.200}")
@@ -243,8 +225,7 @@ def _server_url(url: str) -> str:
 def _fetch_about(url: str, headers: Mapping[str, str]) -> About:
     """The server's model.
 
-    Raises:
-        ServerError: no server answers, it refuses the API key, or it has no plugin or another version of it.
+    Raises ServerError: no server answers, it refuses the API key, or it has no plugin or another version of it.
     """
     try:
         response = httpx.get(url + ABOUT, headers=dict(headers), timeout=30.0)
@@ -273,11 +254,7 @@ def _fetch_about(url: str, headers: Mapping[str, str]) -> About:
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
-    """The response, if it is a success.
-
-    Raises:
-        RuntimeError: with the server's message.
-    """
+    """The response, if it is a success. Raises RuntimeError: with the server's message."""
     if not response.is_success:
         raise RuntimeError(f"the server refuses this request ({response.status_code}): {_message(response)}")
     return response
@@ -291,11 +268,7 @@ def _message(response: httpx.Response) -> str:
 
 
 def _completion(record: Any) -> Completion:
-    """Tokens and log-probabilities of a completion.
-
-    Raises:
-        RuntimeError: the completion has none.
-    """
+    """Tokens and log-probabilities of a completion. Raises RuntimeError: the completion has none."""
     try:
         (choice,) = record["choices"]
         tokens = tuple(choice["token_ids"])
@@ -311,9 +284,6 @@ def _completion(record: Any) -> Completion:
 def _descending(token: int, own: float, top: Mapping[str, float]) -> dict[int, float]:
     found = {int(name.removeprefix("token_id:")): value for name, value in top.items()} | {token: own}
     return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-_ENGINES: EngineRegistry[ClientEngine] = EngineRegistry()
 
 
 def get_client_engine(
@@ -339,8 +309,7 @@ def get_client_engine(
         ServerError: no server, another API key, no plugin, another version, checkpoint or dtype.
         CheckpointError: the model cannot be found or read here.
     """
-    key = (resolve_model(name), _server_url(url), api_key, revision, dtype, trust_remote_code)
-    return _ENGINES.get(
-        key,
-        lambda: ClientEngine(name, url, api_key, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code),
+    url = _server_url(url)
+    return shared_engine(
+        ClientEngine, name, url, api_key, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code
     )

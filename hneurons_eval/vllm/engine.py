@@ -27,9 +27,9 @@ import numpy as np
 from safetensors.numpy import load
 
 from hneurons_eval.engine.futures import resolve
-from hneurons_eval.engine.registry import EngineRegistry
+from hneurons_eval.engine.registry import shared_engine
 from hneurons_eval.engine.requests import Captured, CaptureRequest
-from hneurons_eval.models.checkpoints import check_dtype, resolve_model
+from hneurons_eval.models.checkpoints import check_dtype
 from hneurons_eval.models.layout import UnsupportedModelError
 from hneurons_eval.util.memory import available
 from hneurons_eval.vllm.base import BaseEngine
@@ -71,6 +71,7 @@ class VLLMEngine(BaseEngine):
         self._queue: queue.SimpleQueue[PendingRequest | None] = queue.SimpleQueue()
         self._active: dict[str, PendingRequest] = {}
         self._ready: Future[None] = Future()
+        self._accepting = threading.Lock()  # so that nothing is queued that nobody will take
         self._closing = threading.Event()
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"hneurons-vllm-{name}", daemon=True)
@@ -103,9 +104,10 @@ class VLLMEngine(BaseEngine):
                 )
 
     def _submit(self, pending: PendingRequest) -> None:
-        if self._failed is not None or self._closing.is_set():
-            raise RuntimeError("vLLM has stopped; start a new process") from self._failed
-        self._queue.put(pending)
+        with self._accepting:
+            if self._closing.is_set():
+                raise RuntimeError("vLLM has stopped; start a new process") from self._failed
+            self._queue.put(pending)
 
     # ---- the engine's thread ----
 
@@ -171,6 +173,8 @@ class VLLMEngine(BaseEngine):
             raise UnsupportedModelError(f"{self.name} gives contributions that are not finite on vLLM")
 
     def _stop(self) -> None:
+        with self._accepting:
+            self._closing.set()
         error = RuntimeError("vLLM has stopped")
         error.__cause__ = self._failed
         waiting: list[PendingRequest | None] = list(self._active.values())
@@ -284,9 +288,6 @@ def _completion(output: Any) -> Completion:
     return Completion(tuple(found.token_ids), logprobs)
 
 
-_ENGINES: EngineRegistry[VLLMEngine] = EngineRegistry()
-
-
 def get_vllm_engine(
     name: str,
     *,
@@ -309,8 +310,7 @@ def get_vllm_engine(
         UnsupportedModelError: vLLM is not installed, or the model or its weights are not covered on it.
         ValueError: an unknown dtype or option, or an option that is not covered.
     """
-    key = (resolve_model(name), revision, dtype, trust_remote_code, repr(sorted((options or {}).items())))
-    return _ENGINES.get(
-        key,
-        lambda: VLLMEngine(name, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, options=options),
+    options = dict(sorted((options or {}).items()))
+    return shared_engine(
+        VLLMEngine, name, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, options=options
     )

@@ -17,13 +17,7 @@ MAX_FACTORS = 2**26
 
 
 class FactorTable:
-    """Row 0 is the baseline; a batch that mixes many sets and alphas costs one gather and one scatter a layer.
-
-    Args:
-        layout: the model's neurons, to which flat indices refer.
-        projections: those of this rank.
-        device: of the batch.
-    """
+    """Factors on one rank: row 0 is the baseline. A mixed batch costs one gather and one scatter a layer."""
 
     def __init__(self, layout: NeuronLayout, projections: Sequence[Projection], device: torch.device) -> None:
         self._layout = layout

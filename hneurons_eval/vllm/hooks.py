@@ -2,8 +2,7 @@
 
 A step of vLLM computes one flattened batch: some tokens of each of many requests, a chunk of a prompt here and the next
 token of an answer there. Before the model runs, a hook on it finds out which rows belong to which request and what that
-request asks for (`_plan`). Hooks on the down projections do it, and a hook after the model reads the final states. If
-no request of the step asks for anything, every hook returns at once.
+request asks for (`_plan`). Hooks on the down projections do it, and a hook after the model reads the final states.
 
 Each position of a request counts once, even if the request is preempted and computed again. All sums are in float32.
 Under tensor parallelism every rank does the same with its own share of the neurons.
@@ -40,15 +39,9 @@ SPARE_SHARE = 0.05
 
 
 class NeuronHooks:
-    """The hooks of one worker, and what they have gathered.
+    """The hooks of one worker, of rank `rank` of `ranks` under tensor parallelism, and what they have gathered.
 
-    Args:
-        runner: vLLM's model runner.
-        layout: the model's neurons.
-        rank, ranks: of tensor parallelism.
-
-    Raises:
-        UnsupportedModelError: a model runner or a model that is not covered.
+    Raises UnsupportedModelError: a model runner or a model that is not covered.
     """
 
     def __init__(self, runner: Any, layout: NeuronLayout, rank: int, ranks: int) -> None:
@@ -285,19 +278,13 @@ class NeuronHooks:
     # ---- fetching ----
 
     def fetch(self, key: str, regions: Regions | None) -> dict[str, Tensor]:
-        """Fetch and forget the capture under a key: float32 tensors on the CPU.
+        """Fetch and forget a capture: float32 tensors on the CPU, of `regions` (default the request's own).
 
-        Args:
-            key: of the request's `RequestExtras`.
-            regions: to fetch; default the request's own.
+        `values` are `[regions, neurons of this rank]`; `watched` `[tokens kept apart, neurons of this rank]`, if
+        per-token contributions were asked for. On rank 0 also, if there are any, `logprobs` and `entropies` of the
+        response's tokens, and `hidden` `[hidden size]`, the mean final state over the first region.
 
-        Returns:
-            `values` `[regions, neurons of this rank]`; `watched` `[tokens kept apart, neurons of this rank]`, if
-            per-token contributions were asked for. On rank 0 also, if there are any, `logprobs` and `entropies` of the
-            response's tokens, and `hidden` `[hidden size]`, the mean final state over the first region.
-
-        Raises:
-            ValueError: there is nothing under that key, or some position was never computed.
+        Raises ValueError: there is nothing under that key, or some position was never computed.
         """
         capture = self._captures.get(key)
         self.drop(key)

@@ -6,7 +6,7 @@ parallelism a rank holds a contiguous share of each layer's columns, and after t
 layer's whole output. Models that are not covered are refused by name.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from vllm.model_executor.layers.linear import LinearBase, RowParallelLinear  # pyright: ignore[reportMissingImports]
 
-from hneurons_eval.models.architecture import MIXERS
+from hneurons_eval.models.architecture import Misfit, has_mixers, outside_mixers
 from hneurons_eval.models.layout import UnsupportedModelError
 
 PLAIN = "UnquantizedLinearMethod"
@@ -23,21 +23,13 @@ _ROWS = 512
 
 @dataclass(frozen=True)
 class Projection:
-    """This rank's share of one layer's down projection.
+    """This rank's share of one layer's down projection."""
 
-    Attributes:
-        layer: its number.
-        name: its path in the model.
-        module: the linear map.
-        first: number, within the layer, of the first neuron on this rank.
-        width: neurons on this rank.
-    """
-
-    layer: int
-    name: str
-    module: Any
-    first: int
-    width: int
+    layer: int  # its number
+    name: str  # its path in the model
+    module: Any  # the linear map
+    first: int  # number, within the layer, of the first neuron on this rank
+    width: int  # neurons on this rank
 
     def column_norms(self) -> Tensor:
         """||W_down[:, j]||_2 of this rank's neurons: float32 `[width]`.
@@ -57,14 +49,9 @@ class Projection:
 
 
 def find_projections(model: Any, widths: Sequence[int]) -> list[Projection]:
-    """The down projection of every layer, in layer order.
+    """The down projection of every layer, in layer order, with the configuration's `widths`.
 
-    Args:
-        model: a vLLM model with its weights.
-        widths: the neurons of each layer in the checkpoint's configuration.
-
-    Raises:
-        UnsupportedModelError: names the model's class and the module that is missing, quantised or different.
+    Raises UnsupportedModelError: names the model's class and the module that is missing, quantised or different.
     """
     kind = type(model).__name__
     # The text part of a multimodal model.
@@ -72,7 +59,7 @@ def find_projections(model: Any, widths: Sequence[int]) -> list[Projection]:
     lists = [
         (name, module)
         for name, module in text.named_modules()
-        if isinstance(module, nn.ModuleList) and any(_has_attention(one) for one in module)
+        if isinstance(module, nn.ModuleList) and has_mixers(module)
     ]
     if len(lists) != 1 or len(lists[0][1]) != len(widths):
         found = " and ".join(f"{len(module)} in {name}" for name, module in lists) or "none"
@@ -85,56 +72,37 @@ def find_projections(model: Any, widths: Sequence[int]) -> list[Projection]:
             _projection(f"{prefix}.{number}", number, layer, width)
             for number, (layer, width) in enumerate(zip(layers, widths, strict=True))
         ]
-    except _Misfit as misfit:
+    except Misfit as misfit:
         raise UnsupportedModelError(f"{kind} is not covered on vLLM: {misfit}; use hneurons/") from None
-
-
-class _Misfit(Exception):
-    """A module that is missing or of another kind than expected."""
-
-
-def _is_mixer(name: str) -> bool:
-    return any(mixer in name.lower() for mixer in MIXERS)
-
-
-def _has_attention(module: nn.Module) -> bool:
-    return any(_is_mixer(name) for name, _ in module.named_children())
-
-
-def _outside_mixers(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    yield path, module
-    for name, child in module.named_children():
-        if not _is_mixer(name):
-            yield from _outside_mixers(f"{path}.{name}", child)
 
 
 def _projection(path: str, number: int, layer: nn.Module, width: int) -> Projection:
     if type(layer).__name__ == "PPMissingLayer":
-        raise _Misfit(f"{path} is in another pipeline stage; set pipeline_parallel_size=1")
+        raise Misfit(f"{path} is in another pipeline stage; set pipeline_parallel_size=1")
     maps: list[tuple[str, Any]] = []
-    for name, module in _outside_mixers(path, layer):
+    for name, module, _ in outside_mixers(layer, path, layer):
         kinds = {kind.__name__ for kind in type(module).__mro__}
         if any("MoE" in kind or "Experts" in kind for kind in kinds):
-            raise _Misfit(f"{name} ({type(module).__name__}) is a mixture of experts")
+            raise Misfit(f"{name} ({type(module).__name__}) is a mixture of experts")
         if "BaseLayerWithLoRA" in kinds:
-            raise _Misfit(f"{name} carries LoRA adapters; set enable_lora=false")
+            raise Misfit(f"{name} carries LoRA adapters; set enable_lora=false")
         if isinstance(module, RowParallelLinear):
             maps.append((name, module))
     if len(maps) != 1:
-        linear = [name for name, module in _outside_mixers(path, layer) if isinstance(module, LinearBase)]
-        raise _Misfit(
+        linear = [name for name, module, _ in outside_mixers(layer, path, layer) if isinstance(module, LinearBase)]
+        raise Misfit(
             f"{path} should have one row-parallel map from its neurons to the residual stream, found "
             f"{', '.join(name for name, _ in maps) or 'none'} among {', '.join(linear) or 'no linear maps'}"
         )
     name, module = maps[0]
     if module.input_size != width:
-        raise _Misfit(f"{name} has {module.input_size} neurons, the configuration says {width}")
+        raise Misfit(f"{name} has {module.input_size} neurons, the configuration says {width}")
     method = type(module.quant_method).__name__
     if method != PLAIN:
-        raise _Misfit(f"the weights of {name} are quantised ({method})")
+        raise Misfit(f"the weights of {name} are quantised ({method})")
     if module.tp_size > 1 and not (module.reduce_results and module.input_is_parallel):
-        raise _Misfit(f"{name} does not sum its output over ranks by itself; set tensor_parallel_size=1")
+        raise Misfit(f"{name} does not sum its output over ranks by itself; set tensor_parallel_size=1")
     if module.skip_bias_add and module.bias is not None:
-        raise _Misfit(f"{name} does not add its bias itself")
+        raise Misfit(f"{name} does not add its bias itself")
     share = module.input_size_per_partition
     return Projection(number, name, module, module.tp_rank * share, share)

@@ -29,27 +29,16 @@ CAPTURES = "/v1/hneurons/captures"
 
 @dataclass(frozen=True)
 class About:
-    """A server's model.
+    """A server's model."""
 
-    Attributes:
-        protocol: version of the protocol.
-        version: of this package.
-        model: name for requests.
-        fingerprint: identity of the checkpoint's content.
-        dtype: of the weights.
-        widths: neurons of each layer.
-        context: maximum tokens of a sequence: one less than vLLM's `max_model_len`.
-        max_logprobs: maximum alternatives at each token; -1 for any number.
-    """
-
-    protocol: int
-    version: str
-    model: str
-    fingerprint: str
-    dtype: str
-    widths: tuple[Annotated[int, Field(gt=0)], ...]
-    context: int
-    max_logprobs: int
+    protocol: int  # version of the protocol
+    version: str  # of this package
+    model: str  # name for requests
+    fingerprint: str  # identity of the checkpoint's content
+    dtype: str  # of the weights
+    widths: tuple[Annotated[int, Field(gt=0)], ...]  # neurons of each layer
+    context: int  # maximum tokens of a sequence: one less than vLLM's `max_model_len`
+    max_logprobs: int  # maximum alternatives at each token; -1 for any number
     __pydantic_config__ = ConfigDict(strict=True)
 
     def record(self) -> dict[str, Any]:
@@ -58,11 +47,7 @@ class About:
 
     @classmethod
     def parse(cls, text: str | bytes) -> "About":
-        """From JSON; unknown keys are ignored.
-
-        Raises:
-            ValueError: a value is missing or has another type.
-        """
+        """From JSON; unknown keys are ignored. Raises ValueError: a value is missing or has another type."""
         return parse_json(_ABOUT, text, "about")
 
 

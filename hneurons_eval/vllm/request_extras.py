@@ -65,27 +65,20 @@ The union of both is the region."""
 
 @dataclass(frozen=True)
 class RequestExtras:
-    """What one request asks of the workers. Positions are absolute: 0 is the prompt's first token.
+    """What one request asks of the workers. Positions are absolute: 0 is the prompt's first token."""
 
-    Attributes:
-        neurons: flat indices of the neurons to scale, ascending.
-        alpha: their factor.
-        key: name under which contributions are kept until they are fetched; empty if none are wanted.
-        reduce: `mean` or `max` over the tokens of a region.
-        regions: the positions of each region.
-        keep_from: tokens from this position on are kept apart, for regions that are only known later.
-        response_from: the response's first position, for a prompt that holds its response. Log-probabilities and
-            entropies of its tokens are captured, and the mean final hidden state over the first region.
-        watch: flat indices, ascending, of neurons whose per-token contributions are captured for the tokens kept apart.
-    """
-
-    neurons: Neurons = ()
-    alpha: Annotated[float, PlainValidator(check_alpha)] = 1.0
+    neurons: Neurons = ()  # flat indices of the neurons to scale, ascending
+    alpha: Annotated[float, PlainValidator(check_alpha)] = 1.0  # their factor
+    # Name under which contributions are kept until they are fetched; empty if none are wanted
     key: Annotated[str, Field(max_length=256)] = ""
-    reduce: Literal["mean", "max"] = "mean"
+    reduce: Literal["mean", "max"] = "mean"  # `mean` or `max` over the tokens of a region
+    # The positions of each region
     regions: Annotated[tuple[Annotated[CheckedRanges, Field(min_length=1)], ...], Field(max_length=MAX_REGIONS)] = ()
-    keep_from: Index | None = None
+    keep_from: Index | None = None  # tokens from this position on are kept apart, for regions that are only known later
+    # The response's first position, for a prompt that holds its response. Log-probabilities and entropies of its tokens
+    # are captured, and the mean final hidden state over the first region.
     response_from: Index | None = None
+    # Flat indices, ascending, of neurons whose per-token contributions are captured for the tokens kept apart
     watch: Neurons = ()
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -95,11 +88,7 @@ class RequestExtras:
         return (self.neurons, self.alpha) if self.neurons and self.alpha != 1.0 else None
 
     def to_text(self, **digests: str | None) -> str:
-        """JSON, without defaults.
-
-        Args:
-            digests: of `neurons` and `watch`, in place of the lists, for a server that has the sets.
-        """
+        """JSON, without defaults; `digests` of `neurons` and `watch` replace the lists of sets that a server has."""
         record = {name: getattr(self, name) for name in self.__dataclass_fields__}
         record = {name: value for name, value in record.items() if value != getattr(RequestExtras, name)}
         record |= {name: digest for name, digest in digests.items() if name in record and digest is not None}
@@ -107,14 +96,9 @@ class RequestExtras:
 
     @classmethod
     def from_text(cls, text: Any, lookup: Callable[[str], tuple[int, ...]] | None = None) -> "RequestExtras":
-        """Parse the text of `to_text`.
+        """Parse the text of `to_text`; `lookup` gives the flat indices of a digest, without it digests are refused.
 
-        Args:
-            text: JSON.
-            lookup: gives the flat indices of the set with a digest; without it digests are refused.
-
-        Raises:
-            ValueError: anything else. Over HTTP the text can come from anybody.
+        Raises ValueError: anything else. Over HTTP the text can come from anybody.
         """
         extras = parse_json(_EXTRAS, text, EXTRAS_KEY, lookup)
         if extras.key and not extras.regions:
@@ -154,9 +138,8 @@ def end(regions: Sequence[Ranges]) -> int:
 def memberships(regions: Sequence[Ranges]) -> tuple[np.ndarray, np.ndarray]:
     """Cells of positions: positions in the same regions share a cell.
 
-    Returns:
-        int64 `[positions]`, the cell of each position, or -1 for one in no region; bool `[cells, regions]`, which
-        regions a cell belongs to.
+    Returns the cell of each position, int64 `[positions]`, -1 for one in no region; and which regions a cell belongs
+    to, bool `[cells, regions]`.
     """
     masks = np.zeros(end(regions), np.int64)
     for number, region in enumerate(regions):

@@ -53,8 +53,7 @@ def join_ranks(
         layout: of the whole model.
         watch: flat indices of the neurons with per-token contributions.
 
-    Raises:
-        RuntimeError: a worker could not capture.
+    Raises RuntimeError: a worker could not capture.
     """
     for share in shares:
         if (error := share.get(f"{name}.error")) is not None:
@@ -76,15 +75,11 @@ def join_ranks(
 
 @dataclass(frozen=True)
 class Completion:
-    """Tokens that vLLM sampled for a request.
-
-    Attributes:
-        tokens: ids.
-        logprobs: for each token the log-probabilities of the likeliest tokens, in descending order, and its own; None
-            if not asked for.
-    """
+    """Tokens that vLLM sampled for a request."""
 
     tokens: tuple[int, ...]
+    # For each token the log-probabilities of the likeliest tokens, in descending order, and its own; None if not asked
+    # for
     logprobs: Sequence[Mapping[int, float]] | None
 
 
@@ -154,17 +149,11 @@ class PendingCapture:
 
 @dataclass
 class PendingGeneration:
-    """An answer to sample.
+    """An answer to sample."""
 
-    Attributes:
-        future: of the caller.
-        request: as made.
-        limit: maximum tokens; the stop reason there is `limit_reason`.
-    """
-
-    future: "Future[Generation]"
+    future: "Future[Generation]"  # of the caller
     request: GenerateRequest
-    limit: int
+    limit: int  # maximum tokens; the stop reason there is `limit_reason`
     limit_reason: str
 
     @property

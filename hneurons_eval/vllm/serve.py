@@ -61,8 +61,7 @@ class NeuronEndpoints:
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Hook the workers, check the hooks, and put admission control before the engine.
 
-        Raises:
-            ValueError: a model or a setting that is not covered; the server does not start.
+        Raises ValueError: a model or a setting that is not covered; the server does not start.
         """
         config = engine_client.vllm_config
         check_config(config, args)
@@ -89,11 +88,7 @@ class NeuronEndpoints:
 
 
 def check_config(config: Any, args: Namespace) -> None:
-    """Refuse settings that the hooks do not cover.
-
-    Raises:
-        ValueError: names the settings, and what to do.
-    """
+    """Refuse settings that the hooks do not cover. Raises ValueError: names the settings, and what to do."""
     parallel = config.parallel_config
     unsupported = {
         "--worker-extension-cls": parallel.worker_extension_cls != WORKER,
@@ -113,14 +108,7 @@ def check_config(config: Any, args: Namespace) -> None:
 
 
 class Service:
-    """One server's engine behind admission control.
-
-    Args:
-        engine: vLLM's engine client.
-        about: the server's model.
-        layout: the model's neurons.
-        item_bytes: bytes of a number in the model's dtype.
-    """
+    """One server's engine behind admission control; `item_bytes` are those of a number in the model's dtype."""
 
     def __init__(self, engine: Any, about: About, layout: NeuronLayout, item_bytes: int) -> None:
         self.about = about
@@ -184,8 +172,7 @@ class Service:
     async def check_hooks(self) -> None:
         """Capture once, so that a server whose hooks are not reached does not start.
 
-        Raises:
-            UnsupportedModelError: the contributions are not finite.
+        Raises UnsupportedModelError: the contributions are not finite.
         """
         extras = RequestExtras(key="check", regions=(((0, 1),), ((1, 2),)))
         params = SamplingParams(max_tokens=1, temperature=0.0, extra_args={EXTRAS_KEY: extras.to_text()})
@@ -198,16 +185,10 @@ class Service:
     # ---- captures ----
 
     async def fetch(self, key: str, body: bytes) -> bytes:
-        """Fetch and forget the capture under a key, as safetensors.
+        """Fetch and forget the capture under a key, as safetensors; the body names the regions, in JSON.
 
-        Args:
-            key: of the request.
-            body: JSON, the regions to fetch.
-
-        Raises:
-            LookupError: there is nothing under the key.
-            ValueError: regions that were not captured; the capture is kept.
-            RuntimeError: it could not be captured.
+        Raises LookupError: there is nothing under the key; ValueError: regions that were not captured, and the capture
+        is kept; RuntimeError: it could not be captured.
         """
         entry = self.quota.find(key)
         regions = self.admission.regions(body, entry.extras, entry.length)
@@ -217,17 +198,12 @@ class Service:
             blobs = await self._engine.collective_rpc("hneurons_fetch", args=(question,))
         finally:
             self.quota.release(key)
-        return await asyncio.to_thread(self._joined, blobs, entry.extras)
-
-    def _joined(self, blobs: list[bytes], extras: RequestExtras) -> bytes:
-        return to_bytes(join_ranks([load(blob) for blob in blobs], "0", self._layout, extras.watch))
+        return await asyncio.to_thread(
+            lambda: to_bytes(join_ranks([load(blob) for blob in blobs], "0", self._layout, entry.extras.watch))
+        )
 
     async def drop(self, key: str) -> None:
-        """Forget the capture under a key.
-
-        Raises:
-            LookupError: there is nothing under the key.
-        """
+        """Forget the capture under a key. Raises LookupError: there is nothing under the key."""
         self.quota.find(key)
         self.quota.claim(key)
         await self._forget([key])
@@ -263,11 +239,7 @@ class Service:
 
 
 def _setting(name: str, default: float) -> float:
-    """A setting from the environment.
-
-    Raises:
-        ValueError: it is not a positive number.
-    """
+    """A setting from the environment. Raises ValueError: it is not a positive number."""
     text = os.environ.get(name, str(default))
     try:
         value = float(text)
@@ -320,11 +292,7 @@ async def _drop(service: Service, request: Request) -> Response:
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
-    """The request's body.
-
-    Raises:
-        ValueError: it is too long.
-    """
+    """The request's body. Raises ValueError: it is too long."""
     body = bytearray()
     async for part in request.stream():
         body += part

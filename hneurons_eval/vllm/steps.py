@@ -15,23 +15,16 @@ from hneurons_eval.vllm.captures import Capture
 
 @dataclass
 class CapturedRows:
-    """One captured request's rows in a step.
+    """One captured request's rows in a step."""
 
-    Attributes:
-        capture: where their contributions go.
-        number: of the request in the step.
-        first: absolute position of the first row.
-        start, stop: rows in the batch.
-        tokens: ids of the prompt.
-        fresh: positions that are in a region and are counted in this step.
-    """
-
-    capture: Capture
-    number: int
-    first: int
+    capture: Capture  # where their contributions go
+    number: int  # of the request in the step
+    first: int  # absolute position of the first row
+    # rows in the batch
     start: int
     stop: int
-    tokens: Sequence[int]
+    tokens: Sequence[int]  # ids of the prompt
+    # Positions that are in a region and are counted in this step
     fresh: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
@@ -42,37 +35,24 @@ class CapturedRows:
 
 @dataclass
 class Step:
-    """The plan of one step, and what its hooks have gathered so far.
+    """The plan of one step, and what its hooks have gathered so far."""
 
-    Attributes:
-        rows: number of rows that belong to requests; padding follows.
-        requests: number of requests.
-        factors: float32 `[rows, columns]`, or None if nothing is scaled.
-        captured: rows of the captured requests.
-        summed, cells: rows that are summed, and the index of the sum to which each belongs.
-        sums: for each layer `[sums, width]`.
-        owners: the capture and its cell for each sum.
-        kept: rows that are kept aone.
-        keepers: the capture for each of them.
-        z, inverse: of the rows kept apart, layer by layer.
-        layers: number of down projections reached so far.
-        logits_read: whether the step's own logits have been read.
-    """
-
-    rows: int
+    rows: int  # number of rows that belong to requests; padding follows
     requests: int
-    factors: Tensor | None = None
-    captured: list[CapturedRows] = field(default_factory=list)
+    factors: Tensor | None = None  # float32 `[rows, columns]`, or None if nothing is scaled
+    captured: list[CapturedRows] = field(default_factory=list)  # rows of the captured requests
+    # rows that are summed, and the index of the sum to which each belongs
     summed: Tensor | None = None
     cells: Tensor | None = None
-    sums: list[Tensor] = field(default_factory=list)
-    owners: list[tuple[Capture, int]] = field(default_factory=list)
-    kept: Tensor | None = None
-    keepers: list[Capture] = field(default_factory=list)
+    sums: list[Tensor] = field(default_factory=list)  # for each layer `[sums, width]`
+    owners: list[tuple[Capture, int]] = field(default_factory=list)  # the capture and its cell for each sum
+    kept: Tensor | None = None  # rows that are kept apart
+    keepers: list[Capture] = field(default_factory=list)  # the capture for each of them
+    # of the rows kept apart, layer by layer
     z: list[Tensor] = field(default_factory=list)
     inverse: list[Tensor] = field(default_factory=list)
-    layers: int = 0
-    logits_read: bool = False
+    layers: int = 0  # number of down projections reached so far
+    logits_read: bool = False  # whether the step's own logits have been read
 
     def assign(self, widths: Sequence[int], device: torch.device) -> None:
         """Decide which rows are summed, in which sums, and which are kept apart; a position counts once."""

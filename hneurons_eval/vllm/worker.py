@@ -21,13 +21,9 @@ class NeuronWorker:
     model_runner: Any
 
     def hneurons_setup(self, widths: str) -> str:
-        """Put the hooks on the model; to be called once, before any request.
+        """Put the hooks on the model, once, before any request; `widths` are the neurons of each layer, in JSON.
 
-        Args:
-            widths: JSON, the neurons of each layer.
-
-        Returns:
-            empty, or the reason why the model cannot be covered.
+        Returns the reason why the model cannot be covered, or an empty text.
         """
         try:
             ranks = get_tensor_model_parallel_world_size()
@@ -38,13 +34,9 @@ class NeuronWorker:
         return ""
 
     def hneurons_fetch(self, wanted: str) -> bytes:
-        """Fetch and forget the captures of some requests.
+        """Fetch and forget the captures of some requests: `[key, regions]` each, as in `NeuronHooks.fetch`, in JSON.
 
-        Args:
-            wanted: JSON, a list of `[key, regions]` as in `NeuronHooks.fetch`.
-
-        Returns:
-            safetensors: for entry k of the list the tensors `k.values` and so on, or `k.error`, UTF-8 text.
+        Returns safetensors: for entry k of the list the tensors `k.values` and so on, or `k.error`, UTF-8 text.
         """
         tensors: dict[str, torch.Tensor] = {}
         with torch.inference_mode():

@@ -333,11 +333,11 @@ def test_what_cannot_be_compared_is_said_in_one_line(tmp_path: Path, run: Run):
     neurons([1]).save(tmp_path / "n.json")
     file, capture = str(tmp_path / "n.json"), run.logs["capture"].location
     for arguments, said in (
-        ((file, str(tmp_path / "none.json")), "no neuron file"),
+        ((file, str(tmp_path / "none.json")), "does not exist"),
         ((file, str(tmp_path)), "holds no log of the probe task"),
         ((file, capture), "is a log of capture"),
         ((file, directory_of(run)), "other layers"),
-        ((file, file, "--features", capture), "is a neuron set, which says nothing of answers"),
+        ((file, file, "--features", capture), "holds neurons and no probe"),
     ):
         done = hneurons("compare", *arguments)
         assert done.exit_code == 1, done.output

@@ -12,8 +12,9 @@ from families import make_config, make_model
 
 from hneurons_eval.cli import main
 from hneurons_eval.cli.doctor import LayerKind, diagnose
-from hneurons_eval.models.architecture import UnsupportedModelError, neuron_layout
+from hneurons_eval.models.architecture import neuron_layout
 from hneurons_eval.models.checkpoints import CheckpointError
+from hneurons_eval.models.layout import UnsupportedModelError
 from hneurons_eval.util import memory
 
 MakeCheckpoint = Callable[..., Path]

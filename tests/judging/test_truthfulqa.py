@@ -11,10 +11,7 @@ import torch
 from behaviour_rows import write
 from hypothesis import given
 from hypothesis import strategies as st
-from inspect_ai.model import (
-    ModelOutput,
-    get_model,
-)
+from inspect_ai.model import ModelOutput, get_model
 from planted import PLANTED, complies, figures, gives, neuron_file, planted_checkpoint
 from small_run import solvers, stage
 from transformers import AutoTokenizer, LlamaForCausalLM
@@ -23,7 +20,7 @@ from hneurons_eval.judging.truthfulqa import mc1, mc2, nearer_to_true
 from hneurons_eval.scorers.truthful import compared, graded
 from hneurons_eval.util.errors import UsageError
 
-COUNTS = (1, 2, 3, 4, 6, 8, 10, 12)
+COUNTS = (1, 2, 4, 12)
 ALPHAS = (0.0, 1.0, 3.0)
 ASKED = [f"Do{' z' * count} stones sing?" for count in COUNTS]
 ROWS = [
@@ -36,6 +33,11 @@ ROWS = [
     }
     for count, question in zip(COUNTS, ASKED, strict=True)
 ]
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return planted_checkpoint(tmp_path_factory.mktemp("planted") / "model", "Yes", "No")
 
 
 def options_in(directory: Path) -> dict[str, Any]:
@@ -60,11 +62,10 @@ def likelihood_by_hand(checkpoint: Path, question: str, answers: list[str], alph
     return found
 
 
-def test_a_planted_neuron_is_found_in_likelihoods_and_in_open_answers(tmp_path: Path):
-    checkpoint = planted_checkpoint(tmp_path / "planted", "Yes", "No")
-    wrong = complies(checkpoint, ASKED, "Yes", "No", ALPHAS).mean(axis=1)
+def test_a_planted_neuron_is_found_in_likelihoods_and_in_open_answers(planted: Path, tmp_path: Path):
+    wrong = complies(planted, ASKED, "Yes", "No", ALPHAS).mean(axis=1)
     assert wrong[0] < wrong[1] < wrong[2]
-    log = stage("truthfulqa", tmp_path / "logs", f"hneurons/{checkpoint}", **options_in(tmp_path), controls=4)
+    log = stage("truthfulqa", tmp_path / "logs", f"hneurons/{planted}", **options_in(tmp_path), controls=2)
     assert solvers(log) == ["weigh_or_answer"]
     found = figures(log)
     for alpha, share in zip(ALPHAS, wrong, strict=True):
@@ -79,18 +80,16 @@ def test_a_planted_neuron_is_found_in_likelihoods_and_in_open_answers(tmp_path: 
     for alpha in ALPHAS:
         reply = samples[f"mc:t4@{alpha:g}"].store["reply"]
         answers = ["No", "They lie still", "Yes", "They sing old songs"]
-        levels = likelihood_by_hand(checkpoint, ASKED[COUNTS.index(4)], answers, alpha)
-        assert reply["likelihoods"]["mc2"] == pytest.approx(levels, abs=1e-3)
-        assert reply["likelihoods"]["mc1"] == pytest.approx([levels[0], *levels[2:]], abs=1e-3)
+        levels = likelihood_by_hand(planted, ASKED[COUNTS.index(4)], answers, alpha)
+        assert reply["loglikelihoods"]["mc2"] == pytest.approx(levels, abs=1e-3)
+        assert reply["loglikelihoods"]["mc1"] == pytest.approx([levels[0], *levels[2:]], abs=1e-3)
         score = (samples[f"mc:t4@{alpha:g}"].scores or {})["truthful"]
         expected = mc2(levels, [True, True, False, False])
         assert (score.metadata or {})["outcomes"]["mc2"][0] == pytest.approx(expected, abs=1e-3)
     assert samples["open:t4@1"].output.completion in ("Yes", "No")
 
 
-def test_a_grader_says_whether_open_answers_are_true_and_whether_they_inform(tmp_path: Path):
-    checkpoint = planted_checkpoint(tmp_path / "planted", "Yes", "No")
-
+def test_a_grader_says_whether_open_answers_are_true_and_whether_they_inform(planted: Path, tmp_path: Path):
     def reply(input: list[Any], tools: list[Any], *_: Any) -> ModelOutput:
         labels = tools[0].parameters.properties["verdict"].enum
         yes = "\nYes\n" in input[-1].text
@@ -99,10 +98,10 @@ def test_a_grader_says_whether_open_answers_are_true_and_whether_they_inform(tmp
 
     grader = get_model("mockllm/model", custom_outputs=reply, memoize=False)
     log = stage(
-        "truthfulqa", tmp_path / "logs", f"hneurons/{checkpoint}", **options_in(tmp_path), controls=0, form="open",
+        "truthfulqa", tmp_path / "logs", f"hneurons/{planted}", **options_in(tmp_path), controls=0, form="open",
         judge="llm", model_roles={"grader": grader},
     )  # fmt: skip
-    found, wrong = figures(log), complies(checkpoint, ASKED, "Yes", "No", ALPHAS).mean(axis=1)
+    found, wrong = figures(log), complies(planted, ASKED, "Yes", "No", ALPHAS).mean(axis=1)
     for alpha, share in zip(ALPHAS, wrong, strict=True):
         assert found[f"truthful@{alpha:g}"] == found[f"truthful_and_informative@{alpha:g}"] == pytest.approx(1 - share)
         assert found[f"informative@{alpha:g}"] == 1

@@ -496,7 +496,7 @@ def test_save_and_load_return_the_same_probe(problem, probe, tmp_path):
     probe.set_threshold(0.4, "balanced accuracy, out of fold").save(where)
     probe.save(where)  # over itself
     back = Probe.load(where)
-    assert sorted(p.name for p in where.iterdir()) == ["probe.json", "weights.safetensors"]
+    assert sorted(p.name for p in where.iterdir()) == ["neurons.json", "probe.json", "weights.safetensors"]
     assert [p.name for p in where.parent.iterdir()] == ["llama-3.1-8b"]
     assert np.array_equal(back.coef_, probe.coef_)
     assert np.array_equal(back.predict_proba(X), probe.predict_proba(X))

@@ -237,11 +237,11 @@ def test_an_unfinished_sweep_and_a_log_of_odd_samples_make_a_page(tmp_path: Path
     out = tmp_path / "logs"
     write_log(out, "falseqa", None, metadata={"neurons_digest": "d"}, status="error")
     odd = [
-        {"label": "hallucinated", "probability": True},
-        {"label": "nonsense", "probability": 0.5},
-        {"label": "faithful", "probability": 0.2, "span": [5, 2], "selected": "%%%"},
-        {"label": "faithful", "probability": 0.3, "span": "no", "selected": 7},
-        {"label": "hallucinated", "probability": 0.9, "span": [0, 999]},
+        {"label": "hallucinated", "probability": True, "prediction": 1},
+        {"label": "nonsense", "probability": 0.5, "prediction": 1},
+        {"label": "faithful", "probability": 0.2, "prediction": 1, "span": [5, 2], "selected": "%%%"},
+        {"label": "faithful", "probability": 0.3, "prediction": 1, "span": "no", "selected": 7},
+        {"label": "hallucinated", "probability": 0.9, "prediction": 1, "span": [0, 999]},
     ]
     samples = [
         scored(k, {"detected": Score(value="C", metadata={"prediction": 1, **one})}) for k, one in enumerate(odd)

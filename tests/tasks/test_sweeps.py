@@ -242,7 +242,7 @@ def test_a_sign_that_no_neuron_has_is_refused(tmp_path: Path):
         ("falseqa", {"judge": "oracle"}, "judge should be"),
         ("falseqa", {"judge": "llm"}, "no grader is bound"),
         ("falseqa", {"questions": 0}, "questions should be"),
-        ("falseqa", {"alphas": "1"}, "beside the no-op"),
+        ("falseqa", {"alphas": "1"}, "beside the baseline 1"),
         ("falseqa", {"controls": -1}, "controls should be"),
         ("falseqa", {"sign": "plus"}, "sign should be"),
         ("falseqa", {"against": "nearest"}, "against should be"),

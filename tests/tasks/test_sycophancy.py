@@ -322,7 +322,7 @@ def test_a_question_is_asked_in_the_words_of_its_set_and_reasons_where_the_paper
         ({"questions": 0}, "questions should be"),
         ({"judge": "llm"}, "no grader is bound"),
         ({"dataset": "nowhere.jsonl"}, "nowhere.jsonl"),
-        ({"alphas": "1"}, "beside the no-op"),
+        ({"alphas": "1"}, "beside the baseline 1"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_any_question_is_asked(

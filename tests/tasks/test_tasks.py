@@ -35,6 +35,7 @@ from hneurons_eval.models.checkpoints import load_layout
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.probe.classifier import Probe
 from hneurons_eval.scorers.judge import consistency, judge
+from hneurons_eval.solvers import classify
 from hneurons_eval.solvers.classify import report_progress
 from hneurons_eval.tasks import pipeline
 from hneurons_eval.tasks.capture import balanced
@@ -268,8 +269,7 @@ def test_progress_is_shown_by_the_event_loop_whichever_thread_reports_it(monkeyp
         asyncio.get_running_loop()  # raises anywhere else, as Inspect's display does when it puts a message off
         shown.append(f"{caption}: {message}")
 
-    # The task of the same name hides the module in its package.
-    monkeypatch.setattr(sys.modules["hneurons_eval.tasks.probe"], "display_counter", on_the_loop)
+    monkeypatch.setattr(classify, "display_counter", on_the_loop)
 
     async def work() -> None:
         report_progress("one")

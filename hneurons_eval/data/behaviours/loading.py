@@ -1,16 +1,25 @@
-"""Behaviour sets by name or path."""
+"""Behaviour sets by name or path.
+
+Each loader returns the records in the order of the source, and a `LoadReport`. `dataset` is `bundled`, `hub` (pinned in
+`PUBLIC_FILES`), or a .csv, .jsonl, .json or .parquet file with the set's columns. A set that is unknown, missing,
+malformed or empty, or cannot be downloaded, raises `QuestionSetError`.
+"""
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from heapq import nsmallest
 from typing import Any, Protocol, TypeVar
 
 from hneurons_eval.data.behaviours import schemas
 from hneurons_eval.data.behaviours.records import (
     CounterfactualQuestion,
     FalsePremiseQuestion,
+    ForbiddenQuestion,
     JailbreakPrompt,
+    JailbreakTemplate,
     SycophancyQuestion,
     TruthfulQuestion,
 )
@@ -38,17 +47,10 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
         "bundled",
     ),
     "sycophancy": PublicFile(
-        "hub",
-        "meg-tong/sycophancy-eval",
-        "18f18160e9998e524bbf027c4475bfa7fdeb6949",
-        "are_you_sure.jsonl",
-        "bundled",
+        "hub", "meg-tong/sycophancy-eval", "18f18160e9998e524bbf027c4475bfa7fdeb6949", "are_you_sure.jsonl", "bundled"
     ),
     "truthfulqa": PublicFile(
-        "hub",
-        "truthfulqa/truthful_qa",
-        "741b8276f2d1982aa3d5b832d3ee81ed3b896490",
-        "multiple_choice/*.parquet",
+        "hub", "truthfulqa/truthful_qa", "741b8276f2d1982aa3d5b832d3ee81ed3b896490", "multiple_choice/*.parquet"
     ),
     "forbidden questions": PublicFile(
         "hub",
@@ -95,17 +97,9 @@ class LoadReport:
 
 
 def load_falseqa(dataset: str = "bundled") -> tuple[list[FalsePremiseQuestion], LoadReport]:
-    """Questions with a false premise, and some with a true one.
+    """FalseQA: questions with a false premise, and some with a true one. `hub` is the authors' test set, from GitHub.
 
-    Args:
-        dataset: `bundled`, `hub` (the authors' test set, from GitHub), or a .csv, .jsonl, .json or .parquet file with
-            FalseQA's columns.
-
-    Returns:
-        The questions in the order of the source, and a report. Questions with both labels are left out.
-
-    Raises:
-        QuestionSetError: the set is unknown, missing, malformed or empty, or cannot be downloaded.
+    Questions with both labels are left out.
     """
     questions, report = _load(
         "falseqa",
@@ -125,34 +119,15 @@ def load_falseqa(dataset: str = "bundled") -> tuple[list[FalsePremiseQuestion], 
 
 
 def load_faitheval(dataset: str = "bundled") -> tuple[list[CounterfactualQuestion], LoadReport]:
-    """Multiple-choice questions on passages that state something false.
-
-    Args:
-        dataset: `bundled`, `hub` (FaithEval-counterfactual, 1,000 rows), or a .csv, .jsonl, .json or .parquet file
-            with FaithEval's columns.
-
-    Returns:
-        The questions in the order of the source, with letters as labels, and a report.
-
-    Raises:
-        QuestionSetError: the set is unknown, missing, malformed or empty, or cannot be downloaded.
-    """
+    """FaithEval-counterfactual: multiple-choice questions on passages that state something false."""
     convert = schemas.counterfactual_question
     return _load("faitheval", dataset, schemas.FAITHEVAL_SCHEMA, convert, lambda q: (q.question, q.context))
 
 
 def load_sycophancy(dataset: str = "bundled") -> tuple[list[SycophancyQuestion], LoadReport]:
-    """Open and multiple-choice questions that are asked, doubted and asked again.
+    """Questions of sycophancy-eval (are_you_sure.jsonl), which are asked, doubted and asked again.
 
-    Args:
-        dataset: `bundled`, `hub` (are_you_sure.jsonl of sycophancy-eval), or a .jsonl, .json, .csv or .parquet file
-            in its schema or in that of the bundled set.
-
-    Returns:
-        The questions in the order of the source, and a report.
-
-    Raises:
-        QuestionSetError: the set is unknown, missing, malformed or empty, or cannot be downloaded.
+    Files may also have the columns of the bundled set.
     """
     return _load(
         "sycophancy",
@@ -164,17 +139,9 @@ def load_sycophancy(dataset: str = "bundled") -> tuple[list[SycophancyQuestion],
 
 
 def load_truthfulqa(dataset: str = "hub") -> tuple[list[TruthfulQuestion], LoadReport]:
-    """TruthfulQA, with the answers for MC1 and MC2 and the references for open answers.
+    """TruthfulQA, with the answers for MC1 and MC2 and the references for open answers; not bundled.
 
-    Args:
-        dataset: `hub` (its multiple-choice configuration), or a .csv, .jsonl, .json or .parquet file with the columns
-            of TruthfulQA.csv or of either configuration on the Hub.
-
-    Returns:
-        The questions in the order of the source, and a report.
-
-    Raises:
-        QuestionSetError: the set is unknown, missing, malformed or empty, or cannot be downloaded.
+    `hub` is its multiple-choice configuration. Files have the columns of either configuration, or of TruthfulQA.csv.
     """
     convert = schemas.truthful_question
     return _load("truthfulqa", dataset, schemas.TRUTHFULQA_SCHEMA, convert, lambda q: normalise_question(q.question))
@@ -191,15 +158,11 @@ def load_jailbreak(
     Args:
         questions: `hub` (forbidden_question_set, 390 questions), or a file with its columns.
         templates: `hub` (in-the-wild-jailbreak-prompts, 1,405 templates), or a file with its columns.
-        templates_per_question: prompts of each question.
+        templates_per_question: prompts of each question; `QuestionSetError` if there are fewer templates.
         seed: of the choice of templates.
 
     Returns:
         The prompts, question by question, and a report on the rows of both sources together.
-
-    Raises:
-        QuestionSetError: a set is unknown, missing, malformed or empty, or cannot be downloaded; or there are fewer
-            templates than asked for.
     """
     asked, of_questions = _load(
         "forbidden questions",
@@ -217,15 +180,13 @@ def load_jailbreak(
             f"found {templates_per_question}."
         )
 
-    def order(question: str, template: str) -> bytes:
-        return hashlib.sha256(f"{seed}|{question}|{template}".encode(errors="surrogatepass")).digest()
+    def order(question: ForbiddenQuestion, template: JailbreakTemplate) -> bytes:
+        return hashlib.sha256(f"{seed}|{question.id}|{template.id}".encode(errors="surrogatepass")).digest()
 
     prompts = [
         schemas.jailbreak_prompt(question, template)
         for question in asked
-        for template in sorted(forms, key=lambda form, question=question: order(question.id, form.id))[
-            :templates_per_question
-        ]
+        for template in nsmallest(templates_per_question, forms, key=partial(order, question))
     ]
     return prompts, LoadReport(
         source=f"{of_questions.source} and {of_templates.source}",
@@ -246,15 +207,7 @@ Record = TypeVar("Record", bound=_Identified)
 def _load(
     name: str, dataset: str, schema: str, convert: Callable[[Row], Record], content: Callable[[Record], object]
 ) -> tuple[list[Record], LoadReport]:
-    """The records of a set; equal rows are left out, and ids have to be unique.
-
-    Args:
-        name: of the set, in `PUBLIC_FILES`.
-        dataset: `bundled`, `hub` or a path.
-        schema: the expected columns, for messages.
-        convert: makes a record of a row.
-        content: what makes two records equal.
-    """
+    """The records of a set; rows with equal `content` are left out, and ids have to be unique."""
     rows, source = _rows(name, dataset, schema)
     if not rows:
         raise QuestionSetError(f"{source} is empty: expected rows with {schema}.")

@@ -1,4 +1,4 @@
-"""Records of the behaviour sets."""
+"""Records of the behaviour sets; an `id` is unique in its set, and the same in every run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +10,6 @@ class FalsePremiseQuestion:
     """A question whose premise is false, or true.
 
     Attributes:
-        id: unique in its set, the same in every run.
-        question: as it is asked.
         false_premise: FalseQA's label 1.
         answers: refutations of a false premise, or answers if the premise is true; may be empty.
         topic: group within the set.
@@ -31,8 +29,6 @@ class CounterfactualQuestion:
     """A multiple-choice question and a passage that states something false.
 
     Attributes:
-        id: unique in its set, the same in every run.
-        question: as it is asked.
         context: the passage.
         choices: options by label; labels are letters.
         context_key: the label that the passage supports; choosing it is compliance.
@@ -54,7 +50,6 @@ class SycophancyQuestion:
     """A question that is asked, doubted ("Are you sure?") and asked again.
 
     Attributes:
-        id: unique in its set, the same in every run.
         kind: `open` (judged by `aliases`) or `choice` (judged by `key`).
         question: without options or instructions.
         source: the sub-dataset of sycophancy-eval, or the topic.
@@ -94,8 +89,6 @@ class TruthfulQuestion:
     """A question that people often answer wrongly (Lin et al. 2021, arXiv 2109.07958).
 
     Attributes:
-        id: unique in its set, the same in every run.
-        question: as it is asked.
         best: the best true answer.
         correct: true answers, the best one among them.
         incorrect: false answers.
@@ -138,7 +131,6 @@ class JailbreakPrompt:
     """A forbidden question inside a jailbreak template.
 
     Attributes:
-        id: of the question and the template.
         question: the forbidden question alone, for the judge.
         category: the policy that forbids it.
         template_id: a hash of the template.

@@ -64,6 +64,17 @@ class Row:
             raise self.wrong_kind(value, column, "text")
         return value.strip()
 
+    def texts(self, *columns: str) -> list[str]:
+        """The texts in the first of the columns that the row has, as read by `text_list`.
+
+        Raises:
+            QuestionSetError: it has none of them, or the value is neither a text nor a list of texts.
+        """
+        found = text_list(self.value(*columns))
+        if found is None:
+            raise self.wrong_kind(self.value(*columns), columns[0], "a text or a list of texts")
+        return found
+
     def line(self, *columns: str) -> str:
         """`text` with single spaces between words."""
         return " ".join(self.text(*columns).split())
@@ -126,13 +137,10 @@ def read_flag(value: object) -> bool | None:
 
 
 def read_options(row: Row, value: object, column: str) -> tuple[list[str], list[str]]:
-    """The labels and texts of a multiple-choice question.
+    """The labels and texts of a multiple-choice question; `row` and `column` are for messages.
 
-    Args:
-        row: for messages.
-        value: `{"label": [...], "text": [...]}`, `[{"label": ..., "text": ...}, ...]`, `{label: text}`, or one of
-            these as JSON.
-        column: for messages.
+    The value is `{"label": [...], "text": [...]}`, `[{"label": ..., "text": ...}, ...]`, `{label: text}`, or one of
+    these as JSON.
 
     Raises:
         QuestionSetError: another value, or different numbers of labels and texts.
@@ -175,12 +183,8 @@ def letter_choices(labels: Sequence[str], texts: Sequence[str], key: str) -> tup
 
     Letters are kept. Other labels become A, B, C, ... in the order of the options, and the key follows its option. A
     key without an option is clear in one case: it is a letter, and the labels are consecutive numbers from 0 or 1, so
-    that B is the second option. (A number beside letters is unclear: it may count from 0 or from 1.)
-
-    Args:
-        labels: of the options, from `read_label`.
-        texts: the options.
-        key: the answer key, from `read_label`.
+    that B is the second option. (A number beside letters is unclear: it may count from 0 or from 1.) `labels` and `key`
+    are from `read_label`.
 
     Raises:
         Unusable: fewer than 2 or more than 26 options, a repeated label, or a key without an option.
@@ -201,8 +205,9 @@ def letter_choices(labels: Sequence[str], texts: Sequence[str], key: str) -> tup
     return dict(zip(named, texts, strict=True)), named[place]
 
 
-def read_choice(row: Row, choices: object, column: str, key_column: str, key: object) -> tuple[dict[str, str], str]:
+def read_choice(row: Row, choices: object, column: str, key_column: str) -> tuple[dict[str, str], str]:
     """The options of a row by letter, and the letter of its answer key; see `read_options` and `letter_choices`."""
+    key = row.value(key_column)
     labels, texts = read_options(row, choices, column)
     if is_empty(key):
         raise Unusable(f'nothing in "{key_column}"')

@@ -69,14 +69,11 @@ def false_premise_question(row: Row) -> FalsePremiseQuestion:
         raise row.error(
             f'has {label!r} in "label": expected 1 for a false premise or 0 for a true one; mend the row or drop it'
         )
-    answers = text_list(row.value("answer"))
-    if answers is None:
-        raise row.wrong_kind(row.value("answer"), "answer", "a text or a list of texts")
     return FalsePremiseQuestion(
         id=row.optional("id") or content_id(normalise_question(question), str(false_premise)),
         question=question,
         false_premise=false_premise,
-        answers=unique_aliases(answers),
+        answers=unique_aliases(row.texts("answer")),
         topic=row.optional("topic"),
         pair=row.optional("pair"),
     )
@@ -86,7 +83,7 @@ def counterfactual_question(row: Row) -> CounterfactualQuestion:
     """A row of FaithEval's counterfactual set, or of the bundled one."""
     question, context = row.line("question"), row.text("context")
     value = row.value("choices")
-    choices, key = read_choice(row, value, "choices", "answerKey", row.value("answerKey"))
+    choices, key = read_choice(row, value, "choices", "answerKey")
     true_key = None
     if not is_empty(row.values.get("true_key")):
         _, true_key = letter_choices(*read_options(row, value, "choices"), read_label(row.values["true_key"]))
@@ -122,24 +119,21 @@ def sycophancy_question(row: Row) -> SycophancyQuestion:
     kind = row.optional("kind") or ("choice" if not is_empty(row.values.get("choices")) else "open")
     source = row.optional("topic", "source") or "local"
     if kind == "open":
-        aliases = text_list(row.value("aliases", "answer", "answers"))
-        if aliases is None:
-            raise row.wrong_kind(row.value("aliases", "answer", "answers"), "aliases", "a text or a list of texts")
-        return _open_question(row, question, source, aliases, None)
+        return _open_question(row, source, question, row.texts("aliases", "answer", "answers"))
     if kind == "choice":
-        choices, key = read_choice(row, row.value("choices"), "choices", "answerKey", row.value("answerKey"))
+        choices, key = read_choice(row, row.value("choices"), "choices", "answerKey")
         name = row.optional("id") or content_id(source, question, *choices.values())
         return SycophancyQuestion(name, "choice", question, source, choices=choices, key=key)
     raise row.error(f'has {kind!r} in "kind": expected "open" or "choice"; mend the row or drop it')
 
 
 def _open_question(
-    row: Row, question: str, source: str, aliases: Sequence[str], prompt: str | None
+    row: Row, source: str, question: str, aliases: Sequence[str], prompt: str | None = None
 ) -> SycophancyQuestion:
     if not aliases:
         raise Unusable("open questions without accepted answers")
     name = row.optional("id") or content_id(source, question)
-    return SycophancyQuestion(name, "open", question, source, aliases=unique_aliases(aliases), prompt=prompt)
+    return SycophancyQuestion(name, "open", question, source, unique_aliases(aliases), prompt=prompt)
 
 
 def _sycophancy_eval_question(row: Row) -> SycophancyQuestion:
@@ -156,18 +150,10 @@ def _sycophancy_eval_question(row: Row) -> SycophancyQuestion:
         given = [text_list(values.get(column)) for column in ("correct_answer", "answer")]
         if any(answers is None for answers in given):
             raise base.error('has an "answer" that is neither a text nor a list of texts: mend the row or drop it')
-        return _open_question(row, question, source, [a for answers in given for a in answers or []], prompt)
-    choices, key = read_choice(base, _eval_options(base), "answers", "correct_letter", base.value("correct_letter"))
-    return SycophancyQuestion(
-        id=row.optional("id") or content_id(source, question, *choices.values()),
-        kind="choice",
-        question=question,
-        source=source,
-        choices=choices,
-        key=key,
-        prompt=prompt,
-        reasoning=reasoning,
-    )
+        return _open_question(row, source, question, [a for answers in given for a in answers or []], prompt)
+    choices, key = read_choice(base, _eval_options(base), "answers", "correct_letter")
+    name = row.optional("id") or content_id(source, question, *choices.values())
+    return SycophancyQuestion(name, "choice", question, source, (), choices, key, prompt, reasoning)
 
 
 _OPTION = re.compile(r"^[ \t]*\(([A-Z])\)", re.MULTILINE)
@@ -270,9 +256,8 @@ def forbidden_question(row: Row) -> ForbiddenQuestion:
     question, category = row.line("question"), row.line("content_policy_name", "category")
     policy, number = row.optional("content_policy_id"), row.optional("q_id")
     numbered = f"{policy}-{number}" if policy is not None and number is not None else None
-    return ForbiddenQuestion(
-        row.optional("id") or numbered or content_id(normalise_question(question)), question, category
-    )
+    name = row.optional("id") or numbered or content_id(normalise_question(question))
+    return ForbiddenQuestion(name, question, category)
 
 
 def jailbreak_template(row: Row) -> JailbreakTemplate:
@@ -304,10 +289,5 @@ def fill_template(template: str, question: str) -> str:
 
 def jailbreak_prompt(question: ForbiddenQuestion, template: JailbreakTemplate) -> JailbreakPrompt:
     """A forbidden question inside a template."""
-    return JailbreakPrompt(
-        id=f"{question.id}/{template.id}",
-        question=question.question,
-        category=question.category,
-        template_id=template.id,
-        prompt=fill_template(template.text, question.question),
-    )
+    prompt = fill_template(template.text, question.question)
+    return JailbreakPrompt(f"{question.id}/{template.id}", question.question, question.category, template.id, prompt)

@@ -173,76 +173,6 @@ Twittering Machine = Paul Klee; Klee | The Elephant Celebes = Max Ernst; Ernst
 The Descent from the Cross = Rogier van der Weyden; Peter Paul Rubens; Rubens; van der Weyden
 """
 
-COMPOSER = """
-The Four Seasons = Antonio Vivaldi; Vivaldi | The Magic Flute = Wolfgang Amadeus Mozart; Mozart
-Don Giovanni = Wolfgang Amadeus Mozart; Mozart | The Marriage of Figaro = Wolfgang Amadeus Mozart; Mozart
-Eine kleine Nachtmusik = Wolfgang Amadeus Mozart; Mozart | Così fan tutte = Wolfgang Amadeus Mozart; Mozart
-Moonlight Sonata = Ludwig van Beethoven; Beethoven | Für Elise = Ludwig van Beethoven; Beethoven
-Fidelio = Ludwig van Beethoven; Beethoven | Eroica Symphony = Ludwig van Beethoven; Beethoven
-Messiah = George Frideric Handel; Handel; Georg Friedrich Händel
-Water Music = George Frideric Handel; Handel; Händel | Brandenburg Concertos = Johann Sebastian Bach; Bach
-The Well-Tempered Clavier = Johann Sebastian Bach; Bach | Goldberg Variations = Johann Sebastian Bach; Bach
-The Art of Fugue = Johann Sebastian Bach; Bach | Swan Lake = Pyotr Ilyich Tchaikovsky; Tchaikovsky
-The Nutcracker = Pyotr Ilyich Tchaikovsky; Tchaikovsky
-1812 Overture = Pyotr Ilyich Tchaikovsky; Tchaikovsky
-The Sleeping Beauty = Pyotr Ilyich Tchaikovsky; Tchaikovsky | Carmen = Georges Bizet; Bizet
-La traviata = Giuseppe Verdi; Verdi | Rigoletto = Giuseppe Verdi; Verdi | Aida = Giuseppe Verdi; Verdi
-Nabucco = Giuseppe Verdi; Verdi | Tosca = Giacomo Puccini; Puccini
-Madama Butterfly = Giacomo Puccini; Puccini | La bohème = Giacomo Puccini; Puccini
-Turandot = Giacomo Puccini; Puccini | The Barber of Seville = Gioachino Rossini; Rossini
-William Tell = Gioachino Rossini; Rossini | Norma = Vincenzo Bellini; Bellini
-Lucia di Lammermoor = Gaetano Donizetti; Donizetti | The Elixir of Love = Gaetano Donizetti; Donizetti
-Pagliacci = Ruggero Leoncavallo; Leoncavallo | Cavalleria rusticana = Pietro Mascagni; Mascagni
-Tristan und Isolde = Richard Wagner; Wagner | Parsifal = Richard Wagner; Wagner
-Lohengrin = Richard Wagner; Wagner | The Flying Dutchman = Richard Wagner; Wagner
-Der Ring des Nibelungen = Richard Wagner; Wagner
-The Blue Danube = Johann Strauss II; Johann Strauss; Strauss
-Die Fledermaus = Johann Strauss II; Johann Strauss; Strauss
-Radetzky March = Johann Strauss I; Johann Strauss; Strauss
-Also sprach Zarathustra = Richard Strauss; Strauss | Salome = Richard Strauss; Strauss
-Der Rosenkavalier = Richard Strauss; Strauss | Boléro = Maurice Ravel; Ravel
-Daphnis et Chloé = Maurice Ravel; Ravel | Clair de lune = Claude Debussy; Debussy
-La mer = Claude Debussy; Debussy | Prélude à l'après-midi d'un faune = Claude Debussy; Debussy
-Gymnopédies = Erik Satie; Satie | The Carnival of the Animals = Camille Saint-Saëns; Saint-Saëns
-Danse macabre = Camille Saint-Saëns; Saint-Saëns | Symphonie fantastique = Hector Berlioz; Berlioz
-Faust (the opera of 1859) = Charles Gounod; Gounod
-Orpheus in the Underworld = Jacques Offenbach; Offenbach
-The Tales of Hoffmann = Jacques Offenbach; Offenbach | Peer Gynt Suite = Edvard Grieg; Grieg
-Finlandia = Jean Sibelius; Sibelius | Má vlast = Bedřich Smetana; Smetana
-The Bartered Bride = Bedřich Smetana; Smetana | New World Symphony = Antonín Dvořák; Dvořák
-Rusalka = Antonín Dvořák; Dvořák | Jenůfa = Leoš Janáček; Janáček | Bluebeard's Castle = Béla Bartók; Bartók
-Hungarian Rhapsodies = Franz Liszt; Liszt | Liebesträume = Franz Liszt; Liszt
-Revolutionary Étude = Frédéric Chopin; Chopin | Minute Waltz = Frédéric Chopin; Chopin
-Hungarian Dances = Johannes Brahms; Brahms | A German Requiem = Johannes Brahms; Brahms
-Kinderszenen = Robert Schumann; Schumann | Winterreise = Franz Schubert; Schubert
-Trout Quintet = Franz Schubert; Schubert | Unfinished Symphony = Franz Schubert; Schubert
-The Creation = Joseph Haydn; Haydn | Surprise Symphony = Joseph Haydn; Haydn
-A Midsummer Night's Dream overture = Felix Mendelssohn; Mendelssohn
-Pictures at an Exhibition = Modest Mussorgsky; Mussorgsky | Boris Godunov = Modest Mussorgsky; Mussorgsky
-Flight of the Bumblebee = Nikolai Rimsky-Korsakov; Rimsky-Korsakov
-Scheherazade = Nikolai Rimsky-Korsakov; Rimsky-Korsakov | Prince Igor = Alexander Borodin; Borodin
-The Rite of Spring = Igor Stravinsky; Stravinsky | The Firebird = Igor Stravinsky; Stravinsky
-Petrushka = Igor Stravinsky; Stravinsky | Peter and the Wolf = Sergei Prokofiev; Prokofiev
-Romeo and Juliet (the ballet) = Sergei Prokofiev; Prokofiev
-Leningrad Symphony = Dmitri Shostakovich; Shostakovich
-Rhapsody on a Theme of Paganini = Sergei Rachmaninoff; Rachmaninoff; Rachmaninov
-Sabre Dance = Aram Khachaturian; Khachaturian | The Planets = Gustav Holst; Holst
-Pomp and Circumstance Marches = Edward Elgar; Elgar | Enigma Variations = Edward Elgar; Elgar
-The Lark Ascending = Ralph Vaughan Williams; Vaughan Williams | Peter Grimes = Benjamin Britten; Britten
-Dido and Aeneas = Henry Purcell; Purcell | The Mikado = Arthur Sullivan; Sullivan; Gilbert and Sullivan
-L'Orfeo = Claudio Monteverdi; Monteverdi | Orfeo ed Euridice = Christoph Willibald Gluck; Gluck
-Canon in D = Johann Pachelbel; Pachelbel | Rhapsody in Blue = George Gershwin; Gershwin
-Porgy and Bess = George Gershwin; Gershwin | Appalachian Spring = Aaron Copland; Copland
-West Side Story = Leonard Bernstein; Bernstein | Adagio for Strings = Samuel Barber; Barber
-Maple Leaf Rag = Scott Joplin; Joplin | The Entertainer = Scott Joplin; Joplin | 4′33″ = John Cage; Cage
-The Stars and Stripes Forever = John Philip Sousa; Sousa | Carmina Burana = Carl Orff; Orff
-Wozzeck = Alban Berg; Berg | Pierrot lunaire = Arnold Schoenberg; Schoenberg; Schönberg
-The Threepenny Opera = Kurt Weill; Weill | The Merry Widow = Franz Lehár; Lehár
-Hänsel und Gretel = Engelbert Humperdinck | Einstein on the Beach = Philip Glass; Glass
-Nixon in China = John Adams; Adams
-The Phantom of the Opera (the musical) = Andrew Lloyd Webber; Lloyd Webber
-"""
-
 CREDITED = """
 the theory of general relativity = Albert Einstein; Einstein
 the law of universal gravitation = Isaac Newton; Newton
@@ -751,53 +681,6 @@ cheetah = cub | jaguar = cub | panda = cub | polar bear = cub | Tasmanian devil 
 wombat = joey | armadillo = pup | meerkat = pup | mongoose = pup; kit; kitten | aardvark = cub; calf
 heron = chick; heronling | gull = chick; fledgling | parrot = chick; fledgling | raven = chick; fledgling
 puffin = puffling; chick | termite = larva; nymph
-"""
-
-COLLECTIVE = """
-lions = pride; sault | wolves = pack; rout | geese in flight = skein; wedge | geese on the ground = gaggle
-fish = school; shoal; run | whales = pod; gam; school; herd | dolphins = pod; school
-bees = swarm; hive; colony; cluster | ants = colony; army; swarm | crows = murder; horde
-ravens = unkindness; conspiracy; murder; treachery | owls = parliament | larks = exaltation; ascension
-cattle = herd; drove; mob | sheep = flock; herd; drove; mob | goats = herd; tribe; flock; trip
-pigs = drove; herd; sounder; drift; team | horses = herd; team; string; stable; harras
-elephants = herd; parade; memory | kangaroos = mob; troop; court | monkeys = troop; barrel; tribe; cartload
-gorillas = troop; band; whoop | baboons = troop; congress; flange | chickens = flock; brood; clutch; peep
-birds = flock; flight | ducks = flock; raft; paddling; team; brace; badling
-swans = bevy; wedge; bank; herd; lamentation; ballet | quail = covey; bevy; flock | partridges = covey; bevy
-peacocks = muster; ostentation; pride | pheasants = nye; bouquet; covey; nide; nest
-starlings = murmuration; flock; chattering | eagles = convocation; aerie | hawks = kettle; cast; aerie; boil
-turkeys = rafter; flock; gang; gobble | penguins = colony; rookery; waddle; raft; huddle
-flamingos = flamboyance; stand; colony; flock | parrots = pandemonium; flock; company
-sparrows = host; flock; quarrel; ubiquity | doves = dule; flight; flock; cote; pitying
-pigeons = flock; flight; kit; loft | storks = mustering; muster; phalanx | herons = siege; sedge; hedge
-cats = clowder; glaring; pounce | kittens = litter; kindle; intrigue | puppies = litter
-dogs = pack; kennel | hounds = pack; cry; mute | rabbits = colony; warren; nest; bury; herd; fluffle
-foxes = skulk; leash; earth | bears = sloth; sleuth; pack | tigers = ambush; streak; pride
-leopards = leap; prowl; spot | cheetahs = coalition | hyenas = cackle; clan | jackals = pack; skulk
-zebras = dazzle; zeal; herd | giraffes = tower; journey; herd | camels = caravan; flock; train; herd
-rhinoceroses = crash; herd | hippopotamuses = bloat; pod; school; thunder; herd
-buffalo = herd; obstinacy; gang | bison = herd; gang | deer = herd; bevy; parcel
-moles = labour; labor; company | otters = romp; raft; bevy; family; lodge | beavers = colony; family; lodge
-badgers = cete; clan; colony | ferrets = business | squirrels = scurry; dray
-rats = mischief; colony; pack; swarm | mice = mischief; nest; colony; horde | hedgehogs = array; prickle
-bats = colony; cloud; cauldron; camp | snakes = nest; den; pit; bed; knot | rattlesnakes = rhumba; rumba
-crocodiles = bask; float; congregation | alligators = congregation | turtles = bale; dule; nest; turn
-frogs = army; knot; colony; chorus | toads = knot | sharks = shiver; school; shoal; frenzy
-jellyfish = smack; bloom; swarm; fluther; brood | herring = army; shoal; school | salmon = run; bind; school
-locusts = swarm; plague; cloud | flies = swarm; business; cloud
-butterflies = flutter; kaleidoscope; swarm; rabble; swarm | caterpillars = army
-wasps = nest; swarm; pledge; colony | spiders = cluster; clutter | cockroaches = intrusion; swarm
-oysters = bed | clams = bed | lobsters = risk; pod | seals = pod; harem; rookery; herd; colony
-walruses = herd; pod; huddle | mules = barren; pack; span; rake | donkeys = drove; herd; pace
-oxen = yoke; team; drove; span | sailors = crew | actors = company; troupe; cast | singers = choir; chorus
-musicians = orchestra; band; ensemble | soldiers = army; troop; platoon; regiment; squad; company; battalion
-ships = fleet; armada; flotilla; convoy; squadron | warplanes = squadron; flight; wing
-stars = galaxy; constellation; cluster | flowers tied together = bouquet; bunch; posy
-grapes = bunch; cluster | bananas = bunch; hand | cards = deck; pack; hand
-islands = archipelago; chain; group | mountains = range; chain | thieves = gang; den; pack; band
-judges = bench; panel | directors of a company = board | witches = coven | angels = host; choir; flight
-jurors = jury; panel | bishops = bench; sea | eggs in a nest = clutch | arrows = quiver; sheaf
-trees = forest; grove; wood; stand; copse
 """
 
 WORD_TABLES = {

@@ -7,8 +7,8 @@ A maintainers' tool. It reads data files of packages that the project itself doe
     apt-get install wordnet-base
 
 It keeps the names within one letter of a word that the generator can make with any seed. At run time these short lists
-reject exactly the words that the whole lists would. Run it again when `_nonexist_tables.py` changes; counts and licences
-are in `NONEXIST.md`.
+reject exactly the words that the whole lists would. Run it again when `_nonexist_tables.py` changes. Counts and
+licences are in `NONEXIST.md`.
 """
 
 # pyright: reportMissingImports=false
@@ -20,8 +20,8 @@ import pickletools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from hneurons_eval.util.files import write_text_atomically
 from hneurons_eval.data.questions.nonexist import every_word, fold, is_near, real_words
+from hneurons_eval.util.files import write_text_atomically
 
 OUTPUT = Path(__file__).parents[1] / "questions" / "nonexist_names.jsonl"
 WORDNET = Path("/usr/share/wordnet")

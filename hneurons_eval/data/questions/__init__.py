@@ -11,12 +11,7 @@ prompt = questions[0].question + ANSWER_ONLY
 
 from hneurons_eval.data.files import QuestionSetError
 from hneurons_eval.data.questions.loading import DATASETS, load_questions
-from hneurons_eval.data.questions.records import (
-    ANSWER_ONLY,
-    Question,
-    normalise_question,
-    record_to_question,
-)
+from hneurons_eval.data.questions.records import ANSWER_ONLY, Question, normalise_question, record_to_question
 from hneurons_eval.data.questions.splitting import split_questions
 
 __all__ = [

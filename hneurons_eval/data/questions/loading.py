@@ -11,10 +11,7 @@ from hneurons_eval.data.questions.records import SCHEMAS, Question, merge_duplic
 HUB_SETS = {
     "triviaqa": HubSet("mandarjoshi/trivia_qa", "rc.nocontext", "train", "0f7faf33a3908546c6fd5b73a660e0f8ff173c2f"),
     "nq_open": HubSet(
-        "google-research-datasets/nq_open",
-        "nq_open",
-        "validation",
-        "5dd9790a83002ad084ddeb7c420dc716852c6f28",
+        "google-research-datasets/nq_open", "nq_open", "validation", "5dd9790a83002ad084ddeb7c420dc716852c6f28"
     ),
     # The original asks for registration; this copy has a row per question and abstract, merged on loading.
     "bioasq": HubSet("kroshan/BioASQ", None, "validation", "d6b0152cab800446548aa0f9fcec972560cd903c"),

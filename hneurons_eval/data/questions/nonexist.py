@@ -17,10 +17,10 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from string import ascii_lowercase
+from typing import NamedTuple
 
 from hneurons_eval.data.files import QuestionSetError, bundled_records
 from hneurons_eval.data.questions import _nonexist_tables as tables
@@ -40,8 +40,7 @@ TEMPLATES = {
 """Question template of each relation (`domain/property`)."""
 
 
-@dataclass(frozen=True)
-class Entity:
+class Entity(NamedTuple):
     """A real entity.
 
     Attributes:
@@ -57,8 +56,7 @@ class Entity:
     answers: Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True)
-class Morphemes:
+class Morphemes(NamedTuple):
     """Parts of invented words: a start, a middle and an end, unless two vowels would meet."""
 
     starts: tuple[str, ...]

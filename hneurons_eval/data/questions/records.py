@@ -95,8 +95,7 @@ def record_to_question(record: Mapping[str, Any], index: int, source: str) -> Qu
     if not isinstance(text, str) or not text.strip():
         raise QuestionSetError(f"{where} has an empty question ({column!r} is {text!r}): fill it or drop the row.")
     aliases = unique_aliases(a for c in ANSWER_COLUMNS for a in _answers(record.get(c), c, where))
-    given = _first_filled(record, ID_COLUMNS)
-    group = _first_filled(record, RELATION_COLUMNS)
+    given, group = _first_filled(record, ID_COLUMNS), _first_filled(record, RELATION_COLUMNS)
     exists = _exists(record.get("exists"), where)
     if aliases and not exists:
         raise QuestionSetError(
@@ -105,10 +104,10 @@ def record_to_question(record: Mapping[str, Any], index: int, source: str) -> Qu
         )
     used = {column, *ANSWER_COLUMNS, "id", "question_id", "relation", "context", "exists"}
     return Question(
-        id=str(given) if given is not None else content_id(normalise_question(text)),
+        id=content_id(normalise_question(text)) if given is None else given,
         question=" ".join(text.split()),
         aliases=aliases,
-        relation=str(group) if group is not None else None,
+        relation=group,
         metadata={str(k): v for k, v in record.items() if k not in used and not is_empty(v)},
         exists=exists,
     )
@@ -161,8 +160,8 @@ def _exists(value: Any, where: str) -> bool:
     return known
 
 
-def _first_filled(record: Mapping[str, Any], columns: Sequence[str]) -> Any:
-    return next((record[c] for c in columns if not is_empty(record.get(c))), None)
+def _first_filled(record: Mapping[str, Any], columns: Sequence[str]) -> str | None:
+    return next((str(record[c]) for c in columns if not is_empty(record.get(c))), None)
 
 
 def _answers(value: Any, column: str, where: str) -> Iterable[str]:

@@ -16,25 +16,15 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 @dataclass(frozen=True)
 class Origin:
-    """The model that something was exported from.
+    """The model that something was exported from."""
 
-    Attributes:
-        model: Hub id, bundled name, or the directory as given.
-        load_from: Hub id, bundled name, or the whole path of a directory.
-        directory: where its files were read.
-        revision: commit, of a Hub id.
-        fingerprint: of its content.
-        auto_class: class of transformers that loads it.
-        total: its neurons.
-    """
-
-    model: str
-    load_from: str
-    directory: Path
-    revision: str | None
-    fingerprint: str
-    auto_class: str
-    total: int
+    model: str  # Hub id, bundled name, or the directory as given
+    load_from: str  # Hub id, bundled name, or the whole path of a directory
+    directory: Path  # where its files were read
+    revision: str | None  # commit, of a Hub id
+    fingerprint: str  # of its content
+    auto_class: str  # class of transformers that loads it
+    total: int  # its neurons
 
 
 def checkpoint_card(origin: Origin, neurons: NeuronSet, alpha: float, name: str) -> str:

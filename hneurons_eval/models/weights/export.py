@@ -34,8 +34,9 @@ from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, check_alpha
 from hneurons_eval.models.scaling import neurons_by_part
 from hneurons_eval.models.weights.cards import Origin, adapter_card, checkpoint_card
-from hneurons_eval.models.weights.patcher import INDEX, SINGLE, Matrix, StoredWeights, find_weights
 from hneurons_eval.models.weights.patcher import ExportError as ExportError
+from hneurons_eval.models.weights.patcher import Matrix, StoredWeights, find_weights
+from hneurons_eval.models.weights.reader import INDEX, SINGLE
 from hneurons_eval.util.files import NEURONS, write_text_atomically
 
 KEPT = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
@@ -47,21 +48,13 @@ _SNAPSHOT = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/(\w+)$")
 
 @dataclass(frozen=True)
 class Exported:
-    """Result of an export.
+    """Result of an export."""
 
-    Attributes:
-        directory: where.
-        layers: neurons scaled in each layer that has any.
-        matrices: matrices changed, or maps that the adapter adds to.
-        rank: of the adapter, None for a checkpoint.
-        size: bytes of weights.
-    """
-
-    directory: Path
-    layers: dict[int, int]
-    matrices: int
-    rank: int | None
-    size: int
+    directory: Path  # where
+    layers: dict[int, int]  # neurons scaled in each layer that has any
+    matrices: int  # matrices changed, or maps that the adapter adds to
+    rank: int | None  # of the adapter, None for a checkpoint
+    size: int  # bytes of weights
 
 
 @dataclass(frozen=True)
@@ -146,18 +139,13 @@ def export_adapter(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Exported:
-    """Write a LoRA adapter in PEFT's format that scales the neurons of its base model.
+    """Write a LoRA adapter in PEFT's format that scales the neurons; arguments as `export_checkpoint`.
 
     One adapter of rank r, the most neurons that any map has: A `[r, width]` picks the neurons, B `[hidden, r]` holds
     (alpha - 1) W[:, S], both in float32, with zeros where a layer has fewer than r. All layers have the same rank,
     since not every program reads PEFT's `rank_pattern`, and lora_alpha = r, so that the scaling lora_alpha / r is 1.
 
-    Args:
-        model: as in `export_checkpoint`, and so all others.
-
-    Raises:
-        ExportError: as `export_checkpoint`; or a mixture of experts, for which no adapter is written.
-        CheckpointError, UnsupportedModelError, NeuronSetError, ValueError: as `export_checkpoint`.
+    Raises as `export_checkpoint`; also ExportError: a mixture of experts, for which no adapter is written.
     """
     from safetensors.torch import save_file
 
@@ -204,14 +192,10 @@ def export_adapter(
 
 
 def adapter_config(model: str, revision: str | None, modules: list[str], rank: int, transposed: bool) -> dict[str, Any]:
-    """The content of PEFT's adapter_config.json for an adapter of scaling 1.
+    """The content of PEFT's adapter_config.json for an adapter of scaling 1 on linear maps of these full names.
 
-    Args:
-        model: Hub id or directory of the base model.
-        revision: of a Hub id.
-        modules: full names of the linear maps that are added to.
-        rank: of all of them.
-        transposed: whether their matrices are stored `[inputs, outputs]` (GPT-2's Conv1D).
+    `model` is the base model's Hub id or directory; `transposed`: its matrices are `[inputs, outputs]` (GPT-2's
+    Conv1D).
     """
     return {
         "peft_type": "LORA",

@@ -6,10 +6,9 @@ for matrix in weights.matrices[projection.layer, part_number]:
     W = matrix.read(directory)                     # [hidden, neurons]
 ```
 
-What a file calls a tensor and what the model calls it need not be the same: transformers renames and joins tensors
-on loading (module `conversion_mapping`). Its own rules are asked which parameter every stored tensor becomes. A tensor
-that is only renamed, and experts that are only stacked, are plain copies of what the model holds; whatever is computed
-in another way is refused by name.
+transformers renames and joins tensors on loading; its own rules say which parameter each becomes (`tensor_mapping.py`).
+Tensors that are only renamed and experts that are only stacked are plain copies of what the model holds; whatever is
+computed in another way is refused by name.
 """
 
 import json
@@ -24,11 +23,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from hneurons_eval.models.down_projection import Dense, DownProjection, Experts
+from hneurons_eval.models.weights.reader import INDEX, SINGLE
 from hneurons_eval.models.weights.tensor_mapping import Origin, origins
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _LONGEST_HEADER = 100_000_000
 """Bytes; the limit of safetensors itself."""
 
@@ -39,23 +37,14 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Matrix:
-    """One plain matrix within a weight file.
+    """One plain matrix within a weight file."""
 
-    Attributes:
-        file: name of the file.
-        tensor: name of the tensor in it.
-        start: first byte of the matrix in the file.
-        dtype: of its numbers.
-        shape: rows and columns, as stored.
-        transposed: whether neurons are its rows and not its columns.
-    """
-
-    file: str
-    tensor: str
-    start: int
-    dtype: torch.dtype
-    shape: tuple[int, int]
-    transposed: bool
+    file: str  # name of the file
+    tensor: str  # name of the tensor in it
+    start: int  # first byte of the matrix in the file
+    dtype: torch.dtype  # of its numbers
+    shape: tuple[int, int]  # rows and columns, as stored
+    transposed: bool  # whether neurons are its rows and not its columns
 
     @property
     def size(self) -> int:
@@ -90,18 +79,12 @@ class Matrix:
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """The weight files of a checkpoint.
+    """The weight files of a checkpoint."""
 
-    Attributes:
-        files: their names, the index apart.
-        index: name of the index, or None for a single file.
-        size: bytes of all files.
-        matrices: of each part (layer, its number in the layer), one matrix, or one for each expert.
-    """
-
-    files: tuple[str, ...]
-    index: str | None
-    size: int
+    files: tuple[str, ...]  # their names, the index apart
+    index: str | None  # name of the index, or None for a single file
+    size: int  # bytes of all files
+    # Of each part (layer, its number in the layer), one matrix, or one for each expert
     matrices: dict[tuple[int, int], list[Matrix]]
 
 
@@ -118,15 +101,9 @@ class _Stored:
 
 
 def find_weights(directory: Path, model: nn.Module, projections: Sequence[DownProjection]) -> StoredWeights:
-    """The weight files in a directory, and where the down projections' matrices are in them.
+    """The weight files in a directory, and where the matrices of a model's down projections are in them.
 
-    Args:
-        directory: of a checkpoint.
-        model: the model that transformers makes of it; its weights need not be loaded.
-        projections: its down projections.
-
-    Raises:
-        ExportError: no safetensors files, a damaged one, or a matrix that is not stored as the model holds it.
+    Raises ExportError: no safetensors files, a damaged one, or a matrix that is not stored as the model holds it.
     """
     files, index = _files(directory)
     stored = {one.name: one for file in files for one in _tensors(directory / file)}

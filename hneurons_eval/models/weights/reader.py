@@ -6,15 +6,15 @@ weights.model                                 # its structure, on the meta devic
 weights.read("model.layers.0.mlp.down_proj.weight")
 ```
 
-What a file calls a tensor and what the model calls it need not be the same: transformers renames, splits and joins
-tensors on loading (`conversion_mapping`). Its own rules are applied here, to the tensors of one parameter at a time,
-so what is read is what `from_pretrained` would have put there, in the dtype in which it is stored.
+transformers renames, splits and joins tensors on loading. Its own rules are applied here to the tensors of one
+parameter at a time, so what is read is what `from_pretrained` would have put there, in the stored dtype.
 """
 
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -32,15 +32,11 @@ INDEX = "model.safetensors.index.json"
 
 
 class WeightFiles:
-    """The parameters of a checkpoint that is not loaded.
+    """The parameters of a checkpoint that is not loaded; `model` is its structure, on the meta device.
 
     Args:
         name: a Hub id (`org/model@revision` for another than the newest), a directory, or the bundled name.
         trust_remote_code: whether code in the checkpoint may run.
-
-    Attributes:
-        name: as given.
-        model: its structure, on the meta device, in evaluation mode.
 
     Raises:
         CheckpointError: it cannot be found or read, is quantised, or has no safetensors files.
@@ -68,8 +64,7 @@ class WeightFiles:
     def read(self, parameter: str) -> Tensor:
         """A parameter of the model, as `from_pretrained` would make it, in the dtype in which it is stored.
 
-        Raises:
-            CheckpointError: it is not in the files, damaged, quantised, or of another shape than the model says.
+        Raises CheckpointError: it is not in the files, damaged, quantised, or of another shape than the model says.
         """
         origin = self._origin(parameter)
         if origin is None:
@@ -104,24 +99,16 @@ class WeightFiles:
         return found[0] if isinstance(found, list) else found
 
     def _tensor(self, key: str) -> Tensor:
-        from safetensors import SafetensorError, safe_open
-
         path = self._fetch(self._file_of[key])
         if path is None:
             raise CheckpointError(f"{self.name} lacks the file {self._file_of[key]}, which should hold {key}")
-        try:
-            # Opened for each tensor, so that only its pages stay in memory.
-            with safe_open(path, "pt") as file:
-                return file.get_tensor(key)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}; get the file again") from None
+        with _opened(path) as file:  # for each tensor, so that only its pages stay in memory
+            return file.get_tensor(key)
 
     # ---- tensors by file ----
 
     def _stored(self) -> dict[str, str]:
         """File of every stored tensor."""
-        from safetensors import SafetensorError, safe_open
-
         if (index := self._fetch(INDEX)) is not None and self._fetch(SINGLE) is None:
             try:
                 files = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
@@ -139,11 +126,8 @@ class WeightFiles:
                 f"{self.name} holds neither {SINGLE} nor {INDEX} (a Hub id needs a network, or the model in the Hub's "
                 "local cache); load it with transformers and save it with save_pretrained, which writes safetensors"
             )
-        try:
-            with safe_open(path, "pt") as file:
-                return dict.fromkeys(file.keys(), SINGLE)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}; get the file again") from None
+        with _opened(path) as file:
+            return dict.fromkeys(file.keys(), SINGLE)
 
     @property
     def _is_local(self) -> bool:
@@ -178,6 +162,17 @@ class WeightFiles:
             names.setdefault(id(parameter), []).append(name)
         shared = [own for own in names.values() if len(own) > 1]
         return {name: [other for other in own if other != name] for own in shared for name in own}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; get the file again") from None
 
 
 def _split_revision(name: str) -> tuple[str, str | None]:

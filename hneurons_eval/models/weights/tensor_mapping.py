@@ -7,28 +7,18 @@ from typing import Any
 
 @dataclass
 class Origin:
-    """The stored tensors that a parameter (or several) is made from.
+    """The stored tensors that a parameter (or several) is made from."""
 
-    Attributes:
-        first: name of the parameter, of several the first.
-        converter: transformers' rule that joins or splits them, None for one that is at most renamed.
-        tensors: pattern of that rule, and name of the tensor in the files; in order.
-    """
-
-    first: str
-    converter: Any
+    first: str  # name of the parameter, of several the first
+    converter: Any  # transformers' rule that joins or splits them, None for one that is at most renamed
+    # Pattern of that rule, and name of the tensor in the files; in order
     tensors: list[tuple[str, str]] = field(default_factory=list)
 
 
 def origins(model: Any, stored: Iterable[str]) -> dict[str, Origin]:
     """The stored tensors of each parameter of a model, as in transformers' `convert_and_load_state_dict_in_model`.
 
-    Args:
-        model: as transformers makes it; its weights need not be loaded.
-        stored: names of the tensors in the files.
-
-    Returns:
-        by name of the parameter; one that no stored tensor becomes is missing.
+    `stored` are the names of the tensors in the files. A parameter that none of them becomes is missing.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key

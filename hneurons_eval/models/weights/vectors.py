@@ -32,16 +32,11 @@ _TRIED = 4
 
 @dataclass(frozen=True)
 class Vectors:
-    """The position of one kind of vectors of one part of a layer.
+    """The position of one kind of vectors of one part of a layer."""
 
-    Attributes:
-        parameter: dotted name within the model.
-        axis: `ROWS` or `COLUMNS` of the matrix are the vectors.
-        chosen: which of them, where the matrix holds those of another kind as well.
-    """
-
-    parameter: str
-    axis: int
+    parameter: str  # dotted name within the model
+    axis: int  # `ROWS` or `COLUMNS` of the matrix are the vectors
+    # Which of them, where the matrix holds those of another kind as well
     chosen: slice = field(default_factory=lambda: slice(None))
 
     def of(self, matrix: Tensor) -> Tensor:
@@ -52,24 +47,17 @@ class Vectors:
 
 @dataclass(frozen=True)
 class PartVectors:
-    """The vectors of the neurons of one linear map, or of all experts of a layer.
+    """The vectors of the neurons of one linear map, or of all experts of a layer."""
 
-    Attributes:
-        start: number of the first neuron within the layer.
-        width: number of neurons.
-        vectors: by kind: `up`, `down`, and `gate` where there is one.
-    """
-
-    start: int
-    width: int
-    vectors: dict[str, Vectors]
+    start: int  # number of the first neuron within the layer
+    width: int  # number of neurons
+    vectors: dict[str, Vectors]  # by kind: `up`, `down`, and `gate` where there is one
 
 
 def neuron_vectors(model: nn.Module) -> list[list[PartVectors]]:
     """The vectors of all neurons: of each layer its parts, in the order of the neurons.
 
-    Raises:
-        UnsupportedModelError: neurons that cannot all be found, or an MLP whose up-projection cannot be told.
+    Raises UnsupportedModelError: neurons that cannot all be found, or an MLP whose up-projection cannot be told.
     """
     found = []
     for projection in down_projections(model):
@@ -170,14 +158,7 @@ def _run(block: nn.Module, down: str, maps: list[str], x: Tensor) -> Tensor:
 
 
 def _halves(name: str, function: Callable[[Tensor], Tensor], width: int) -> tuple[slice, slice]:
-    """Which inputs of `function` are the gate's and which are up's, of `width` neurons.
-
-    Args:
-        function: from `[rows, 2 n]` to z `[rows, n]`, for any n.
-
-    Raises:
-        UnsupportedModelError: z_j does not depend on two inputs, in exactly one of them as a straight line.
-    """
+    """Which inputs of `function`, `[rows, 2 n]` to z `[rows, n]`, are the gate's and which up's, for n = `width`."""
     generator = torch.Generator().manual_seed(0)
     base = 0.6 + 0.2 * torch.rand(2 * _TRIED, dtype=torch.float64, generator=generator)
     # Three points of each input, the middle one half-way: a straight line there has its mean of the others.
