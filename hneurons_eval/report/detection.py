@@ -23,11 +23,9 @@ BASELINES = {
     "hidden": "last hidden state, L2",
 }
 """What the probe is compared with, for people."""
-PARTS = ("positive", "negative", "scalars_and_probe")
-"""Baselines that are parts or extensions of the probe, and no rivals."""
 SCALARS = ("logprob", "sequence_logprob", "min_logprob", "entropy", "sequence_entropy", "length", "question_length")
 """Baselines of one number, of which `scalars` is the joint classifier."""
-RIVALS = tuple(name for name in BASELINES if name not in (*PARTS, "dense"))
+RIVALS = tuple(name for name in BASELINES if name not in ("positive", "negative", "scalars_and_probe", "dense"))
 """Baselines that use no contributions of the answer: a probe that does not beat them shows nothing of its own."""
 GLOSSARY = (
     "AUROC: probability that a hallucinated answer gets the higher value than a faithful one; 0.5 is chance.",

@@ -176,16 +176,16 @@ def _detectable(figures: Figures, name: str, outcome: str) -> str:
 
 def _sides(figures: Figures, outcome: str, value: float, bounded: bool) -> list[str]:
     """Outcomes that change enough to make a slope; unparsed answers are dealt with where the slope has bounds."""
-    slopes = {side: figures.get(f"{side}_slope", 0.0) for side in (*SIDE, *RIVALS.get(outcome, ()))}
-    ways = dict.fromkeys(SIDE, 0) | RIVALS.get(outcome, {})
-    return [
-        side
-        for side, slope in slopes.items()
-        if abs(slope) >= abs(value) / 2
-        and _sign(figures, f"{side}_slope")
-        and (not ways[side] or ways[side] * value * slope > 0)
-        and not (side == "unparsed" and bounded)
-    ]
+    ways = dict.fromkeys(SIDE, 0) | RIVALS.get(outcome, {})  # 0: a change either way explains the outcome
+    if bounded:
+        del ways["unparsed"]
+    found = []
+    for side, way in ways.items():
+        slope = figures.get(f"{side}_slope", 0.0)
+        explains = way == 0 or way * value * slope > 0
+        if explains and abs(slope) >= abs(value) / 2 and _sign(figures, f"{side}_slope"):
+            found.append(side)
+    return found
 
 
 def _is_spared(figures: Figures, name: str, value: float) -> bool:
