@@ -31,7 +31,8 @@ from hneurons_eval.judging.spans import answer_span, token_positions
 from hneurons_eval.models.contributions import REDUCTIONS, Reduce
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet
-from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.probe.classifier import Probe
+from hneurons_eval.probe.files import ProbeError
 from hneurons_eval.util.files import PROBE
 
 SPANS = ("rule", "response")

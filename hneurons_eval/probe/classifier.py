@@ -12,11 +12,7 @@ GridSearchCV(Probe(), {"C": [1, 10, 100]}, scoring="roc_auc", cv=GroupKFold(5)).
 """
 
 import hashlib
-import json
 import math
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -33,6 +29,7 @@ from sklearn.utils.validation import validate_data
 from hneurons_eval.analysis.calibration import Platt
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, Sign
+from hneurons_eval.probe.files import ProbeError, read_probe, write_probe
 from hneurons_eval.probe.l1_path import Path, checked, fit_paths
 from hneurons_eval.probe.l2 import decide, fit_l2
 from hneurons_eval.util.cards import About, repository_card
@@ -40,22 +37,12 @@ from hneurons_eval.util.files import (
     CARD,
     NEURONS,
     PROBE,
-    WEIGHTS,
-    is_intact,
-    sealed,
-    write_atomically,
     write_text_atomically,
 )
 from hneurons_eval.util.hub import OnHub
 
 Floats = NDArray[np.float64]
 _validated: Any = validate_data  # pyright takes its default "no_validation" for the type of X and y
-FORMAT = "hneurons-probe"
-VERSION = 1
-
-
-class ProbeError(ValueError):
-    """A probe directory that cannot be read, a probe that is not fitted, or data that do not fit it."""
 
 
 class ProbeNotFittedError(ProbeError, NotFittedError):
@@ -337,8 +324,6 @@ class Probe(OnHub, ClassifierMixin, BaseEstimator):
         Raises:
             ProbeError: not fitted, metadata that JSON cannot hold, or neurons that are not the probe's.
         """
-        from safetensors.numpy import save
-
         self._check_fitted()
         if self.classes_.tolist() != [0, 1]:
             raise ProbeError(
@@ -347,10 +332,7 @@ class Probe(OnHub, ClassifierMixin, BaseEstimator):
         if neurons is not None and not self._selects(neurons):
             raise ProbeError("the neurons to save are not those of the probe; leave them out.")
         kept = self.neurons("both") if neurons is None and self.penalty_ == "l1" else neurons
-        weights = save({"coef": self.coef_.astype(np.float64), "intercept": np.array([self.intercept_])})
         record = {
-            "format": FORMAT,
-            "version": VERSION,
             "penalty": self.penalty_,
             "C": self.C_,
             "threshold": self.threshold_,
@@ -358,30 +340,9 @@ class Probe(OnHub, ClassifierMixin, BaseEstimator):
             "calibration": {"slope": self.calibration_.slope, "offset": self.calibration_.offset},
             "model": self.model,
             "widths": list(self.widths),
-            "weights_sha256": hashlib.sha256(weights).hexdigest(),
             "metadata": self.metadata,
         }
-        try:
-            text = json.dumps(sealed(record), indent=1) + "\n"
-        except (TypeError, ValueError) as error:
-            raise ProbeError(f"the probe's metadata cannot be written as JSON: {error}.") from None
-        target = FilePath(directory)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            _write_files(target, weights, text, kept)
-            return
-        staging = FilePath(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            _write_files(staging, weights, text, kept)
-            staging.chmod(0o755)
-            try:
-                os.replace(staging, target)
-            except OSError:
-                if not target.is_dir():
-                    raise
-                _write_files(target, weights, text, kept)  # another process made it meanwhile
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        write_probe(FilePath(directory), record, self.coef_, self.intercept_, kept)
 
     @classmethod
     def load(cls, directory: str | FilePath) -> "Probe":
@@ -391,36 +352,7 @@ class Probe(OnHub, ClassifierMixin, BaseEstimator):
             ProbeError: a file is missing, foreign, damaged, of another version or not finite; the
                 sentence names it.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
-        described, weighed = FilePath(directory) / PROBE, FilePath(directory) / WEIGHTS
-        try:
-            record = json.loads(described.read_text(encoding="utf-8"))
-            content = weighed.read_bytes()
-        except OSError as error:
-            raise ProbeError(f"{error.filename or directory} cannot be read: {error.strerror}.") from None
-        except (ValueError, RecursionError):
-            raise ProbeError(f"{described} is not JSON; it is damaged or not a probe.") from None
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise ProbeError(f'{described} is not a probe: expected a JSON object with "format": "{FORMAT}".')
-        if record.get("version") != VERSION:
-            raise ProbeError(f"{described} has version {record.get('version')!r}; this program reads {VERSION}.")
-        if not is_intact(record):
-            raise ProbeError(
-                f"{described} is damaged: its content is not that of its sha256; get it or train it again."
-            )
-        if record.get("weights_sha256") != hashlib.sha256(content).hexdigest():
-            raise ProbeError(f"{weighed} is damaged or of another probe: its SHA-256 is not that in probe.json.")
-        try:
-            tensors = load(content)
-            coef, intercept = tensors["coef"], tensors["intercept"]
-        except (SafetensorError, KeyError, ValueError, TypeError):
-            raise ProbeError(f'{weighed} must hold the tensors "coef" and "intercept".') from None
-        if coef.dtype != np.float64 or coef.ndim != 1 or intercept.shape != (1,):
-            raise ProbeError(f"{weighed} must hold float64 weights [neurons], not {coef.dtype} {coef.shape}.")
-        if not np.isfinite(coef).all() or not np.isfinite(intercept).all():
-            raise ProbeError(f"{weighed} holds weights that are not finite.")
+        record, coef, intercept = read_probe(FilePath(directory))
         try:
             probe = cls(record["penalty"], record["C"])
             probe._check_parameters()
@@ -431,8 +363,10 @@ class Probe(OnHub, ClassifierMixin, BaseEstimator):
             if not isinstance(probe.model, str | None):
                 raise TypeError("model must be text or null")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ProbeError(f"{described} has a field that is missing or does not fit: {error}.") from None
-        probe.coef_, probe.intercept_, probe.n_features_in_ = coef, float(intercept[0]), len(coef)
+            raise ProbeError(
+                f"{FilePath(directory) / PROBE} has a field that is missing or does not fit: {error}."
+            ) from None
+        probe.coef_, probe.intercept_, probe.n_features_in_ = coef, intercept, len(coef)
         return probe
 
     def save_pretrained(self, directory: str | FilePath, about: About | None = None, name: str | None = None) -> None:
@@ -460,12 +394,3 @@ def _calibration(given: Any) -> Platt:
     if not (math.isfinite(found.slope) and math.isfinite(found.offset) and found.slope > 0):
         raise ValueError(f"calibration should hold a slope above 0 and an offset, found {given!r}")
     return found
-
-
-def _write_files(directory: FilePath, weights: bytes, described: str, neurons: NeuronSet | None) -> None:
-    write_atomically(directory / WEIGHTS, lambda path: path.write_bytes(weights))
-    if neurons is None:
-        (directory / NEURONS).unlink(missing_ok=True)
-    else:
-        neurons.save(directory / NEURONS)
-    write_text_atomically(directory / PROBE, described)

@@ -8,7 +8,8 @@ import pytest
 from scipy.special import expit, logit
 
 from hneurons_eval.analysis.calibration import Platt, brier_skill, calibration, fit_platt
-from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.probe.classifier import Probe
+from hneurons_eval.probe.files import ProbeError
 from hneurons_eval.util.files import sealed
 
 

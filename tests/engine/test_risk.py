@@ -30,7 +30,8 @@ from hneurons_eval.models.checkpoints import load_model
 from hneurons_eval.models.contributions import contributions
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
-from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.probe.classifier import Probe
+from hneurons_eval.probe.files import ProbeError
 from hneurons_eval.report.figures import risk_coverage as picture
 from hneurons_eval.report.token_heat_map import COLUMNS, MAX_TOKENS, layout_cells, token_heat_map
 from hneurons_eval.util.errors import UsageError

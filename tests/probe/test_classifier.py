@@ -23,7 +23,8 @@ from hneurons_eval.analysis.folds import grouped_folds
 from hneurons_eval.analysis.metrics import auroc, best_threshold
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.probe import l1_kernels, l1_solver
-from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.probe.classifier import Probe
+from hneurons_eval.probe.files import ProbeError
 from hneurons_eval.probe.l1_path import Path as L1Path
 from hneurons_eval.probe.l1_path import fit_path, fit_paths
 from hneurons_eval.probe.l2 import fit_l2

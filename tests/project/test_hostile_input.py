@@ -18,7 +18,8 @@ from hneurons_eval.artifacts.references import resolve
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
-from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.probe.classifier import Probe
+from hneurons_eval.probe.files import ProbeError
 from hneurons_eval.util.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -27,7 +27,8 @@ from hneurons_eval.models.neuron_set import NeuronSet, NeuronSetError
 from hneurons_eval.models.weights.patcher import ExportError, _tensors
 from hneurons_eval.probe.baseline_classifiers import BaselineError, Baselines
 from hneurons_eval.probe.baselines import Compared, Inputs, fit_baselines
-from hneurons_eval.probe.classifier import Probe, ProbeError
+from hneurons_eval.probe.classifier import Probe
+from hneurons_eval.probe.files import ProbeError
 from hneurons_eval.util.files import write_text_atomically
 
 LAYOUT = NeuronLayout((4, 3))

@@ -21,7 +21,7 @@ from hneurons_eval.artifacts.references import neurons_to_scale, resolve
 from hneurons_eval.cli import main
 from hneurons_eval.models.layout import NeuronLayout
 from hneurons_eval.models.neuron_set import NeuronSetError
-from hneurons_eval.probe.classifier import ProbeError
+from hneurons_eval.probe.files import ProbeError
 from hneurons_eval.util.cards import About
 from hneurons_eval.util.errors import UsageError
 from hneurons_eval.util.files import PROBE_FILES
