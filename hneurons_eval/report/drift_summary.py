@@ -92,7 +92,9 @@ def write_drift(rankings: Sequence[Ranking], directory: Path) -> list[Path]:
         "convention": CONVENTION,
         "checkpoints": [{"checkpoint": one.drift.checkpoint, **one.figures()} for one in rankings],
     }
-    tensors = {kind: np.stack([one.drift.distances[kind] for one in rankings]) for kind in last.drift.distances}
+    tensors: dict[str, np.ndarray] = {
+        kind: np.stack([one.drift.distances[kind] for one in rankings]) for kind in last.drift.distances
+    }
     tensors |= {name: np.stack([getattr(one.drift, name) for one in rankings]) for name in ("score", "rank")}
     tensors["chosen"] = last.flat
     pictures = {"ranks.png": draw.drift_ranks(last), "distances.png": draw.drift_distances(last)}

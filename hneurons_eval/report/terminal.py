@@ -31,7 +31,8 @@ def print_report(said: Mapping[str, Any], console: Console) -> None:
     for one in shown:
         print_table(one["title"], one["header"], one["rows"], console)
         if one["sets"][1]:
-            print_table("", *one["sets"], console)
+            header, rows = one["sets"]
+            print_table("", header, rows, console)
         say(one["note"], style="dim")
     if shown:
         _print_glossary(detection.GLOSSARY, console)
