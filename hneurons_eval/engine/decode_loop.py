@@ -20,7 +20,7 @@ from hneurons_eval.engine.prefill import DecodingModel, prefill
 from hneurons_eval.engine.prefix_cache import CommonPrefix, PrefixCache, PrefixSegment, PromptKey
 from hneurons_eval.engine.requests import Generation, TokenLogprob
 from hneurons_eval.engine.sampling import choose, noise_key
-from hneurons_eval.engine.scheduler import MemoryPlan, RunningSequence, Sample, WaitingSamples, first_tokens
+from hneurons_eval.engine.scheduler import MemoryPlan, PendingSample, RunningSequence, WaitingSamples, first_tokens
 from hneurons_eval.models.hooks import hooked
 from hneurons_eval.models.scaling import ScalingTable
 
@@ -66,7 +66,7 @@ class Batch:
         self._pass_tokens = min(MAX_PREFILL_TOKENS, max(max_bytes // (8 * self._cache.token_bytes), 1))
         self._record_bytes = model.capture.layout.total * next(model.model.parameters()).element_size()
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: PendingSample) -> None:
         """Queue a sample."""
         capture = sample.request.capture
         sums = capture.reduce if capture is not None and capture.other else None
@@ -79,7 +79,7 @@ class Batch:
         return bool(self.sequences or len(self.waiting))
 
     @property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[PendingSample]:
         """All samples, running and waiting."""
         return [*_samples(self.sequences), *self.waiting]
 
@@ -294,7 +294,7 @@ class Batch:
             chosen = choose(logits, options, keys, [number for number, _ in of_sample])
             self._add_logprobs(logits, of_sample, chosen)
             tokens = chosen.tolist()
-        following: list[dict[int, list[Sample]]] = [{} for _ in self.sequences]
+        following: list[dict[int, list[PendingSample]]] = [{} for _ in self.sequences]
         for (number, sample), token in zip(of_sample, tokens, strict=True):
             sample.tokens.append(token)
             sample.ending = self._ending(sample)
@@ -302,7 +302,7 @@ class Batch:
                 self._resolve(sample, self.sequences[number])
             else:  # an answer that captures ends when its last token has been fed
                 following[number].setdefault(token, []).append(sample)
-        staying: list[tuple[RunningSequence, int, list[Sample]]] = []
+        staying: list[tuple[RunningSequence, int, list[PendingSample]]] = []
         splits: list[tuple[int, RunningSequence]] = []
         for number, (sequence, groups) in enumerate(zip(self.sequences, following, strict=True)):
             staying += [(sequence, *group) for group in list(groups.items())[:1]]
@@ -325,7 +325,7 @@ class Batch:
 
     # ---- how an answer ends ----
 
-    def _ending(self, sample: Sample) -> tuple[str, str] | None:
+    def _ending(self, sample: PendingSample) -> tuple[str, str] | None:
         """Text and stop reason of a sample that is done, or None."""
         ended = sample.tokens[-1] in self._model.end_tokens
         over = ended or len(sample.tokens) >= sample.limit
@@ -336,7 +336,7 @@ class Batch:
             return cut, "stop"
         return (text, "stop" if ended else sample.limit_reason) if over else None
 
-    def _resolve(self, sample: Sample, sequence: RunningSequence) -> None:
+    def _resolve(self, sample: PendingSample, sequence: RunningSequence) -> None:
         assert sample.ending is not None
         text, reason = sample.ending
         capture = sample.request.capture
@@ -352,7 +352,7 @@ class Batch:
             return
         resolve(sample.future, Generation(tuple(sample.tokens), text, reason, logprobs, captured))
 
-    def _add_logprobs(self, logits: Tensor, of_sample: list[tuple[int, Sample]], tokens: Tensor) -> None:
+    def _add_logprobs(self, logits: Tensor, of_sample: list[tuple[int, PendingSample]], tokens: Tensor) -> None:
         asking = [number for number, (_, sample) in enumerate(of_sample) if sample.request.top_logprobs is not None]
         if not asking:
             return
@@ -376,5 +376,5 @@ class Batch:
             sample.logprobs.append(TokenLogprob(token, value, spread, best))
 
 
-def _samples(sequences: list[RunningSequence]) -> list[Sample]:
+def _samples(sequences: list[RunningSequence]) -> list[PendingSample]:
     return [sample for sequence in sequences for sample in sequence.samples]

@@ -37,7 +37,7 @@ from hneurons_eval.engine.offsets import end_tokens
 from hneurons_eval.engine.prefill import DecodingModel
 from hneurons_eval.engine.registry import shared_engine
 from hneurons_eval.engine.requests import Captured, CaptureRequest, GenerateRequest, Generation, NeuronEngine
-from hneurons_eval.engine.scheduler import Sample
+from hneurons_eval.engine.scheduler import PendingSample
 from hneurons_eval.models.architecture import text_config
 from hneurons_eval.models.checkpoints import fingerprint, load_model, load_tokenizer, resolve_model
 from hneurons_eval.models.contributions import RegionCapture
@@ -75,7 +75,7 @@ class Engine(NeuronEngine):
         self.fingerprint = fingerprint(name, revision)
         self.max_rows = max_rows
         self.deterministic = deterministic
-        self._queue: queue.SimpleQueue[Sample | _Capture | _Call] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PendingSample | _Capture | _Call] = queue.SimpleQueue()
         self._ready: Future[None] = Future()
         self._arguments = (revision, dtype, device, threads, trust_remote_code)
         self._closing = threading.Event()
@@ -96,7 +96,7 @@ class Engine(NeuronEngine):
     def _queue_generation(
         self, request: GenerateRequest, future: "Future[Generation]", limit: int, limit_reason: str
     ) -> None:
-        self._queue.put(Sample(request, future, limit, limit_reason))
+        self._queue.put(PendingSample(request, future, limit, limit_reason))
 
     def _queue_capture(self, request: CaptureRequest, future: "Future[Captured]") -> None:
         self._queue.put(_Capture(request, future))
@@ -128,10 +128,10 @@ class Engine(NeuronEngine):
         except BaseException as error:
             self._refuse(error, [*batch.samples, *captures])
 
-    def _refuse(self, error: BaseException, waiting: "list[Sample | _Capture]") -> None:
+    def _refuse(self, error: BaseException, waiting: "list[PendingSample | _Capture]") -> None:
         """Fail all requests that wait and all that come, after an error that leaves no device to compute with."""
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        items: list[Sample | _Capture | _Call] = [*waiting]
+        items: list[PendingSample | _Capture | _Call] = [*waiting]
         while not self._closing.is_set():
             for item in items:
                 stopped = RuntimeError(f"the engine of {self.name} has stopped: {reason}; start a new process")
@@ -157,7 +157,7 @@ class Engine(NeuronEngine):
                 item.run(self.model)
                 if self._closing.is_set():
                     return
-            elif isinstance(item, Sample):
+            elif isinstance(item, PendingSample):
                 batch.add(item)
             else:
                 captures.append(item)

@@ -20,7 +20,7 @@ from hneurons_eval.engine.sampling import row_key
 
 
 @dataclass
-class Sample:
+class PendingSample:
     """An answer that is being sampled."""
 
     request: GenerateRequest
@@ -45,7 +45,7 @@ class Sample:
 class RunningSequence:
     """A row of the KV cache and its samples."""
 
-    samples: list[Sample]  # at least one
+    samples: list[PendingSample]  # at least one
     key: PromptKey  # their prompt and scaling
     length: int  # tokens whose states are in the cache
     last: int  # the token to feed next
@@ -57,7 +57,7 @@ class RunningSequence:
         """Whether any sample captures contributions."""
         return any(sample.request.capture is not None for sample in self.samples)
 
-    def split(self, samples: list[Sample], last: int) -> "RunningSequence":
+    def split(self, samples: list[PendingSample], last: int) -> "RunningSequence":
         """A copy of this sequence for some of its samples."""
         return RunningSequence(samples, self.key, self.length, last, list(self.activations), self.prompt_sums)
 
@@ -66,23 +66,23 @@ class WaitingSamples:
     """Samples that have not begun, by prompt and intervention, in the order of each group's first sample."""
 
     def __init__(self) -> None:
-        self._groups: OrderedDict[PromptKey, deque[Sample]] = OrderedDict()
+        self._groups: OrderedDict[PromptKey, deque[PendingSample]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[PendingSample]:
         return chain.from_iterable(self._groups.values())
 
-    def add(self, key: PromptKey, samples: Sequence[Sample], *, first: bool = False) -> None:
+    def add(self, key: PromptKey, samples: Sequence[PendingSample], *, first: bool = False) -> None:
         """Queue samples; `first`: before all others."""
         self._groups.setdefault(key, deque()).extend(samples)
         self._count += len(samples)
         if first:
             self._groups.move_to_end(key, last=False)
 
-    def alike(self, among: int) -> list[tuple[PromptKey, deque[Sample]]]:
+    def alike(self, among: int) -> list[tuple[PromptKey, deque[PendingSample]]]:
         """The `among` oldest groups as they are to begin: the oldest, then those nearest to it in length.
 
         All rows of a batch have as many columns as the longest, in memory and in every step's attention.
@@ -93,7 +93,7 @@ class WaitingSamples:
             groups.sort(key=lambda item: abs(len(item[0].tokens) - oldest))
         return groups
 
-    def take(self, key: PromptKey, number: int) -> list[Sample]:
+    def take(self, key: PromptKey, number: int) -> list[PendingSample]:
         """Remove the first samples of a group."""
         group = self._groups[key]
         taken = [group.popleft() for _ in range(min(number, len(group)))]
@@ -114,21 +114,21 @@ class MemoryPlan:
     rows: int = 0  # samples so far
     records: int = 0  # bytes of their z
 
-    def add(self, sample: Sample, number: int = 1) -> None:
+    def add(self, sample: PendingSample, number: int = 1) -> None:
         """Count a number of samples like this one."""
         self.columns = self._columns_with(sample)
         self.rows += number
         self.records += number * self._record(sample)
 
-    def fitting(self, sample: Sample, max_bytes: int) -> int:
+    def fitting(self, sample: PendingSample, max_bytes: int) -> int:
         """How many samples like this one fit as well."""
         column = self.token_bytes * self._columns_with(sample)
         return (max_bytes - self.records - column * self.rows) // max(column + self._record(sample), 1)
 
-    def _columns_with(self, sample: Sample) -> int:
+    def _columns_with(self, sample: PendingSample) -> int:
         return max(self.columns, len(sample.request.prompt) + min(sample.limit, self.likely))
 
-    def _record(self, sample: Sample) -> int:
+    def _record(self, sample: PendingSample) -> int:
         return self.record_bytes * min(sample.limit, self.likely) if sample.request.capture is not None else 0
 
 

@@ -19,7 +19,7 @@ from hneurons_eval.engine.device_errors import is_out_of_memory, is_unrecoverabl
 from hneurons_eval.engine.engine import CaptureRequest, Engine, GenerateRequest, Generation
 from hneurons_eval.engine.prefix_cache import PromptKey
 from hneurons_eval.engine.sampling import SamplingOptions
-from hneurons_eval.engine.scheduler import MemoryPlan, RunningSequence, Sample, WaitingSamples, first_tokens
+from hneurons_eval.engine.scheduler import MemoryPlan, PendingSample, RunningSequence, WaitingSamples, first_tokens
 from hneurons_eval.models.neuron_set import NeuronSet
 from hneurons_eval.models.scaling import Intervention
 from hneurons_eval.util.memory import check_room
@@ -125,8 +125,8 @@ def test_answers_longer_than_was_thought_make_the_batch_smaller_once(
 # --- the plan -----------------------------------------------------------------------------------------------
 
 
-def sample(length: int, limit: int = 10) -> Sample:
-    return Sample(GenerateRequest((5,) * length, limit), Any, limit, "max_tokens")  # pyright: ignore
+def sample(length: int, limit: int = 10) -> PendingSample:
+    return PendingSample(GenerateRequest((5,) * length, limit), Any, limit, "max_tokens")  # pyright: ignore
 
 
 def test_a_plan_counts_the_rectangle():

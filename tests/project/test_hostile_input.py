@@ -235,7 +235,7 @@ def test_two_processes_that_save_one_probe_at_once_both_succeed(tmp_path: Path, 
     """The other one is faster while this one has already seen that there is no such directory."""
     import os
 
-    from hneurons_eval.probe import classifier as module
+    from hneurons_eval.probe import files as module
 
     rng = np.random.default_rng(0)
     fitted = Probe(C=10.0).fit(rng.random((20, 6)), np.arange(20) % 2, widths=(6,))
