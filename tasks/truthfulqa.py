@@ -90,7 +90,7 @@ def weigh_or_answer(neurons: str, controls: Sequence[str]) -> Solver:
     """The loglikelihoods of the given answers (series `mc`), or an answer (series `open`), under each condition."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        asked = weighed if state.metadata["series"] == "mc" else one_turn
+        asked = weighed if state.metadata.get("series") == "mc" else one_turn  # the summary has no series
         return await under_all_conditions(state, neurons, controls, asked)
 
     return solve
