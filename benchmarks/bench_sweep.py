@@ -48,7 +48,7 @@ def neuron_sets(layout: Any, number: int) -> list[Any]:
 
 
 def ours(count: int, tokens: int, controls: int, way: str) -> dict[str, float]:
-    """Seconds, without loading, and tokens sampled. `way`: mixed, separate, or plain (all at the no-op)."""
+    """Seconds, without loading, and tokens sampled. `way`: mixed, separate, or plain (all at the baseline)."""
     from inspect_ai.model import ChatMessageUser
 
     from hneurons_eval.data.questions import load_questions

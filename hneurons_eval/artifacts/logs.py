@@ -104,8 +104,8 @@ def read_stage(path: str, stage: str, parameter: str = "") -> "EvalLog":
     elif not file.is_file():
         raise UsageError(f"{shown} does not exist; give the log of the {stage} task")
     try:
-        damaged = _damaged_part(file)
         log = read_log(file)
+        damaged = _damaged_part(file)  # after Inspect's reader, which teaches zipfile the compression of its logs
     except Exception as error:
         name = type(error.__cause__ or error).__name__
         raise UsageError(f"{shown} is not an Inspect log ({name}); give the log of {stage}") from error

@@ -106,8 +106,8 @@ def diagnose(
     projections = down_projections(empty)
     neurons = sum(projection.width for projection in projections)
     parameters = sum(parameter.numel() for parameter in empty.parameters())
-    saved, packed = _saved_dtype(config), quantisation(config)
-    used = dtype if dtype != "auto" else saved if saved in BYTES and not packed else "bfloat16"
+    saved, quantised = _saved_dtype(config), quantisation(config)
+    used = dtype if dtype != "auto" else saved if saved in BYTES and not quantised else "bfloat16"
     shape = max(1, CAPTURE_TOKENS // tokens), tokens
     return Diagnosis(
         model=model,
@@ -115,7 +115,7 @@ def diagnose(
         kinds=_kinds(projections),
         neurons=neurons,
         parameters=parameters,
-        saved_dtype=f"{packed} (quantised)" if packed else saved,
+        saved_dtype=f"{quantised} (quantised)" if quantised else saved,
         weights={name: parameters * size for name, size in BYTES.items()},
         dtype=used,
         pass_shape=shape,
@@ -123,7 +123,7 @@ def diagnose(
         responses=responses,
         features=stored_bytes(2 * responses, neurons),
         probe={mode: fit_bytes(2 * responses, neurons, mode) for mode in MODES},
-        limits=tuple(_limits(source, revision, trust_remote_code, config, packed, dtype)),
+        limits=tuple(_limits(source, revision, trust_remote_code, config, quantised, dtype)),
     )
 
 
@@ -169,16 +169,16 @@ def _capture_bytes(config: Any, projections: "list[DownProjection]", shape: tupl
 
 
 def _limits(
-    source: str, revision: str | None, trust_remote_code: bool, config: Any, packed: str | None, dtype: str
+    source: str, revision: str | None, trust_remote_code: bool, config: Any, quantised: str | None, dtype: str
 ) -> list[str]:
     from transformers import AutoTokenizer
     from transformers.utils.hub import cached_file
 
     limits: list[str] = []
-    if packed == "mxfp4" and dtype == "auto":
-        limits.append("Its experts are packed in 4 bits (MXFP4): give --dtype bfloat16, which unpacks them.")
-    elif packed and packed != "mxfp4":
-        limits.append(f"Its weights are quantised ({packed}): they can be captured and scaled, but not folded.")
+    if quantised == "mxfp4" and dtype == "auto":
+        limits.append("Its experts are quantised in 4 bits (MXFP4): give --dtype bfloat16, which unpacks them.")
+    elif quantised and quantised != "mxfp4":
+        limits.append(f"Its weights are quantised ({quantised}): they can be captured and scaled, but not folded.")
     if hasattr(config, "vision_config"):
         limits.append("It takes images, which no question has: the language model alone is captured and scaled.")
     here: dict[str, Any] = {"revision": revision, "local_files_only": True}

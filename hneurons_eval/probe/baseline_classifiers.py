@@ -159,7 +159,7 @@ class Baselines:
         """Read what `save` wrote.
 
         Raises:
-            BaselineError: missing, damaged, foreign, or not finite; names the file.
+            BaselineError: missing, damaged, of another format, or not finite; names the file.
         """
         from safetensors import SafetensorError, safe_open
 

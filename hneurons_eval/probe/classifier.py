@@ -349,7 +349,7 @@ class Probe(OnHub, ClassifierMixin, BaseEstimator):
         """Read what `save` wrote; nothing in it is executed.
 
         Raises:
-            ProbeError: a file is missing, foreign, damaged, of another version or not finite; the
+            ProbeError: a file is missing, damaged, of another format or version or not finite; the
                 sentence names it.
         """
         record, coef, intercept = read_probe(FilePath(directory))

@@ -83,7 +83,7 @@ def read_probe(directory: Path) -> tuple[dict[str, Any], NDArray[np.float64], fl
     """The fields of probe.json, the weights `[neurons]` and the intercept; nothing is executed.
 
     Raises:
-        ProbeError: a file is missing, foreign, damaged, of another version or not finite; says which.
+        ProbeError: a file is missing, damaged, of another format or version or not finite; says which.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load

@@ -140,7 +140,7 @@ def test_curves_and_slopes_are_those_of_numpy_whatever_is_missing(values: np.nda
     """-1 stands for an outcome that is not defined."""
     alphas = (0.0, 1.0, 2.0, 3.0)
     given_ = np.where(values < 0, np.nan, values.astype(float))
-    given_[:, 1] = given_[0, 1]  # the no-op is one for all
+    given_[:, 1] = given_[0, 1]  # the baseline is one for all
     own = [
         Row(
             f"q{item}",
@@ -205,7 +205,7 @@ def simulated(effect: float, seed: int, items: int = 60, sets: int = 20, control
                 found.append(Row(f"q{item}", alpha, {"compliance": [base]}))
                 continue
             p = np.clip([ease[item] + slope_ * (alpha - 1) for slope_ in effects], 0, 1)
-            # Answers to one question resemble each other whatever the neurons: two in three are as at the no-op.
+            # Answers to one question resemble each other whatever the neurons: two in three are as at the baseline.
             same = rng.random(1 + sets) < 0.5
             drawn = np.where(same, rng.random() < p, rng.random(1 + sets) < p).astype(float)
             found.append(
@@ -259,7 +259,7 @@ def sweep_of(
     values = {}
     for key, table in given.items():
         mine = np.array([[np.nan if v is None else v for v in row] for row in table], float)[None]
-        # What is not said of the sets, they do as the neurons do at the no-op.
+        # What is not said of the sets, they do as the neurons do at the baseline.
         plain = np.repeat(np.repeat(mine[:, 1:2], len(alphas), axis=1), len(kinds), axis=0)
         values[key] = np.concatenate([mine, sets if key == name and sets is not None else plain])
     return Sweep(tuple(alphas), items, tuple(clusters or items), tuple(kinds), values)

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 """The `hneurons` command prints what was found, and one sentence where it cannot."""
 
 from pathlib import Path
@@ -193,3 +196,12 @@ def test_a_summary_of_stages_that_found_nothing_has_no_figures():
     ]
     print_report(content(stages), console)
     assert console.export_text().count("its status is success") == 5
+
+
+def test_a_log_is_read_by_a_process_that_has_loaded_nothing_of_inspect():
+    """Inspect's logs are compressed in a way that zipfile knows only once Inspect's reader has been imported."""
+    code = "import sys; from hneurons_eval.cli import main; main(['neurons', 'show', sys.argv[1]])"
+    log = small_run().logs["probe"].location
+    done = subprocess.run([sys.executable, "-c", code, log], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "positive" in done.stdout

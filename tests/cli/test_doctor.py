@@ -95,7 +95,7 @@ def test_what_does_not_work_is_said(tiny_checkpoint: MakeCheckpoint, tmp_path: P
 @pytest.mark.parametrize(
     ("method", "dtype", "said"),
     [
-        ("mxfp4", "auto", "packed in 4 bits (MXFP4): give --dtype bfloat16"),
+        ("mxfp4", "auto", "quantised in 4 bits (MXFP4): give --dtype bfloat16"),
         ("mxfp4", "bfloat16", None),
         ("bitsandbytes", "auto", "quantised (bitsandbytes): they can be captured and scaled, but not folded"),
     ],

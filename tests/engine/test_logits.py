@@ -7,7 +7,7 @@ from hneurons_eval.engine.logits import final_states, logsumexp_and_entropy
 
 
 @pytest.mark.parametrize("rows", [1, 16, 37])
-def test_normaliser_and_entropy_are_those_of_the_softmax(rows: int):
+def test_logsumexp_and_entropy_are_those_of_the_softmax(rows: int):
     logits = torch.randn(rows, 501, generator=torch.Generator().manual_seed(rows)) * 5 + 100
     logsumexp, entropy = logsumexp_and_entropy(logits)
     shares = logits.double().log_softmax(dim=-1)

@@ -115,13 +115,13 @@ def test_a_probe_without_baselines_still_detects(run: Run, tmp_path: Path):
 
 def test_the_first_answer_of_the_probe_log_carries_its_pictures(run: Run):
     events = [event for sample in run.logs["probe"].samples or [] for event in sample.events if event.event == "info"]
-    (account,) = [str(event.data) for event in events if event.source == "probe"]
+    (summary,) = [str(event.data) for event in events if event.source == "probe"]
     attached = {key: text for sample in run.logs["probe"].samples or [] for key, text in sample.attachments.items()}
-    account = attached[account.removeprefix("attachment://")]
+    summary = attached[summary.removeprefix("attachment://")]
     for name in ("path over C", "neurons by layer", "ROC, reliability, probabilities"):
-        assert f"![{name}](data:image/png;base64,iVBOR" in account
-    assert "| C | neurons | positive neurons | held out accuracy | held out log loss | held out auroc |" in account
-    assert "selected in half-samples" in account
+        assert f"![{name}](data:image/png;base64,iVBOR" in summary
+    assert "| C | neurons | positive neurons | held out accuracy | held out log loss | held out auroc |" in summary
+    assert "selected in half-samples" in summary
 
 
 @pytest.mark.parametrize(

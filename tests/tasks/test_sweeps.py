@@ -1,4 +1,4 @@
-"""The sweep tasks: every condition in one log, the no-op as the plain model, effects found at their size."""
+"""The sweep tasks: every condition in one log, the baseline as the plain model, effects found at their size."""
 
 import json
 from pathlib import Path
@@ -113,7 +113,7 @@ def test_a_log_holds_every_question_at_every_alpha_and_an_account_in_the_end(tmp
         controls=4, dataset=data, questions=3, max_tokens=4,
     )  # fmt: skip
     samples = {str(sample.id): sample for sample in log.samples or []}
-    account = samples.pop("dose-response")
+    summary = samples.pop("dose-response")
     assert len(samples) == 2 * 3 * 3
     assert {name.split(":")[0] for name in samples} == set(PROMPTS)
     assert {name.rsplit("@", 1)[1] for name in samples} == {"0", "1", "3"}
@@ -122,7 +122,7 @@ def test_a_log_holds_every_question_at_every_alpha_and_an_account_in_the_end(tmp
         sets = 0 if name.endswith("@1") else 4
         assert {len(values) for values in (score.metadata or {})["outcomes"].values()} == {1 + sets}
         assert len(sample.store["controls"]) == sets
-    told = str((account.scores or {})["followed_context"].explanation)
+    told = str((summary.scores or {})["followed_context"].explanation)
     assert "## plain" in told
     assert "## resist" in told
     assert told.count("data:image/png;base64,") == 2
@@ -150,8 +150,8 @@ def test_more_alphas_than_columns_can_be_read_leave_slopes_and_headline_curves_a
     assert {name for name in few if "@" not in name} == {name for name in found if "@" not in name}
     for alpha in (0, 1, 3):
         assert found[f"compliance@{alpha}"] == few[f"compliance@{alpha}"]
-    account = next(sample for sample in log.samples or [] if sample.id == SUMMARY)
-    told = str((account.scores or {})["false_premise"].explanation)
+    summary = next(sample for sample in log.samples or [] if sample.id == SUMMARY)
+    told = str((summary.scores or {})["false_premise"].explanation)
     assert sum(line.startswith(("| 0.", "| 1.", "| 2.")) for line in told.splitlines()) > MAX_ALPHAS / 2
 
 
@@ -216,8 +216,8 @@ def test_exactly_the_neurons_of_a_sign_are_scaled_and_the_log_says_which(
     assert [found[f"compliance@{alpha}"] for alpha in (0, 1, 3)] == pytest.approx(list(moved))
     kept = kept_neurons(about["neurons_digest"])
     assert len(kept) == size
-    account = next(sample for sample in log.samples or [] if sample.id == SUMMARY)
-    told = str((account.scores or {})["false_premise"].explanation)
+    summary = next(sample for sample in log.samples or [] if sample.id == SUMMARY)
+    told = str((summary.scores or {})["false_premise"].explanation)
     assert f"Scaled: {scaled}." in told
     done = CliRunner(env={"COLUMNS": "200"}).invoke(main, ["report", log.location])
     assert f"with {scaled} scaled" in done.output

@@ -1,4 +1,4 @@
-"""`truthfulqa`: MC1 and MC2 are those of the log-likelihoods, and the rule for open answers is honest."""
+"""`truthfulqa`: MC1 and MC2 are those of the log-loglikelihoods, and the rule for open answers is honest."""
 
 import math
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def options_in(directory: Path) -> dict[str, Any]:
     return {"neurons": neuron_file(directory, PLANTED), "alphas": "0,1,3", "dataset": data, "max_tokens": 4}
 
 
-def likelihood_by_hand(checkpoint: Path, question: str, answers: list[str], alpha: float) -> list[float]:
+def loglikelihood_by_hand(checkpoint: Path, question: str, answers: list[str], alpha: float) -> list[float]:
     """Log-probabilities of answers by plain transformers, the planted column multiplied by hand."""
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = LlamaForCausalLM.from_pretrained(checkpoint).eval()
@@ -80,7 +80,7 @@ def test_a_planted_neuron_is_found_in_likelihoods_and_in_open_answers(planted: P
     for alpha in ALPHAS:
         reply = samples[f"mc:t4@{alpha:g}"].store["reply"]
         answers = ["No", "They lie still", "Yes", "They sing old songs"]
-        levels = likelihood_by_hand(planted, ASKED[COUNTS.index(4)], answers, alpha)
+        levels = loglikelihood_by_hand(planted, ASKED[COUNTS.index(4)], answers, alpha)
         assert reply["loglikelihoods"]["mc2"] == pytest.approx(levels, abs=1e-3)
         assert reply["loglikelihoods"]["mc1"] == pytest.approx([levels[0], *levels[2:]], abs=1e-3)
         score = (samples[f"mc:t4@{alpha:g}"].scores or {})["truthful"]
@@ -122,10 +122,10 @@ def test_scores_are_those_of_the_probabilities(true: list[float], false: list[fl
 
 
 def test_answers_that_are_all_true_or_not_counted_are_refused():
-    for likelihoods, true in (([-1.0], [True]), ([-1.0, -2.0], [False, False]), ([-1.0], [True, False])):
+    for loglikelihoods, true in (([-1.0], [True]), ([-1.0, -2.0], [False, False]), ([-1.0], [True, False])):
         for score in (mc1, mc2):
             with pytest.raises(ValueError, match="answers"):
-                score(likelihoods, true)
+                score(loglikelihoods, true)
     assert mc1([-1.0, -1.0], [True, False]) == 0  # a draw is not likelier
 
 
