@@ -1,8 +1,7 @@
-import subprocess
-import sys
-
 """The `hneurons` command prints what was found, and one sentence where it cannot."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
